@@ -1,0 +1,1 @@
+"""Algorithm Distillation in JAX: environments, source learners, model, training and evaluation."""

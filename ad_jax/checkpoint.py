@@ -1,0 +1,96 @@
+"""Orbax behind one door."""
+
+import os
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from ad_jax.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one training run; the newest few are kept.
+
+    Args:
+      folder: where they lie.
+      keep: how many are kept.
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep: int = 2):
+        self._folder = os.path.abspath(folder)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def latest_step(self) -> int | None:
+        """The newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
+        """Writes a checkpoint, whole or not at all.
+
+        Args:
+          step: its number.
+          state: a TrainState, or another pytree of arrays with an attribute ``params``.
+          metadata: JSON values.
+        """
+        if step == self.latest_step():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
+            ),
+        )
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """Reads a checkpoint.
+
+        Args:
+          step: its number.
+          like: what was saved: arrays, or ShapeDtypeStructs with shardings.
+
+        Returns:
+          (state, metadata).
+
+        Raises:
+          UserError: the checkpoint holds parameters of other shapes.
+        """
+        self._check_architecture(step, like)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()
+            ),
+        )
+        return restored["state"], restored["metadata"]
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        """Reads only the metadata of a checkpoint."""
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args)["metadata"]
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.close()
+
+    def _check_architecture(self, step: int, like: Any) -> None:
+        stored = ocp.StandardCheckpointer().metadata(
+            os.path.join(self._folder, str(step), "state")
+        )
+        found = _shapes(stored.item_metadata.tree["params"])
+        wanted = _shapes(like.params)
+        if found == wanted:
+            return
+        name = sorted(k for k in found.keys() | wanted if found.get(k) != wanted.get(k))[0]
+        raise UserError(
+            f"checkpoint {step} in {self._folder} is of another architecture: {name} is "
+            f"{found.get(name, 'absent')} there and {wanted.get(name, 'absent')} in the config: "
+            "restore the model's settings, or use another workdir"
+        )
+
+
+def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {"/".join(key.key for key in path): tuple(leaf.shape) for path, leaf in leaves}

@@ -1,0 +1,1 @@
+"""Gymnax environments, and the distributions of tasks over them."""

@@ -1,0 +1,72 @@
+"""What a task is, how tasks are numbered, and how they are split into train and held-out tasks."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ad_jax.errors import UserError
+
+MAX_TASK_ID = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskDistribution:
+    """Tasks of one environment, each known by an integer.
+
+    Attributes:
+      params: ``params(task_ids) -> EnvParams`` for int32 [n]; every leaf gets a leading axis [n].
+      num_tasks: how many tasks there are; they are numbered from 0. ``None`` if they can't be
+        enumerated: then every id below 2**31 - 1 seeds a task of its own.
+    """
+
+    params: Callable[[np.ndarray], Any]
+    num_tasks: int | None
+
+    def split(
+        self, seed: int, num_heldout: int, num_train: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws disjoint train and held-out tasks, uniformly and without replacement.
+
+        The held-out tasks depend on ``seed`` and ``num_heldout`` alone, so runs with fewer or
+        more training tasks are judged on the same ones.
+
+        Args:
+          seed: of the draw.
+          num_heldout: number of held-out tasks.
+          num_train: number of training tasks; ``None`` takes all that are left.
+
+        Returns:
+          (train, heldout): sorted int32 arrays of task ids.
+
+        Raises:
+          UserError: there are not that many tasks.
+        """
+        if self.num_tasks is None:
+            if num_train is None:
+                raise UserError("tasks: num_train must be given, this environment's tasks are endless")
+            total = MAX_TASK_ID
+        else:
+            total = self.num_tasks
+            num_train = total - num_heldout if num_train is None else num_train
+        if num_heldout < 0 or num_train < 1 or num_heldout + num_train > total:
+            raise UserError(
+                f"tasks: {num_train} training and {num_heldout} held-out tasks were asked for, "
+                f"but the environment has {total}: lower tasks.num_train or tasks.num_heldout"
+            )
+        rng = np.random.default_rng(seed)
+        if self.num_tasks is None:
+            ids = _distinct_ids(rng, num_heldout + num_train)
+        else:
+            ids = rng.permutation(total).astype(np.int32)
+        heldout, train = ids[:num_heldout], ids[num_heldout : num_heldout + num_train]
+        return np.sort(train), np.sort(heldout)
+
+
+def _distinct_ids(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Draws n distinct ids in the order drawn: a longer draw begins with the shorter one."""
+    ids: dict[int, None] = {}
+    while len(ids) < n:
+        ids[int(rng.integers(MAX_TASK_ID))] = None
+    return np.fromiter(ids, np.int32, n)

@@ -1,0 +1,1 @@
+"""In-context evaluation: agents, rollouts and statistics."""

@@ -1,0 +1,109 @@
+"""Agents that ship: the distilled transformer, and the two that bound it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ad_jax.envs import dynamic_programming
+from ad_jax.envs.grid_world import EnvState
+from ad_jax.errors import UserError
+from ad_jax.interfaces import Agent
+from ad_jax.models.transformer import Transformer, empty_cache
+from ad_jax.sources.networks import component_sizes
+
+MODES = ("fast", "exact")
+
+
+def random_agent(num_actions: int) -> Agent:
+    """Draws actions uniformly; its memory is its key."""
+
+    def act(key, observation, previous_action, previous_reward, is_first):
+        key, key_action = jax.random.split(key)
+        return key, jax.random.randint(key_action, (), 0, num_actions)
+
+    return Agent(init=lambda key: key, act=act)
+
+
+def optimal_agent(env: Any, env_params: Any) -> Agent:
+    """Knows the task: acts by exact dynamic programming on a ``GridWorld``.
+
+    It follows the stage of the episode through the rewards, of which each stage brings one.
+    """
+
+    def init(key):
+        del key
+        policy = jnp.argmax(dynamic_programming.optimal_q(env, env_params), -1)
+        return policy.astype(jnp.uint8), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+
+    def act(memory, observation, previous_action, previous_reward, is_first):
+        del previous_action
+        policy_TxS, stage, time = memory
+        stage = jnp.minimum(stage + (previous_reward > 0), env.num_stages - 1)
+        stage, time = jnp.where(is_first, 0, stage), jnp.where(is_first, 0, time)
+        state = EnvState(position=observation, stage=stage, time=time)
+        action = policy_TxS[time, env.state_index(state)].astype(jnp.int32)
+        return (policy_TxS, stage, time + 1), action
+
+    return Agent(init=init, act=act)
+
+
+def transformer_agent(
+    model: Transformer, params: Any, *, mode: str = "fast", temperature: float = 1.0
+) -> Agent:
+    """The frozen transformer.
+
+    Args:
+      model: the transformer.
+      params: its parameters.
+      mode: "fast" keeps a ring cache, at a cost per step linear in the context. "exact" passes
+        over the last ``context`` steps again at every step, as the paper defines evaluation; it
+        differs from "fast" once more steps than that were made.
+      temperature: of the sampled actions; 0 takes the most probable one, and stops exploring.
+
+    Raises:
+      UserError: no such mode.
+    """
+    if mode not in MODES:
+        raise UserError(f"evaluation.mode={mode!r}: choose one of {MODES}")
+    context = model.config.context
+
+    def fast_init():
+        return empty_cache(model.config)
+
+    def fast_logits(cache, step):
+        return model.apply(params, cache, *step, method="decode")
+
+    def exact_init():
+        sizes = component_sizes(model.space)
+        dtype = jnp.float32 if sizes is None else jnp.int32
+        steps = (
+            jnp.zeros((context, *model.space.shape), dtype),
+            jnp.zeros(context, jnp.int32),
+            jnp.zeros(context, jnp.float32),
+            jnp.zeros(context, bool),
+        )
+        return steps, jnp.zeros((), jnp.int32)
+
+    def exact_logits(memory, step):
+        steps, seen = memory
+        full = seen >= context
+        last = jnp.minimum(seen, context - 1)
+        append = lambda ring, new: jnp.where(full, jnp.roll(ring, -1, 0), ring).at[last].set(new)
+        steps = jax.tree.map(append, steps, step)
+        logits_TxA = model.apply(params, *(s[None] for s in steps))[0]
+        return (steps, seen + 1), logits_TxA[last]
+
+    start, predict = {"fast": (fast_init, fast_logits), "exact": (exact_init, exact_logits)}[mode]
+
+    def act(memory, observation, previous_action, previous_reward, is_first):
+        key, inner = memory
+        key, key_action = jax.random.split(key)
+        inner, logits = predict(inner, (observation, previous_action, previous_reward, is_first))
+        if temperature:
+            action = jax.random.categorical(key_action, logits / temperature)
+        else:
+            action = jnp.argmax(logits)
+        return (key, inner), action
+
+    return Agent(init=lambda key: (key, start()), act=act)

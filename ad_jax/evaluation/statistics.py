@@ -1,0 +1,52 @@
+"""Returns of episodes, and intervals over rollouts."""
+
+import numpy as np
+
+
+def episode_returns(reward: np.ndarray, is_last: np.ndarray, num_episodes: int) -> np.ndarray:
+    """Return of each episode of each stream.
+
+    Args:
+      reward: float [..., time].
+      is_last: bool [..., time].
+      num_episodes: how many episodes to count.
+
+    Returns:
+      float64 [..., num_episodes]; NaN for episodes that did not end.
+    """
+    lead, time = reward.shape[:-1], reward.shape[-1]
+    reward, is_last = reward.reshape(-1, time), is_last.reshape(-1, time)
+    ended = np.cumsum(is_last, -1)
+    episode = ended - is_last  # the index of the episode each step belongs to
+    row = np.arange(len(reward))[:, None]
+    inside = (episode < num_episodes) & (episode < ended[:, -1:])
+    flat = (row * num_episodes + episode)[inside]
+    total = np.bincount(flat, reward[inside], minlength=len(reward) * num_episodes)
+    returns = total.reshape(len(reward), num_episodes)
+    returns[np.arange(num_episodes) >= ended[:, -1:]] = np.nan
+    return returns.reshape(*lead, num_episodes)
+
+
+def confidence_interval(
+    values: np.ndarray, seed: int = 0, resamples: int = 2000
+) -> np.ndarray:
+    """95 % bootstrap interval of the mean over tasks and rollouts.
+
+    Rollouts are resampled within each task (the tasks are what the figure is about; the rollouts
+    are the sample): a stratified percentile bootstrap.
+
+    Args:
+      values: float [task, rollout, episode].
+      seed: of the resampling.
+      resamples: number of them.
+
+    Returns:
+      float [episode, 2]: low and high.
+    """
+    tasks, rollouts, _ = values.shape
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[-1]))
+    for i in range(resamples):
+        pick = rng.integers(rollouts, size=(tasks, rollouts))
+        means[i] = np.take_along_axis(values, pick[..., None], 1).mean((0, 1))
+    return np.percentile(means, [2.5, 97.5], axis=0).T

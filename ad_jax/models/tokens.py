@@ -1,0 +1,81 @@
+"""One token per transition: what the model reads at a step."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ad_jax.sources.networks import component_sizes, lowest
+
+MASKS = ("action", "token")
+
+
+class TransitionToken(nn.Module):
+    """The sum of the embeddings of o_t, a_{t-1}, r_{t-1} and of whether an episode begins.
+
+    Each component of an integer observation has a table of its own (x and y apart): a cell that
+    was never rewarded in training is then made of coordinates that were. Other observations and
+    the reward enter through a linear map.
+
+    In training, inputs are hidden at random positions (paper, Table 3: "input mask"): the whole
+    token, or only the previous action, which keeps the model from copying its last actions
+    instead of reading the rewards.
+
+    Attributes:
+      space: observation space of a single observation.
+      num_actions: size of the action space.
+      width: of a token.
+      mask: what is hidden, "action" or "token".
+      mask_probability: of hiding it at a position; random key "mask".
+      dtype: of the computation.
+    """
+
+    space: Any
+    num_actions: int
+    width: int
+    mask: str = "action"
+    mask_probability: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, observation, previous_action, previous_reward, is_first, *, train: bool):
+        """Embeds transitions.
+
+        Args:
+          observation: [..., *space.shape].
+          previous_action: int32 [...]; ``num_actions`` where there was none.
+          previous_reward: float32 [...].
+          is_first: bool [...].
+          train: hide inputs.
+
+        Returns:
+          Tokens, dtype [..., width].
+        """
+        masked = jnp.zeros(previous_action.shape, bool)
+        if train and self.mask_probability:
+            key = self.make_rng("mask")
+            masked = jax.random.bernoulli(key, self.mask_probability, masked.shape)
+        if self.mask == "action":
+            previous_action = jnp.where(masked, self.num_actions + 1, previous_action)
+
+        def embed(name: str, size: int, index: jax.Array) -> jax.Array:
+            return nn.Embed(int(size), self.width, dtype=self.dtype, name=name)(index)
+
+        token = embed("action", self.num_actions + 2, previous_action)
+        token += embed("is_first", 2, is_first.astype(jnp.int32))
+        token += nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="reward")(
+            previous_reward[..., None]
+        )
+        observation = observation.reshape(*previous_action.shape, -1)
+        sizes = component_sizes(self.space)
+        if sizes is None:
+            token += nn.Dense(self.width, dtype=self.dtype, name="observation")(observation)
+        else:
+            observation = observation - lowest(self.space)
+            for i, size in enumerate(sizes):
+                token += embed(f"observation_{i}", size, observation[..., i])
+        if self.mask == "token":
+            hidden = self.param("mask", nn.initializers.normal(0.02), (self.width,))
+            token = jnp.where(masked[..., None], hidden.astype(self.dtype), token)
+        return token

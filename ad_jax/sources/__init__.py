@@ -1,0 +1,1 @@
+"""Source learners, whose histories are distilled."""

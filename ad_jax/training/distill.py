@@ -1,0 +1,93 @@
+"""Algorithm distillation: next-action prediction over windows of learning histories.
+
+Paper, equation 3: the negative log-likelihood of the source's action at *every* step of the
+window, given all that came before it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from ad_jax.models.transformer import Transformer
+
+INPUTS = ("observation", "previous_action", "previous_reward", "is_first")
+
+
+@struct.dataclass
+class TrainState:
+    """Everything training goes on from; ``step`` counts the updates made."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+
+
+def init_state(
+    key: jax.Array, model: Transformer, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """A fresh state."""
+    window = {
+        "observation": jnp.zeros((1, 1, *model.space.shape), model.space.dtype),
+        "previous_action": jnp.zeros((1, 1), jnp.int32),
+        "previous_reward": jnp.zeros((1, 1)),
+        "is_first": jnp.zeros((1, 1), bool),
+    }
+    params = model.init(key, **window)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def distillation_loss(
+    model: Transformer, params: Any, batch: dict[str, jax.Array], key: jax.Array,
+    label_smoothing: float = 0.0,
+) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
+    """Cross-entropy of the source's actions, averaged over all steps of all windows.
+
+    Args:
+      model: the transformer.
+      params: its parameters.
+      batch: as ``to_batch`` returns it, [batch, context, ...].
+      key: for dropout and the input mask.
+      label_smoothing: the part of the target that is spread over all actions (paper, Table 3).
+
+    Returns:
+      (loss, metrics): metrics has the loss and the accuracy.
+    """
+    key_dropout, key_mask = jax.random.split(key)
+    inputs = {name: batch[name] for name in INPUTS}
+    rngs = {"dropout": key_dropout, "mask": key_mask}
+    logits_BxTxA = model.apply(params, **inputs, train=True, rngs=rngs)
+    targets = jax.nn.one_hot(batch["action"], model.num_actions)
+    smoothed = optax.smooth_labels(targets, label_smoothing)
+    loss = optax.softmax_cross_entropy(logits_BxTxA, smoothed).mean()
+    accuracy = (logits_BxTxA.argmax(-1) == batch["action"]).mean()
+    return loss, {"loss": loss, "accuracy": accuracy}
+
+
+def make_update(
+    model: Transformer,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    label_smoothing: float = 0.0,
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    """One training step, a pure function to be jitted.
+
+    Its random draws depend on (seed, step) alone.
+
+    Returns:
+      ``update(state, batch) -> (state, metrics)``; metrics are float32 scalars.
+    """
+
+    def update(state: TrainState, batch: dict[str, jax.Array]):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        loss = lambda params: distillation_loss(model, params, batch, key, label_smoothing)
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return update

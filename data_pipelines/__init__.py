@@ -1,0 +1,1 @@
+"""Learning histories on disk: what is stored, how it is written, read and cut into windows."""

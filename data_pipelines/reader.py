@@ -1,0 +1,102 @@
+"""Reads a data set of histories, after checking that it is whole and unharmed."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from ad_jax.errors import UserError
+from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
+from data_pipelines.writer import PROVENANCE, SPLIT, checksum
+
+
+class Histories:
+    """A data set of histories.
+
+    Every (task, stream) is a *row*; rows are sorted by task, then by stream.
+
+    Attributes:
+      schema: how steps are stored.
+      provenance: what ``Writer.commit`` was given, with format version, schema and checksums.
+      task: int32 [rows].
+      stream: int32 [rows].
+      episode_starts: for each row, int32 [episodes + 1]: where its episodes start, and its end.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        """Opens and checks a data set.
+
+        Raises:
+          UserError: there is none, its format is another one, or a file is cut short or damaged.
+        """
+        self.folder = pathlib.Path(folder)
+        self.provenance = _read_provenance(self.folder)
+        self.schema = Schema.from_json(self.provenance["schema"])
+        _check_files(self.folder, self.provenance["shards"])
+        builder = tfds.builder_from_directory(self.folder)
+        self._source = builder.as_data_source(split=SPLIT)
+        self._index()
+
+    def _index(self) -> None:
+        """Finds the blocks of every row, and where its episodes start."""
+        blocks: dict[tuple[int, int], list[tuple[int, int, np.ndarray]]] = {}
+        for i in range(len(self._source)):
+            record = self._source[i]
+            row = int(record["task"][0]), int(record["stream"][0])
+            is_first = self.schema.from_record(record)["is_first"]
+            start = int(record["start"][0])
+            blocks.setdefault(row, []).append((start, i, start + np.flatnonzero(is_first)))
+        rows = sorted(blocks)
+        self.task = np.array([task for task, _ in rows], np.int32)
+        self.stream = np.array([stream for _, stream in rows], np.int32)
+        self._records, self.episode_starts = [], []
+        for row in rows:
+            parts = sorted(blocks[row], key=lambda part: part[0])
+            self._records.append([i for _, i, _ in parts])
+            end = len(parts) * self.schema.block_steps
+            self.episode_starts.append(np.concatenate([*(f for *_, f in parts), [end]]))
+
+    def read(self, row: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Steps start to stop of a row, encoded as by ``Schema.encode``."""
+        size = self.schema.block_steps
+        first, last = start // size, -(-stop // size)
+        blocks = [self.schema.from_record(self._source[i]) for i in self._records[row][first:last]]
+        begin = start - first * size
+        return {
+            k: np.concatenate([b[k] for b in blocks])[begin : begin + stop - start]
+            for k in STEP_FIELDS
+        }
+
+    def kept_episodes(self, every: int) -> list[np.ndarray]:
+        """For each row, int32 [kept, 2]: begin and end of every ``every``-th episode."""
+        return [np.stack([s[:-1], s[1:]], -1)[::every] for s in self.episode_starts]
+
+
+def _read_provenance(folder: pathlib.Path) -> dict[str, Any]:
+    path = folder / PROVENANCE
+    if not path.exists():
+        raise UserError(f"{folder} holds no finished data set: run the stage 'collect' first")
+    provenance = json.loads(path.read_text())
+    if provenance["version"].split(".")[0] != VERSION.split(".")[0]:
+        raise UserError(
+            f"{folder} has format {provenance['version']}, this program reads {VERSION}: "
+            "collect the histories again in another workdir"
+        )
+    return provenance
+
+
+def _check_files(folder: pathlib.Path, shards: dict[str, dict[str, int]]) -> None:
+    for name, expected in shards.items():
+        path = folder / name
+        mend = f"remove {folder} and collect again"
+        if not path.exists():
+            raise UserError(f"{path} is missing: {mend}")
+        if path.stat().st_size != expected["bytes"]:
+            raise UserError(
+                f"{path} is cut short: {path.stat().st_size} of {expected['bytes']} bytes: {mend}"
+            )
+        if checksum(path) != expected["crc32"]:
+            raise UserError(f"{path} is damaged (its checksum differs): {mend}")

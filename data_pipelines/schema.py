@@ -1,0 +1,185 @@
+"""What a record of a data set of histories holds.
+
+A record is a *block*: a fixed number of consecutive steps of one stream of one task, with the
+field names of RLDS. Integers are packed: the components of an integer observation become one
+number (mixed radix, the first component fastest), booleans and two-valued rewards become bits.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from gymnax.environments import spaces
+
+from ad_jax.errors import UserError
+
+VERSION = "1.0.0"  # of the format: a reader refuses a data set of another major version
+FLAGS = ("is_first", "is_last", "is_terminal")
+STEP_FIELDS = ("observation", "action", "reward", *FLAGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """How the steps of one environment are stored.
+
+    Attributes:
+      observation_shape: shape of an observation.
+      observation_low: smallest value of each component (row-major), or None for floats.
+      observation_sizes: number of values of each component, or None for floats.
+      num_actions: size of the discrete action space.
+      reward_levels: the values a reward can take, or None for any float.
+      block_steps: steps per record.
+    """
+
+    observation_shape: tuple[int, ...]
+    observation_low: tuple[int, ...] | None
+    observation_sizes: tuple[int, ...] | None
+    num_actions: int
+    reward_levels: tuple[float, ...] | None
+    block_steps: int
+
+    @classmethod
+    def of(cls, env: Any, block_steps: int) -> "Schema":
+        """Reads the schema off a gymnax environment with discrete actions.
+
+        ``env.reward_levels``, where an environment has it, lists every reward it can give.
+        """
+        space = env.observation_space(env.default_params)
+        low = sizes = None
+        if isinstance(space, spaces.Discrete):
+            low, sizes = (0,), (int(space.n),)
+        elif jnp.issubdtype(space.dtype, jnp.integer):
+            bounds = [np.broadcast_to(b, space.shape).reshape(-1) for b in (space.low, space.high)]
+            low = tuple(int(v) for v in bounds[0])
+            sizes = tuple(int(v) for v in bounds[1] - bounds[0] + 1)
+        if not isinstance(env.action_space(env.default_params), spaces.Discrete):
+            raise UserError(f"{env.name}: only discrete actions can be distilled")
+        levels = getattr(env, "reward_levels", None)
+        return cls(
+            observation_shape=tuple(space.shape),
+            observation_low=low,
+            observation_sizes=sizes,
+            num_actions=int(env.num_actions),
+            reward_levels=None if levels is None else tuple(float(v) for v in levels),
+            block_steps=block_steps,
+        )
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Schema":
+        """Inverse of ``dataclasses.asdict`` followed by JSON."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    @property
+    def observation_dtype(self) -> np.dtype:
+        """Of a stored observation."""
+        if self.observation_sizes is None:
+            return np.dtype(np.float32)
+        return np.min_scalar_type(int(np.prod(self.observation_sizes)) - 1)
+
+    @property
+    def stored_observation_shape(self) -> tuple[int, ...]:
+        """Of a stored observation: () where the components are one number."""
+        return self.observation_shape if self.observation_sizes is None else ()
+
+    @property
+    def reward_dtype(self) -> np.dtype:
+        """Of a reward in memory: an index of ``reward_levels``, or the reward itself."""
+        return np.dtype(np.float32 if self.reward_levels is None else np.uint8)
+
+    @property
+    def _reward_is_bit(self) -> bool:
+        return self.reward_levels is not None and len(self.reward_levels) == 2
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """The TFDS features of a record."""
+        n, bits = self.block_steps, -(-self.block_steps // 8)
+
+        def tensor(shape, dtype, doc):
+            encoding = tfds.features.Encoding.BYTES
+            return tfds.features.Tensor(shape=shape, dtype=dtype, doc=doc, encoding=encoding)
+
+        def number(doc):
+            return tfds.features.Tensor(shape=(1,), dtype=np.int32, doc=doc)
+
+        reward = (
+            tensor((bits,), np.uint8, "one bit per step: index into the schema's reward_levels")
+            if self._reward_is_bit
+            else tensor((n,), self.reward_dtype, "the reward, or its index into reward_levels")
+        )
+        return tfds.features.FeaturesDict(
+            {
+                "task": number("id of the task"),
+                "stream": number("stream of the task"),
+                "start": number("index of the block's first step in its stream"),
+                "observation": tensor(
+                    (n, *self.stored_observation_shape),
+                    self.observation_dtype,
+                    "before the action; integer components as one number, the first one fastest",
+                ),
+                "action": tensor((n,), np.uint8, "the action"),
+                "reward": reward,
+                **{flag: tensor((bits,), np.uint8, "one bit per step") for flag in FLAGS},
+            }
+        )
+
+    def encode(self, history: Any) -> dict[str, Any]:
+        """Packs a History, with numpy or inside jit; every field keeps its leading axes.
+
+        Returns:
+          A dict with STEP_FIELDS: observation as one number per step (or float32), action uint8,
+          reward as index of its level (or float32), flags bool.
+        """
+        observation = history.observation
+        if self.observation_sizes is not None:
+            lead = observation.shape[: observation.ndim - len(self.observation_shape)]
+            digits = observation.reshape(*lead, -1) - np.array(self.observation_low, np.int32)
+            observation = (digits * self._strides()).sum(-1).astype(self.observation_dtype)
+        reward = history.reward
+        if self.reward_levels is not None:
+            levels = np.array(self.reward_levels, np.float32)
+            reward = (reward[..., None] == levels).argmax(-1).astype(np.uint8)
+        return {
+            "observation": observation,
+            "action": history.action.astype(np.uint8),
+            "reward": reward,
+            **{flag: getattr(history, flag) for flag in FLAGS},
+        }
+
+    def decode_observation(self, stored: Any) -> Any:
+        """Inverse of ``encode`` for observations, with numpy or inside jit: int32 or float32."""
+        if self.observation_sizes is None:
+            return stored
+        sizes = np.array(self.observation_sizes, np.int32)
+        digits = stored[..., None].astype(np.int32) // self._strides() % sizes
+        low = np.array(self.observation_low, np.int32)
+        return (digits + low).reshape(*stored.shape, *self.observation_shape)
+
+    def decode_reward(self, stored: Any) -> Any:
+        """Inverse of ``encode`` for rewards, inside jit; float32."""
+        if self.reward_levels is None:
+            return stored
+        return jnp.array(self.reward_levels, jnp.float32)[stored]
+
+    def _strides(self) -> np.ndarray:
+        return np.cumprod(np.append(1, self.observation_sizes[:-1])).astype(np.int32)
+
+    def to_record(self, task: int, stream: int, start: int, block: dict[str, np.ndarray]) -> dict:
+        """One example for TFDS from ``block_steps`` encoded steps of one stream."""
+        packed = [*FLAGS, "reward"] if self._reward_is_bit else list(FLAGS)
+        return {
+            "task": np.array([task], np.int32),
+            "stream": np.array([stream], np.int32),
+            "start": np.array([start], np.int32),
+            **{k: np.packbits(v) if k in packed else v for k, v in block.items()},
+        }
+
+    def from_record(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The encoded steps of one record; inverse of ``to_record``."""
+        block = {k: record[k] for k in STEP_FIELDS}
+        for flag in FLAGS:
+            block[flag] = np.unpackbits(block[flag], count=self.block_steps).astype(bool)
+        if self._reward_is_bit:
+            block["reward"] = np.unpackbits(block["reward"], count=self.block_steps)
+        return block

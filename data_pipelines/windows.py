@@ -1,0 +1,160 @@
+"""Cuts training windows out of histories.
+
+A window is ``context`` consecutive steps of one stream, so it spans several episodes and shows
+the source improving; where only every k-th episode is kept, the kept ones follow each other. The
+windows of a training step are a pure function of (seed, step): there is no iterator to save, and
+any number of processes draws the same ones. They come from device memory or from disk, and are
+the same.
+
+A *raw window* has one step more than ``context``, in front: the step before the window, which
+gives the first token its previous action and reward. ``to_batch`` turns raw windows into the
+model's inputs, inside jit.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+
+from ad_jax.errors import UserError
+from data_pipelines.reader import Histories
+from data_pipelines.schema import Schema
+
+RAW_FIELDS = ("observation", "action", "reward", "is_first")
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSampler:
+    """Draws where windows begin, uniformly over all places where one fits.
+
+    Attributes:
+      lengths: kept steps of every row, int [rows].
+      context: steps of a window.
+      batch_size: windows per training step.
+      seed: of all draws.
+    """
+
+    lengths: np.ndarray
+    context: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self):
+        if self.lengths.max(initial=0) < self.context:
+            raise UserError(
+                f"model.context={self.context} is longer than the histories, of which "
+                f"{self.lengths.max(initial=0)} steps are kept: lower it or train.keep_every, or "
+                "collect more episodes"
+            )
+        places = np.maximum(self.lengths - self.context + 1, 0)
+        object.__setattr__(self, "_ends", np.cumsum(places))
+
+    def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(row, start): int64 [batch_size] each, the windows of a training step."""
+        philox = np.random.Philox(key=self.seed, counter=[0, 0, 0, step])
+        place = np.random.Generator(philox).integers(self._ends[-1], size=self.batch_size)
+        row = np.searchsorted(self._ends, place, side="right")
+        return row, place - np.append(0, self._ends)[row]
+
+
+def make_sampler(
+    histories: Histories, *, keep_every: int, context: int, batch_size: int, seed: int
+) -> WindowSampler:
+    """The sampler of a data set of which every ``keep_every``-th episode is kept."""
+    kept = histories.kept_episodes(keep_every)
+    lengths = np.array([(row[:, 1] - row[:, 0]).sum() for row in kept])
+    return WindowSampler(lengths=lengths, context=context, batch_size=batch_size, seed=seed)
+
+
+class DeviceWindows:
+    """All kept steps in memory, one row after the other; windows are cut inside jit.
+
+    Attributes:
+      arrays: dict of RAW_FIELDS, each [steps, ...]; to be put on the devices.
+    """
+
+    def __init__(self, histories: Histories, sampler: WindowSampler, keep_every: int):
+        self._sampler = sampler
+        self._offsets = np.append(0, np.cumsum(sampler.lengths))
+        if self._offsets[-1] > np.iinfo(np.int32).max:
+            raise UserError("the histories do not fit into device memory: train.windows='disk'")
+        parts: dict[str, list[np.ndarray]] = {k: [] for k in RAW_FIELDS}
+        for row, episodes in enumerate(histories.kept_episodes(keep_every)):
+            steps = histories.read(row, 0, int(histories.episode_starts[row][-1]))
+            kept = np.concatenate([np.arange(begin, end) for begin, end in episodes])
+            for k in RAW_FIELDS:
+                parts[k].append(steps[k][kept])
+        self.arrays = {k: np.concatenate(v) for k, v in parts.items()}
+
+    def starts(self, step: int) -> dict[str, np.ndarray]:
+        """What ``cut`` needs: where the windows of a training step begin, and if a row does."""
+        row, start = self._sampler.draw(step)
+        return {
+            "index": (self._offsets[row] + start).astype(np.int32),
+            "has_previous": start > 0,
+        }
+
+    def cut(self, arrays: dict[str, Any], starts: dict[str, Any]) -> dict[str, Any]:
+        """Raw windows, inside jit: fields [batch, context + 1, ...]."""
+        index = starts["index"][:, None] + np.arange(-1, self._sampler.context)
+        raw = {k: v[jnp.maximum(index, 0)] for k, v in arrays.items()}
+        return {**raw, "has_previous": starts["has_previous"]}
+
+
+def disk_windows(
+    histories: Histories, sampler: WindowSampler, keep_every: int, first_step: int, prefetch: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Raw windows of the training steps from ``first_step`` on, read ahead in threads by Grain."""
+    kept = histories.kept_episodes(keep_every)
+    # Kept steps before each kept episode, row by row: from a kept step to its episode.
+    before = [np.append(0, np.cumsum(row[:, 1] - row[:, 0])) for row in kept]
+
+    def read(row: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        first = np.searchsorted(before[row], start, side="right") - 1
+        last = np.searchsorted(before[row], stop, side="left")
+        parts = []
+        for episode in range(first, last):
+            begin, _ = kept[row][episode]
+            lo, hi = max(start, before[row][episode]), min(stop, before[row][episode + 1])
+            shift = begin - before[row][episode]
+            parts.append(histories.read(row, int(lo + shift), int(hi + shift)))
+        return {k: np.concatenate([p[k] for p in parts]) for k in RAW_FIELDS}
+
+    def window(row: int, start: int) -> dict[str, np.ndarray]:
+        steps = read(row, max(start - 1, 0), start + sampler.context)
+        if start == 0:  # a first step that counts for nothing
+            steps = {k: np.concatenate([v[:1], v]) for k, v in steps.items()}
+        return steps
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        rows, starts = sampler.draw(first_step + step)
+        windows = [window(row, start) for row, start in zip(rows, starts, strict=True)]
+        stacked = {k: np.stack([w[k] for w in windows]) for k in RAW_FIELDS}
+        return {**stacked, "has_previous": starts > 0}
+
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=prefetch)
+    steps = grain.MapDataset.range(np.iinfo(np.int32).max).map(batch)
+    return iter(steps.to_iter_dataset(options))
+
+
+def to_batch(schema: Schema, raw: dict[str, Any]) -> dict[str, Any]:
+    """The model's inputs and targets from raw windows, inside jit.
+
+    Returns:
+      A dict of arrays [batch, context, ...]: observation, previous_action (the number of actions
+      where there was none), previous_reward, is_first, and the target, action.
+    """
+    context = raw["action"].shape[1] - 1
+    has_previous = raw["has_previous"][:, None] | (jnp.arange(context) > 0)
+    previous_action = raw["action"][:, :-1].astype(jnp.int32)
+    previous_reward = schema.decode_reward(raw["reward"][:, :-1])
+    return {
+        "observation": schema.decode_observation(raw["observation"][:, 1:]),
+        "previous_action": jnp.where(has_previous, previous_action, schema.num_actions),
+        "previous_reward": jnp.where(has_previous, previous_reward, 0.0),
+        "is_first": raw["is_first"][:, 1:],
+        "action": raw["action"][:, 1:].astype(jnp.int32),
+    }

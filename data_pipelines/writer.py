@@ -1,0 +1,200 @@
+"""Writes histories as a TFDS data set of ArrayRecord shards.
+
+A shard is one unit of work: all steps of some tasks. It is written under a temporary name and
+renamed when it is whole; the data set exists once ``commit`` has written its metadata. What was
+cut off in between is found by ``missing`` and written again.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import queue
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from data_pipelines.schema import VERSION, Schema
+
+NAME = "histories"
+SPLIT = "train"
+PROVENANCE = "provenance.json"
+_QUEUED_CHUNKS = 2
+
+
+class Writer:
+    """Writes the shards of one data set; ``missing``, then ``shard`` for each, then ``commit``."""
+
+    def __init__(self, folder: str | os.PathLike, schema: Schema, num_shards: int):
+        self.folder = pathlib.Path(folder)
+        self.schema = schema
+        self.num_shards = num_shards
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob("*.tmp"):
+            leftover.unlink()
+
+    def path(self, shard: int) -> pathlib.Path:
+        """Where a finished shard lies."""
+        suffix = f"{shard:05d}-of-{self.num_shards:05d}"
+        return self.folder / f"{NAME}-{SPLIT}.array_record-{suffix}"
+
+    def missing(self) -> list[int]:
+        """Shards that are not finished."""
+        return [s for s in range(self.num_shards) if not _summary_path(self.path(s)).exists()]
+
+    @contextmanager
+    def shard(self, shard: int, tasks: np.ndarray) -> Iterator["ShardWriter"]:
+        """Opens a shard for the given task ids; it is finished when the block ends well."""
+        writer = ShardWriter(self.path(shard), self.schema, tasks)
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            raise
+        writer.finish()
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """What each finished shard says of itself; see ``ShardWriter.finish``."""
+        return [json.loads(_summary_path(self.path(s)).read_text()) for s in range(self.num_shards)]
+
+    def commit(self, provenance: dict[str, Any]) -> None:
+        """Makes the finished shards a data set that TFDS opens.
+
+        Args:
+          provenance: whatever says where the data come from; JSON values.
+        """
+        summaries = self.summaries()
+        tfds.folder_dataset.write_metadata(
+            data_dir=self.folder,
+            features=self.schema.features(),
+            split_infos=[
+                tfds.core.SplitInfo(
+                    name=SPLIT,
+                    shard_lengths=[s["records"] for s in summaries],
+                    num_bytes=sum(s["bytes"] for s in summaries),
+                    filename_template=tfds.core.ShardedFileTemplate(
+                        data_dir=self.folder,
+                        dataset_name=NAME,
+                        split=SPLIT,
+                        filetype_suffix="array_record",
+                    ),
+                )
+            ],
+            version=VERSION,
+            check_data=False,
+            description="Learning histories of source learners, for Algorithm Distillation.",
+        )
+        document = {
+            "version": VERSION,
+            "schema": dataclasses.asdict(self.schema),
+            **provenance,
+            "shards": {
+                self.path(i).name: {k: s[k] for k in ("records", "bytes", "crc32")}
+                for i, s in enumerate(summaries)
+            },
+        }
+        write_atomically(self.folder / PROVENANCE, json.dumps(document, indent=1))
+
+
+class ShardWriter:
+    """Writes chunks of histories in a thread of its own, while the next one is computed."""
+
+    def __init__(self, path: pathlib.Path, schema: Schema, tasks: np.ndarray):
+        self._path, self._schema, self._tasks = path, schema, tasks
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._records = 0
+        self._start = 0
+        self._error: BaseException | None = None
+        self._chunks: queue.Queue = queue.Queue(maxsize=_QUEUED_CHUNKS)
+        self._summary: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def write(self, chunk: dict[str, Any]) -> None:
+        """Queues the next steps of every stream: encoded fields [task, stream, block_steps, ...].
+
+        Blocks while too many chunks wait, so memory is bounded; raises what the thread raised.
+        """
+        self._raise()
+        self._chunks.put(chunk)
+
+    def describe(self, **summary: Any) -> None:
+        """Adds JSON values to the shard's summary."""
+        self._summary.update(summary)
+
+    def finish(self) -> None:
+        """Waits for the thread, then gives the shard its name and writes its summary."""
+        self._stop()
+        self._raise()
+        summary = {
+            **self._summary,
+            "tasks": self._tasks.tolist(),
+            "records": self._records,
+            "bytes": self._temporary.stat().st_size,
+            "crc32": checksum(self._temporary),
+        }
+        os.replace(self._temporary, self._path)
+        write_atomically(_summary_path(self._path), json.dumps(summary))
+
+    def abandon(self) -> None:
+        """Stops without a shard."""
+        self._stop()
+        self._temporary.unlink(missing_ok=True)
+
+    def _stop(self) -> None:
+        self._chunks.put(None)
+        self._thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._write_chunks()
+        except BaseException as error:  # handed to the caller, who waits on the queue
+            self._error = error
+            while self._chunks.get() is not None:
+                pass
+
+    def _write_chunks(self) -> None:
+        features = self._schema.features()
+        writer = ArrayRecordWriter(str(self._temporary), "group_size:1")
+        try:
+            while (chunk := self._chunks.get()) is not None:
+                chunk = {k: np.asarray(v) for k, v in chunk.items()}
+                for i, task in enumerate(self._tasks):
+                    for stream in range(chunk["action"].shape[1]):
+                        block = {k: v[i, stream] for k, v in chunk.items()}
+                        record = self._schema.to_record(task, stream, self._start, block)
+                        writer.write(features.serialize_example(record))
+                        self._records += 1
+                self._start += self._schema.block_steps
+        finally:
+            writer.close()
+
+
+def checksum(path: pathlib.Path) -> int:
+    """CRC-32 of a file."""
+    crc = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 22):
+            crc = zlib.crc32(part, crc)
+    return crc
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a text file that is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _summary_path(shard: pathlib.Path) -> pathlib.Path:
+    return shard.with_name(shard.name + ".json")

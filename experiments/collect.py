@@ -1,0 +1,201 @@
+"""Stage 1: the source learns every training task, and its histories are stored."""
+
+import importlib.metadata
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from ad_jax import parallel
+from ad_jax.errors import UserError
+from ad_jax.interfaces import Source
+from data_pipelines.schema import Schema
+from data_pipelines.writer import PROVENANCE, ShardWriter, Writer
+from experiments import build
+from experiments.interruption import Interruption
+from experiments.workdir import Workdir
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "array_record")
+MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories
+
+
+def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+    """Whether the data set is finished."""
+    return (workdir.histories / PROVENANCE).exists()
+
+
+def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
+    """Collects what is missing, checks it, and makes it a data set.
+
+    Raises:
+      UserError: the histories are not fit to be distilled.
+    """
+    world = build.world(config)
+    source = build.source(config, world.env)
+    chunks, rest = divmod(config.collect.updates, config.collect.updates_per_chunk)
+    if rest or not chunks:
+        raise UserError(
+            f"collect.updates={config.collect.updates} is not a multiple of "
+            f"collect.updates_per_chunk={config.collect.updates_per_chunk}"
+        )
+    mesh = parallel.make_mesh(config.mesh.data)
+    schema = Schema.of(world.env, source.steps_per_block * config.collect.updates_per_chunk)
+    init, advance = make_collector(source, schema, config.collect.updates_per_chunk, mesh)
+
+    tiles = np.split(
+        world.train, range(config.collect.tasks_per_tile, len(world.train), config.collect.tasks_per_tile)
+    )
+    writer = Writer(workdir.histories, schema, len(tiles))
+    missing = writer.missing()
+    steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.block_steps * chunks
+    with tqdm(
+        desc="collect", unit=" steps", unit_scale=True, mininterval=1,
+        total=sum(map(steps_of, range(len(tiles)))),
+        initial=sum(steps_of(t) for t in range(len(tiles)) if t not in missing),
+    ) as progress:  # fmt: skip
+        for tile in missing:
+            began = time.perf_counter()
+            tasks = tiles[tile]
+            padded = parallel.pad_tasks(mesh, tasks)
+            state = init(jax.random.key(config.seed), padded, world.tasks.params(padded))
+            statistics = TileStatistics(len(tasks), source.num_streams, schema)
+            with writer.shard(tile, tasks) as shard:
+                for _ in range(chunks):
+                    interruption.check()
+                    state, chunk = advance(state)
+                    store = jax.tree.map(lambda x: x[: len(tasks)], chunk)
+                    shard.write(store)
+                    statistics.add(store)
+                    progress.update(steps_of(tile) // chunks)
+                shard.describe(**statistics.summary(), seconds=time.perf_counter() - began)
+
+    summaries = writer.summaries()
+    returns = np.concatenate([s["mean_return"] for s in summaries])
+    shares = np.concatenate([s["first_action_share"] for s in summaries])
+    check_quality(world.train, returns, shares, config.collect.min_improved)
+    seconds = sum(s["seconds"] for s in summaries)
+    env_steps = sum(steps_of(t) for t in range(len(tiles)))
+    writer.commit(
+        {
+            "config": config.to_dict(),
+            "seed": config.seed,
+            "environment": {
+                "name": world.env.name,
+                "version": getattr(world.env, "version", importlib.metadata.version("gymnax")),
+            },
+            "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
+            "device": jax.devices()[0].device_kind,
+            "seconds": seconds,
+            "env_steps": env_steps,
+            "mean_return_by_episode": returns.mean(0).tolist(),
+        }
+    )
+    print(f"collect: {env_steps:,} steps of {len(world.train)} tasks in {seconds:.1f} s, "
+          f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
+
+
+def make_collector(source: Source, schema: Schema, updates: int, mesh: jax.sharding.Mesh):
+    """The jitted parts of collection, spread over the tasks.
+
+    Returns:
+      ``init(key, task_ids, env_params) -> state`` and ``advance(state) -> (state, chunk)``, where
+      chunk is encoded steps [task, stream, updates * steps_per_block, ...]. A task's histories
+      depend on the key and its id, not on the tasks beside it.
+    """
+    over_tasks = parallel.sharded(mesh)
+
+    def init(key, task_ids, env_params):
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, task_ids)
+        return jax.vmap(source.init)(keys, env_params)
+
+    def advance(state):
+        step = jax.vmap(source.step)
+        state, blocks = jax.lax.scan(lambda s, _: step(s), state, length=updates)
+
+        def join(x):  # [update, task, stream, step, ...] → [task, stream, time, ...]
+            x = jnp.moveaxis(x, 0, 2)
+            return x.reshape(*x.shape[:2], -1, *x.shape[4:])
+
+        return state, schema.encode(jax.tree.map(join, blocks))
+
+    init = jax.jit(init, out_shardings=over_tasks)
+    return init, jax.jit(advance, donate_argnums=0, out_shardings=over_tasks)
+
+
+class TileStatistics:
+    """Mean return of each task by episode, and the share of its commonest action, as chunks come."""
+
+    def __init__(self, num_tasks: int, num_streams: int, schema: Schema):
+        self._streams, self._schema = num_streams, schema
+        self._episode = np.zeros((num_tasks, num_streams), np.int64)
+        self._total = np.zeros((num_tasks, 0))
+        self._ended = np.zeros((num_tasks, 0), np.int64)
+        self._actions: list[np.ndarray] = []
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Takes the next encoded steps [task, stream, time]."""
+        is_last = np.asarray(chunk["is_last"])
+        reward = np.asarray(self._schema.decode_reward(np.asarray(chunk["reward"])))
+        ended = np.cumsum(is_last, -1)
+        episode = self._episode[..., None] + ended - is_last
+        tasks, size = len(episode), int(episode.max()) + 1
+        grow = ((0, 0), (0, max(0, size - self._total.shape[1])))
+        self._total, self._ended = np.pad(self._total, grow), np.pad(self._ended, grow)
+        index = (np.arange(tasks)[:, None, None] * self._total.shape[1] + episode).reshape(-1)
+        count = lambda weights: np.bincount(
+            index, weights.reshape(-1), minlength=self._total.size
+        ).reshape(self._total.shape)
+        self._total += count(reward)
+        self._ended += count(is_last).astype(np.int64)
+        self._episode += ended[..., -1]
+        action = np.asarray(chunk["action"])
+        self._actions.append(
+            np.stack([(action == a).sum((1, 2)) for a in range(self._schema.num_actions)], -1)
+        )
+
+    def summary(self) -> dict[str, list]:
+        """mean_return [task, episode] over the streams that finished it, for those all did."""
+        whole = (self._ended == self._streams).all(0)
+        counts = np.stack(self._actions)  # [chunk, task, action]
+        early = counts[: max(1, len(counts) // 10)].sum(0)
+        return {
+            "mean_return": (self._total / np.maximum(self._ended, 1))[:, whole].tolist(),
+            "first_action_share": (early.max(-1) / early.sum(-1)).tolist(),
+        }
+
+
+def check_quality(
+    tasks: np.ndarray, returns: np.ndarray, shares: np.ndarray, min_improved: float
+) -> None:
+    """Refuses histories that show no learning.
+
+    Args:
+      tasks: int [task], their ids.
+      returns: [task, episode], mean over streams.
+      shares: [task], part of the commonest action in the first tenth of the histories.
+      min_improved: part of the tasks whose return must have risen from the first tenth of the
+        episodes to the last.
+
+    Raises:
+      UserError: returns rose for too few tasks, or a task's actions were all but constant from
+        the beginning.
+    """
+    name = lambda ids: ", ".join(map(str, ids[:20])) + (", …" if len(ids) > 20 else "")
+    tenth = max(1, returns.shape[1] // 10)
+    failed = tasks[returns[:, -tenth:].mean(1) <= returns[:, :tenth].mean(1)]
+    if len(failed) > (1 - min_improved) * len(tasks):
+        raise UserError(
+            f"the source did not improve on {len(failed)} of {len(tasks)} tasks ({name(failed)}): "
+            "give it more updates, another learning rate or more streams, in another workdir"
+        )
+    degenerate = tasks[shares > MAX_ACTION_SHARE]
+    if len(degenerate):
+        raise UserError(
+            f"the source did not explore: one action makes up more than {MAX_ACTION_SHARE:.0%} of "
+            f"the first histories of {len(degenerate)} tasks ({name(degenerate)}): raise "
+            "source.entropy_cost or lower source.learning_rate, in another workdir"
+        )

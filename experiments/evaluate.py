@@ -1,0 +1,130 @@
+"""Stage 3: the frozen transformer learns in context, on training tasks and on held-out ones."""
+
+import contextlib
+import os
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from ad_jax import parallel
+from ad_jax.checkpoint import Checkpoints
+from ad_jax.errors import UserError
+from ad_jax.evaluation.agents import transformer_agent
+from ad_jax.evaluation.rollout import make_rollouts
+from ad_jax.evaluation.statistics import episode_returns
+from ad_jax.models.transformer import Transformer
+from ad_jax.training import distill
+from ad_jax.training.optimizer import make_optimizer
+from experiments import build
+from experiments.interruption import Interruption
+from experiments.workdir import Workdir
+
+RESULTS = "rollouts.npz"
+_EPISODES_PER_CALL = 5
+
+
+def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+    """Whether the results are written."""
+    return (workdir.evaluation / RESULTS).exists()
+
+
+def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
+    """Rolls out the last checkpoint and stores the returns.
+
+    The results hold task (int [task]), heldout (bool [task]), returns (float [task, rollout,
+    episode]), and the first rollout of every task (observation, reward, is_last [task, time, ...]).
+    """
+    mesh = parallel.make_mesh(config.mesh.data)
+    world = build.world(config)
+    model = build.model(config, world.env)
+    options = config.evaluation
+    limit = int(world.env.default_params.max_steps_in_episode)
+    if (
+        config.model.positions == "learned"
+        and options.mode == "fast"
+        and options.episodes * limit > config.model.context
+    ):
+        raise UserError(
+            "evaluation.mode='fast' goes past the context, which learned positions can't: "
+            "give evaluation.mode='exact', or model.positions='rotary'"
+        )
+    params = _trained_params(config, workdir, model)
+    tasks = np.concatenate([world.heldout, world.train])
+    padded = parallel.pad_tasks(mesh, tasks)
+
+    init, advance = make_evaluator(world.env, model, mesh, options.mode, options.temperature)
+    params = jax.device_put(params, parallel.replicated(mesh))
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)  # not the keys of training
+    state = init(params, key, padded, world.tasks.params(padded), options.rollouts)
+    calls = -(-options.episodes // _EPISODES_PER_CALL)
+    steps = _EPISODES_PER_CALL * limit
+    advance = advance.lower(params, state, steps).compile()
+
+    parts = []
+    env_steps = len(padded) * options.rollouts * steps
+    began = time.perf_counter()
+    with tqdm(desc="evaluate", unit=" steps", unit_scale=True, total=calls * env_steps) as progress:
+        for _ in range(calls):
+            interruption.check()
+            state, history = advance(params, state)
+            seen = (history.observation[:, 0], history.reward, history.is_last)
+            parts.append(jax.device_get(seen))
+            progress.update(env_steps)
+    seconds = time.perf_counter() - began
+    observation = np.concatenate([p[0] for p in parts], 1)[: len(tasks)]
+    reward, is_last = (np.concatenate([p[i] for p in parts], 2)[: len(tasks)] for i in (1, 2))
+
+    workdir.evaluation.mkdir(exist_ok=True)
+    temporary = workdir.evaluation / f"tmp.{RESULTS}"
+    np.savez_compressed(
+        temporary,
+        task=tasks,
+        heldout=np.arange(len(tasks)) < len(world.heldout),
+        returns=episode_returns(reward, is_last, options.episodes),
+        observation=observation,
+        reward=reward[:, 0],
+        is_last=is_last[:, 0],
+        seconds=seconds,
+        env_steps=calls * env_steps,
+    )
+    os.replace(temporary, workdir.evaluation / RESULTS)
+    print(f"evaluate: {calls * env_steps:,} steps in {seconds:.1f} s, "
+          f"{calls * env_steps / seconds:,.0f} steps/s")  # fmt: skip
+
+
+def make_evaluator(env: Any, model: Transformer, mesh: Mesh, mode: str, temperature: float):
+    """The jitted rollouts of a transformer, spread over the tasks.
+
+    Returns:
+      ``init(params, key, task_ids, env_params, num_rollouts) -> state`` and
+      ``advance(params, state, steps) -> (state, History)``; the counts are static.
+    """
+    rollouts = lambda params: make_rollouts(
+        env, lambda _: transformer_agent(model, params, mode=mode, temperature=temperature)
+    )
+    over_tasks = parallel.sharded(mesh)
+    init = jax.jit(
+        lambda params, *args: rollouts(params)[0](*args), static_argnums=4, out_shardings=over_tasks
+    )
+    advance = jax.jit(
+        lambda params, *args: rollouts(params)[1](*args),
+        static_argnums=2, donate_argnums=1, out_shardings=over_tasks,
+    )  # fmt: skip
+    return init, advance
+
+
+def _trained_params(config: ml_collections.ConfigDict, workdir: Workdir, model: Transformer) -> Any:
+    """The parameters of the newest checkpoint."""
+    with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+        step = checkpoints.latest_step()
+        if step is None:
+            raise UserError(f"{workdir.checkpoints} holds no checkpoint: run the stage 'train' first")
+        optimizer = make_optimizer(build.optimizer(config), config.train.steps)
+        like = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))
+        state, _ = checkpoints.restore(step, like)
+    return state.params

@@ -1,0 +1,78 @@
+"""Collects, trains, evaluates and reports; each stage is resumed or skipped on its own.
+
+    python -m experiments.run --config=experiments/configs/dark_room.py:quickstart \
+        --workdir=runs/quickstart
+"""
+
+import errno
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ad_jax.errors import UserError
+from experiments.interruption import Interrupted, Interruption
+
+STAGES = ("collect", "train", "evaluate", "report")
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE.py:PRESET", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
+_STAGES = flags.DEFINE_list("stages", list(STAGES), "Which stages to run.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unknown argument {argv[1]!r}: options begin with --")
+    if unknown := set(_STAGES.value) - set(STAGES):
+        raise UserError(f"--stages={','.join(sorted(unknown))}: choose from {','.join(STAGES)}")
+    run(_CONFIG.value, _WORKDIR.value, _STAGES.value)
+
+
+def run(config, path: str, stages: list[str]) -> None:
+    """Runs the chosen stages in one workdir; those that are complete are skipped."""
+    interruption = Interruption()
+    interruption.install()
+    # Imported this late so that bad options fail at once: JAX takes seconds to load.
+    from experiments import collect, evaluate, memory, report, train
+    from experiments.workdir import Workdir
+
+    memory.keep_freed_memory()
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every file
+    workdir = Workdir(path, config)
+    work = {"collect": collect, "train": train, "evaluate": evaluate, "report": report}
+    for stage in STAGES:
+        if stage not in stages:
+            continue
+        interruption.check()
+        if work[stage].done(config, workdir):
+            print(f"{stage}: already done, skipped")
+        else:
+            work[stage].run(config, workdir, interruption)
+    workdir.close()
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags; whatever is wrong with them, or with the config file, is the user's to mend."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def entry_point() -> None:
+    """Runs ``main``; what a user can mend ends in one line and a non-zero exit."""
+    try:
+        app.run(main, flags_parser=_parse)
+    except Interrupted:
+        sys.exit("stopped as asked, everything is saved: the same command goes on")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"error: the disk is full ({error.filename}): make room, then the same command goes on")
+
+
+if __name__ == "__main__":
+    entry_point()

@@ -1,0 +1,187 @@
+"""Stage 2: the transformer is trained to predict the source's next action."""
+
+import contextlib
+import json
+import math
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from ad_jax import parallel
+from ad_jax.checkpoint import Checkpoints
+from ad_jax.errors import UserError
+from ad_jax.training import distill
+from ad_jax.training.optimizer import learning_rate, make_optimizer
+from data_pipelines import windows
+from data_pipelines.reader import Histories
+from data_pipelines.writer import write_atomically
+from experiments import build
+from experiments.interruption import Interrupted, Interruption
+from experiments.workdir import Workdir
+
+
+def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+    """Whether the last training step is in a checkpoint."""
+    if not workdir.checkpoints.exists():
+        return False
+    with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+        return checkpoints.latest_step() == config.train.steps
+
+
+def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
+    """Trains from the newest checkpoint, or from scratch if there is none.
+
+    Raises:
+      UserError: the data, the mesh or the checkpoint do not suit the config, or the loss is NaN.
+      Interrupted: after a signal, once the state is saved.
+    """
+    mesh = parallel.make_mesh(config.mesh.data)
+    parallel.check_divides(mesh, config.train.batch_size, "train.batch_size")
+    world = build.world(config)
+    model = build.model(config, world.env)
+    settings = build.optimizer(config)
+    optimizer = make_optimizer(settings, config.train.steps)
+    histories = Histories(workdir.histories)
+
+    checkpoints = Checkpoints(workdir.checkpoints)
+    init = jax.jit(
+        lambda key: distill.init_state(key, model, optimizer),
+        out_shardings=parallel.replicated(mesh),
+    )
+    state, first_step, seconds = init(jax.random.key(config.seed)), 0, 0.0
+    if (newest := checkpoints.latest_step()) is not None:
+        state, metadata = checkpoints.restore(newest, state)
+        first_step, seconds = newest, metadata["seconds"]
+        print(f"train: going on from step {first_step}")
+
+    update, batches = make_training(config, mesh, model, optimizer, histories, first_step)
+    schedule = learning_rate(settings, config.train.steps)
+    log = Metrics(workdir, first_step)
+    pending: list[tuple[int, dict[str, jax.Array]]] = []
+    began = time.perf_counter()
+    tokens = config.train.batch_size * config.model.context
+
+    def flush() -> dict[str, float]:
+        """Fetches the metrics of the steps since the last time; stops on a NaN."""
+        values = jax.device_get([m for _, m in pending])
+        for (step, _), metrics in zip(pending, values, strict=True):
+            if not math.isfinite(metrics["loss"]):
+                good = checkpoints.latest_step()
+                raise UserError(
+                    f"the loss is {metrics['loss']} at training step {step}; the last good "
+                    f"checkpoint is {'none' if good is None else f'{workdir.checkpoints}/{good}'}: "
+                    "lower optimizer.learning_rate, in another workdir"
+                )
+        pending.clear()
+        return {k: float(np.mean([v[k] for v in values])) for k in values[0]} if values else {}
+
+    def save(step: int) -> None:
+        flush()
+        elapsed = seconds + time.perf_counter() - began
+        checkpoints.save(step, state, {"seconds": elapsed, "transitions": step * tokens})
+
+    step = first_step
+    with (
+        tqdm(
+            desc="train", unit=" tokens", unit_scale=True, mininterval=1,
+            total=config.train.steps * tokens, initial=first_step * tokens,
+        ) as progress,
+        contextlib.closing(log),
+        contextlib.closing(checkpoints),
+        jax.transfer_guard("disallow"),
+    ):  # fmt: skip
+        for step in range(first_step + 1, config.train.steps + 1):
+            state, metrics = update(state, next(batches))
+            pending.append((step, metrics))
+            last = step == config.train.steps
+            if step % config.train.log_every == 0 or last:
+                means = flush()
+                rate = (step - first_step) * tokens / (time.perf_counter() - began)
+                with jax.transfer_guard("allow"):
+                    lr = float(schedule(step - 1))
+                log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate})
+                progress.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
+            progress.update(tokens)
+            if step % config.train.checkpoint_every == 0 or last or interruption.requested:
+                save(step)
+            if interruption.requested and not last:
+                raise Interrupted
+
+
+def make_training(config, mesh, model, optimizer, histories: Histories, first_step: int):
+    """The jitted training step and its inputs.
+
+    Returns:
+      ``update(state, inputs) -> (state, metrics)``, and an iterator of the inputs of the steps
+      after ``first_step``, which are on the devices.
+    """
+    options = config.train
+    sampler = windows.make_sampler(
+        histories, keep_every=options.keep_every, context=config.model.context,
+        batch_size=options.batch_size, seed=config.seed,
+    )  # fmt: skip
+    update = distill.make_update(model, optimizer, config.seed, options.label_smoothing)
+    schema = histories.schema
+    sharded, replicated = parallel.sharded(mesh), parallel.replicated(mesh)
+
+    if options.windows == "device":
+        source = windows.DeviceWindows(histories, sampler, options.keep_every)
+        arrays = jax.device_put(source.arrays, replicated)
+
+        def step(state, arrays, starts):
+            return update(state, windows.to_batch(schema, source.cut(arrays, starts)))
+
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated)
+        raw = (source.starts(s) for s in range(first_step, options.steps))
+        return (
+            lambda state, starts: jitted(state, arrays, starts),
+            (jax.device_put(starts, sharded) for starts in raw),
+        )
+    if options.windows == "disk":
+        jitted = jax.jit(
+            lambda state, raw: update(state, windows.to_batch(schema, raw)),
+            donate_argnums=0, out_shardings=replicated,
+        )  # fmt: skip
+        raw = windows.disk_windows(
+            histories, sampler, options.keep_every, first_step, options.prefetch
+        )
+        return jitted, (jax.device_put(windows_, sharded) for windows_ in raw)
+    raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
+
+
+class Metrics:
+    """Writes metrics to metrics.jsonl and to TensorBoard, each step once, also after a restart."""
+
+    def __init__(self, workdir: Workdir, first_step: int):
+        self._path = workdir.path / "metrics.jsonl"
+        if self._path.exists():
+            lines = [_parse(line) for line in self._path.read_text().splitlines()]
+            kept = [m for m in lines if m and m["step"] <= first_step]
+            write_atomically(self._path, "".join(json.dumps(m) + "\n" for m in kept))
+        self._file = open(self._path, "a")
+        self._board = SummaryWriter(str(workdir.path / "tensorboard"), purge_step=first_step + 1)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Adds one line."""
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(f"train/{name}", value, step)
+
+    def close(self) -> None:
+        """Finishes both files."""
+        self._file.close()
+        self._board.close()
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None for one that was cut off."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
