@@ -76,9 +76,7 @@ class Checkpoints:
         self._manager.close()
 
     def _check_architecture(self, step: int, like: Any) -> None:
-        stored = ocp.StandardCheckpointer().metadata(
-            os.path.join(self._folder, str(step), "state")
-        )
+        stored = ocp.StandardCheckpointer().metadata(os.path.join(self._folder, str(step), "state"))
         found = _shapes(stored.item_metadata.tree["params"])
         wanted = _shapes(like.params)
         if found == wanted:

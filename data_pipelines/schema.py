@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from gymnax.environments import spaces
 
+from ad_jax.envs.spaces import component_sizes, lowest
 from ad_jax.errors import UserError
 
 VERSION = "1.0.0"  # of the format: a reader refuses a data set of another major version
@@ -47,20 +48,14 @@ class Schema:
         ``env.reward_levels``, where an environment has it, lists every reward it can give.
         """
         space = env.observation_space(env.default_params)
-        low = sizes = None
-        if isinstance(space, spaces.Discrete):
-            low, sizes = (0,), (int(space.n),)
-        elif jnp.issubdtype(space.dtype, jnp.integer):
-            bounds = [np.broadcast_to(b, space.shape).reshape(-1) for b in (space.low, space.high)]
-            low = tuple(int(v) for v in bounds[0])
-            sizes = tuple(int(v) for v in bounds[1] - bounds[0] + 1)
+        sizes = component_sizes(space)
         if not isinstance(env.action_space(env.default_params), spaces.Discrete):
             raise UserError(f"{env.name}: only discrete actions can be distilled")
         levels = getattr(env, "reward_levels", None)
         return cls(
             observation_shape=tuple(space.shape),
-            observation_low=low,
-            observation_sizes=sizes,
+            observation_low=None if sizes is None else tuple(lowest(space).tolist()),
+            observation_sizes=None if sizes is None else tuple(sizes.tolist()),
             num_actions=int(env.num_actions),
             reward_levels=None if levels is None else tuple(float(v) for v in levels),
             block_steps=block_steps,

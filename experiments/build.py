@@ -1,7 +1,5 @@
 """From a config to the objects it describes."""
 
-import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -54,45 +52,3 @@ def model(config: ml_collections.ConfigDict, env: Any) -> Transformer:
 def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
     """The settings of ``config.optimizer``."""
     return OptimizerConfig(**config.optimizer)
-
-
-@functools.cache
-def defaults() -> ml_collections.ConfigDict:
-    """Every setting of an experiment, with the defaults that the environments' configs change."""
-    config = ml_collections.ConfigDict()
-    config.method = "AD"
-    config.preset = ""
-    config.seed = 0  # of all random draws but the split of the tasks
-    config.env = {"name": "DarkRoom", "kwargs": {}}
-    config.tasks = {
-        "seed": 0,
-        "num_heldout": 16,
-        "num_train": ml_collections.config_dict.placeholder(int),  # all that are left
-    }
-    config.source = {"name": "ppo", **dataclasses.asdict(PPOConfig())}
-    config.collect = {
-        "updates": 200,  # of the source; one block per update
-        "updates_per_chunk": 20,  # the chunk is the unit of memory and of a record
-        "tasks_per_tile": 1024,  # the tile is the unit of resumption: one shard
-        "min_improved": 0.95,  # part of the tasks whose returns must have risen
-    }
-    config.model = dataclasses.asdict(TransformerConfig())
-    config.optimizer = dataclasses.asdict(OptimizerConfig())
-    config.train = {
-        "steps": 1000,
-        "batch_size": 64,
-        "keep_every": 1,  # keep every k-th episode of a stream
-        "label_smoothing": 0.0,
-        "windows": "device",  # or "disk"
-        "prefetch": 8,  # batches read ahead from disk
-        "log_every": 20,
-        "checkpoint_every": 500,
-    }
-    config.evaluation = {
-        "episodes": 20,
-        "rollouts": 8,  # per task
-        "mode": "fast",  # or "exact"
-        "temperature": 1.0,  # 0 is greedy
-    }
-    config.mesh = {"data": -1}  # devices; -1 is all
-    return config

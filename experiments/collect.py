@@ -14,7 +14,7 @@ from ad_jax import parallel
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
 from data_pipelines.schema import Schema
-from data_pipelines.writer import PROVENANCE, ShardWriter, Writer
+from data_pipelines.writer import PROVENANCE, Writer
 from experiments import build
 from experiments.interruption import Interruption
 from experiments.workdir import Workdir
@@ -44,13 +44,16 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         )
     mesh = parallel.make_mesh(config.mesh.data)
     schema = Schema.of(world.env, source.steps_per_block * config.collect.updates_per_chunk)
-    init, advance = make_collector(source, schema, config.collect.updates_per_chunk, mesh)
+    streams = source.num_streams if config.collect.streams is None else config.collect.streams
+    if not 1 <= streams <= source.num_streams:
+        raise UserError(f"collect.streams={streams}, but the source has {source.num_streams}")
+    init, advance = make_collector(source, schema, config.collect.updates_per_chunk, streams, mesh)
 
-    tiles = np.split(
-        world.train, range(config.collect.tasks_per_tile, len(world.train), config.collect.tasks_per_tile)
-    )
+    size = config.collect.tasks_per_tile
+    tiles = np.split(world.train, range(size, len(world.train), size))
     writer = Writer(workdir.histories, schema, len(tiles))
     missing = writer.missing()
+    compiled: dict[int, Any] = {}
     steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.block_steps * chunks
     with tqdm(
         desc="collect", unit=" steps", unit_scale=True, mininterval=1,
@@ -58,19 +61,25 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         initial=sum(steps_of(t) for t in range(len(tiles)) if t not in missing),
     ) as progress:  # fmt: skip
         for tile in missing:
-            began = time.perf_counter()
             tasks = tiles[tile]
             padded = parallel.pad_tasks(mesh, tasks)
             state = init(jax.random.key(config.seed), padded, world.tasks.params(padded))
-            statistics = TileStatistics(len(tasks), source.num_streams, schema)
+            if len(padded) not in compiled:  # apart from the timing; the last tile may be smaller
+                compiled[len(padded)] = advance.lower(state).compile()
+            began = time.perf_counter()
+            statistics = TileStatistics(len(tasks), streams, schema)
             with writer.shard(tile, tasks) as shard:
-                for _ in range(chunks):
+                running = None
+                for number in range(chunks + 1):
                     interruption.check()
-                    state, chunk = advance(state)
-                    store = jax.tree.map(lambda x: x[: len(tasks)], chunk)
-                    shard.write(store)
-                    statistics.add(store)
-                    progress.update(steps_of(tile) // chunks)
+                    finished = running
+                    if number < chunks:  # starts the next chunk; returns before it is done
+                        state, running = compiled[len(padded)](state)
+                    if finished is not None:
+                        finished = {k: v[: len(tasks)] for k, v in finished.items()}
+                        shard.write(finished)
+                        statistics.add(finished)
+                        progress.update(steps_of(tile) // chunks)
                 shard.describe(**statistics.summary(), seconds=time.perf_counter() - began)
 
     summaries = writer.summaries()
@@ -98,13 +107,15 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
           f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
 
 
-def make_collector(source: Source, schema: Schema, updates: int, mesh: jax.sharding.Mesh):
+def make_collector(
+    source: Source, schema: Schema, updates: int, streams: int, mesh: jax.sharding.Mesh
+):
     """The jitted parts of collection, spread over the tasks.
 
     Returns:
       ``init(key, task_ids, env_params) -> state`` and ``advance(state) -> (state, chunk)``, where
-      chunk is encoded steps [task, stream, updates * steps_per_block, ...]. A task's histories
-      depend on the key and its id, not on the tasks beside it.
+      chunk is encoded steps [task, streams, updates * steps_per_block, ...] of the first streams
+      of each task. A task's histories depend on the key and its id, not on the tasks beside it.
     """
     over_tasks = parallel.sharded(mesh)
 
@@ -117,7 +128,7 @@ def make_collector(source: Source, schema: Schema, updates: int, mesh: jax.shard
         state, blocks = jax.lax.scan(lambda s, _: step(s), state, length=updates)
 
         def join(x):  # [update, task, stream, step, ...] → [task, stream, time, ...]
-            x = jnp.moveaxis(x, 0, 2)
+            x = jnp.moveaxis(x[:, :, :streams], 0, 2)
             return x.reshape(*x.shape[:2], -1, *x.shape[4:])
 
         return state, schema.encode(jax.tree.map(join, blocks))
@@ -127,7 +138,7 @@ def make_collector(source: Source, schema: Schema, updates: int, mesh: jax.shard
 
 
 class TileStatistics:
-    """Mean return of each task by episode, and the share of its commonest action, as chunks come."""
+    """Mean return of each task by episode, and its commonest action's share, as chunks come."""
 
     def __init__(self, num_tasks: int, num_streams: int, schema: Schema):
         self._streams, self._schema = num_streams, schema

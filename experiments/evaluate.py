@@ -54,7 +54,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "give evaluation.mode='exact', or model.positions='rotary'"
         )
     params = _trained_params(config, workdir, model)
-    tasks = np.concatenate([world.heldout, world.train])
+    spread = np.linspace(0, len(world.train) - 1, min(len(world.train), options.train_tasks))
+    tasks = np.concatenate([world.heldout, world.train[spread.astype(int)]])
     padded = parallel.pad_tasks(mesh, tasks)
 
     init, advance = make_evaluator(world.env, model, mesh, options.mode, options.temperature)
@@ -123,7 +124,9 @@ def _trained_params(config: ml_collections.ConfigDict, workdir: Workdir, model: 
     with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         step = checkpoints.latest_step()
         if step is None:
-            raise UserError(f"{workdir.checkpoints} holds no checkpoint: run the stage 'train' first")
+            raise UserError(
+                f"{workdir.checkpoints} holds no checkpoint: run the stage 'train' first"
+            )
         optimizer = make_optimizer(build.optimizer(config), config.train.steps)
         like = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))
         state, _ = checkpoints.restore(step, like)

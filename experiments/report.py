@@ -113,7 +113,7 @@ def summarize(
         },
         "throughput": {
             "collect_env_steps_per_s": provenance["env_steps"] / provenance["seconds"],
-            "train_transitions_per_s": training["transitions"] / training["seconds"],
+            "train_transitions_per_s": training["transitions_per_s"],
             "evaluate_env_steps_per_s": float(results["env_steps"] / results["seconds"]),
         },
     }
@@ -122,9 +122,13 @@ def summarize(
 def table(summary: dict[str, Any]) -> str:
     """What the terminal shows at the end."""
     last = summary["episodes"]
-    lines = [f"\n{summary['environment']}, {summary['method']}: return / optimal return, in context"]
+    lines = [
+        f"\n{summary['environment']}, {summary['method']}: return / optimal return, in context"
+    ]
     marks = sorted({1, 2, 5, 10, last // 2, last} & set(range(1, last + 1)))
-    lines.append(f"{'episode':>24}" + "".join(f"{m:>7}" for m in marks) + "   95 % interval at the end")
+    lines.append(
+        f"{'episode':>24}" + "".join(f"{m:>7}" for m in marks) + "   95 % interval at the end"
+    )
     for name, label in (("heldout", "held-out"), ("train", "training")):
         split = summary[name]
         values = "".join(f"{split['normalized'][m - 1]:7.2f}" for m in marks)
@@ -166,10 +170,11 @@ def learning_curve(summary: dict[str, Any], path: Any) -> None:
     )  # fmt: skip
     axes.set_xlim(1, max(2, summary["episodes"]))
     axes.set_ylim(0, 1.1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("episode")
     axes.set_ylabel("return / optimal return")
     axes.set_title(f"{summary['environment']}: learning in context, weights frozen")
-    axes.legend(frameon=False, fontsize=9, loc="center right")
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0.02, 0.95))
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path)
@@ -179,7 +184,7 @@ def learning_curve(summary: dict[str, Any], path: Any) -> None:
 def goals(
     results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
 ) -> None:
-    """Final return by the cell of the goal (or of the key, and of the door), as maps of the room."""
+    """Final return by the cell of the goal (or of the key, and of the door), as maps."""
     last = max(1, results["returns"].shape[-1] // 10)
     final = (results["returns"] / optimum[:, None, None])[..., -last:].mean((1, 2))
     places = _places(params)
@@ -197,7 +202,9 @@ def goals(
                 plt.Rectangle((x - 0.45, y - 0.45), 0.9, 0.9, fill=False, color=HELDOUT, lw=2)
             )
         axes.set_title(f"final return / optimum by cell of the {name}", fontsize=10)
-        axes.set_xlabel("outlined: held-out tasks" if len(places) == 1 else "outlined: in a held-out task")
+        axes.set_xlabel(
+            "outlined: held-out tasks" if len(places) == 1 else "outlined: in a held-out task"
+        )
         axes.set_xticks([])
         axes.set_yticks([])
     figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8)
@@ -216,7 +223,9 @@ def rollout(
     observation, reward = results["observation"][task], results["reward"][task]
     ends = np.flatnonzero(results["is_last"][task]) + 1
     episodes = len(ends)
-    shown = np.unique(np.linspace(0, episodes - 1, min(episodes, _GIF_EPISODES)).round().astype(int))
+    shown = np.unique(
+        np.linspace(0, episodes - 1, min(episodes, _GIF_EPISODES)).round().astype(int)
+    )
     returns = [reward[a:b].sum() for a, b in zip(np.append(0, ends[:-1]), ends, strict=True)]
     marks = {name: cell[task] for name, cell in _places(params).items()}
 
@@ -229,7 +238,9 @@ def rollout(
                        episode + 1, returns[: episode + 1], optimum[task])
             )  # fmt: skip
             durations.append(400 if step == end - 1 else 60)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
+    )
 
 
 def _frame(path_cells, rewards, size, marks, episode, returns, optimum) -> Image.Image:
@@ -258,7 +269,9 @@ def _frame(path_cells, rewards, size, marks, episode, returns, optimum) -> Image
     width = max(2.0, side / max(_GIF_EPISODES, len(returns)))
     for i, value in enumerate([*returns[:-1], rewards.sum()]):
         top = base - height * float(value) / float(optimum)
-        draw.rectangle([i * width + 1, min(top, base - 1), (i + 1) * width - 1, base], fill="#e74c3c")
+        draw.rectangle(
+            [i * width + 1, min(top, base - 1), (i + 1) * width - 1, base], fill="#e74c3c"
+        )
     return image.quantize(16)
 
 

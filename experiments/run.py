@@ -11,7 +11,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ad_jax.errors import UserError
+from experiments import collect, evaluate, memory, report, train
 from experiments.interruption import Interrupted, Interruption
+from experiments.workdir import Workdir
 
 STAGES = ("collect", "train", "evaluate", "report")
 
@@ -33,10 +35,6 @@ def run(config, path: str, stages: list[str]) -> None:
     """Runs the chosen stages in one workdir; those that are complete are skipped."""
     interruption = Interruption()
     interruption.install()
-    # Imported this late so that bad options fail at once: JAX takes seconds to load.
-    from experiments import collect, evaluate, memory, report, train
-    from experiments.workdir import Workdir
-
     memory.keep_freed_memory()
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file
     workdir = Workdir(path, config)
@@ -53,11 +51,20 @@ def run(config, path: str, stages: list[str]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses flags; whatever is wrong with them, or with the config file, is the user's to mend."""
+    """Parses flags and loads the config file; whatever is wrong there is the user's to mend."""
     try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        rest = flags.FLAGS(argv)
+        _ = _CONFIG.value.preset  # raises if the file could not be read
+        return rest
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(_reason(str(error))) from error
+
+
+def _reason(text: str) -> str:
+    """The message of an error of ml_collections as one line."""
+    if "Traceback" in text:  # it quotes the traceback of get_config
+        text = text.strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")
+    return " ".join(text.replace("\\n", " ").replace("\\'", "").replace("'", "").split())
 
 
 def entry_point() -> None:
@@ -65,13 +72,15 @@ def entry_point() -> None:
     try:
         app.run(main, flags_parser=_parse)
     except Interrupted:
-        sys.exit("stopped as asked, everything is saved: the same command goes on")
+        print("stopped as asked, everything is saved: the same command goes on")
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        sys.exit(f"error: the disk is full ({error.filename}): make room, then the same command goes on")
+        sys.exit(
+            f"error: the disk is full ({error.filename}): make room, then the same command goes on"
+        )
 
 
 if __name__ == "__main__":

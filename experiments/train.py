@@ -63,7 +63,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     schedule = learning_rate(settings, config.train.steps)
     log = Metrics(workdir, first_step)
     pending: list[tuple[int, dict[str, jax.Array]]] = []
-    began = time.perf_counter()
+    began = first_done = time.perf_counter()
     tokens = config.train.batch_size * config.model.context
 
     def flush() -> dict[str, float]:
@@ -83,7 +83,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     def save(step: int) -> None:
         flush()
         elapsed = seconds + time.perf_counter() - began
-        checkpoints.save(step, state, {"seconds": elapsed, "transitions": step * tokens})
+        checkpoints.save(step, state, {"seconds": elapsed, "transitions_per_s": rate(step)})
+
+    def rate(step: int) -> float:
+        """Transitions per second in this process, without compiling the first step."""
+        return (step - first_step - 1) * tokens / (time.perf_counter() - first_done)
 
     step = first_step
     with (
@@ -98,13 +102,15 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         for step in range(first_step + 1, config.train.steps + 1):
             state, metrics = update(state, next(batches))
             pending.append((step, metrics))
+            if step == first_step + 1:
+                jax.block_until_ready(state)
+                first_done = time.perf_counter()
             last = step == config.train.steps
             if step % config.train.log_every == 0 or last:
                 means = flush()
-                rate = (step - first_step) * tokens / (time.perf_counter() - began)
                 with jax.transfer_guard("allow"):
                     lr = float(schedule(step - 1))
-                log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate})
+                log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate(step)})
                 progress.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             progress.update(tokens)
             if step % config.train.checkpoint_every == 0 or last or interruption.requested:

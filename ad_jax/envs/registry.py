@@ -33,7 +33,9 @@ def make(name: str, **kwargs: Any) -> tuple[Any, TaskDistribution]:
       UserError: no environment has this name, or it refuses an argument.
     """
     if name not in ENVIRONMENTS:
-        raise UserError(f"env.name={name!r} is not an environment: choose one of {sorted(ENVIRONMENTS)}")
+        raise UserError(
+            f"env.name={name!r} is not an environment: choose one of {sorted(ENVIRONMENTS)}"
+        )
     try:
         env = ENVIRONMENTS[name](**kwargs)
     except (TypeError, ValueError) as error:

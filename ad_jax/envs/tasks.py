@@ -45,7 +45,9 @@ class TaskDistribution:
         """
         if self.num_tasks is None:
             if num_train is None:
-                raise UserError("tasks: num_train must be given, this environment's tasks are endless")
+                raise UserError(
+                    "tasks: num_train must be given, this environment's tasks are endless"
+                )
             total = MAX_TASK_ID
         else:
             total = self.num_tasks

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from ad_jax.envs import dynamic_programming
 from ad_jax.envs.grid_world import EnvState
+from ad_jax.envs.spaces import component_sizes
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent
 from ad_jax.models.transformer import Transformer, empty_cache
-from ad_jax.sources.networks import component_sizes
 
 MODES = ("fast", "exact")
 

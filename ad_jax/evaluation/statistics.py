@@ -27,9 +27,7 @@ def episode_returns(reward: np.ndarray, is_last: np.ndarray, num_episodes: int) 
     return returns.reshape(*lead, num_episodes)
 
 
-def confidence_interval(
-    values: np.ndarray, seed: int = 0, resamples: int = 2000
-) -> np.ndarray:
+def confidence_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000) -> np.ndarray:
     """95 % bootstrap interval of the mean over tasks and rollouts.
 
     Rollouts are resampled within each task (the tasks are what the figure is about; the rollouts

@@ -46,9 +46,7 @@ def blocked_attention(
 def _rows(begin, dropout, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):
     """Attention of the queries at positions ``begin``, ``begin`` + 1, … to all earlier keys."""
     q_BxQxHxD = q_BxQxHxD * q_BxQxHxD.shape[-1] ** -0.5
-    scores = jnp.einsum(
-        "bqhd,bkhd->bhqk", q_BxQxHxD, k_BxKxHxD, preferred_element_type=jnp.float32
-    )
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q_BxQxHxD, k_BxKxHxD, preferred_element_type=jnp.float32)
     queries, keys = scores.shape[-2:]
     visible = begin + np.arange(queries)[:, None] >= np.arange(keys)
     weights = jax.nn.softmax(jnp.where(visible, scores, _HIDDEN))
@@ -58,13 +56,13 @@ def _rows(begin, dropout, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):
     return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v_BxKxHxD.dtype), v_BxKxHxD)
 
 
-def cached_attention(q_HxD, k_CxHxD, v_CxHxD, visible_C):
+def cached_attention(q_HxD, k_HxCxD, v_HxCxD, visible_C):
     """Attention of one query to the visible entries of a cache; [H, D]."""
     scores = jnp.einsum(
-        "hd,chd->hc", q_HxD * q_HxD.shape[-1] ** -0.5, k_CxHxD, preferred_element_type=jnp.float32
+        "hd,hcd->hc", q_HxD * q_HxD.shape[-1] ** -0.5, k_HxCxD, preferred_element_type=jnp.float32
     )
     weights = jax.nn.softmax(jnp.where(visible_C, scores, _HIDDEN))
-    return jnp.einsum("hc,chd->hd", weights.astype(v_CxHxD.dtype), v_CxHxD)
+    return jnp.einsum("hc,hcd->hd", weights.astype(v_HxCxD.dtype), v_HxCxD)
 
 
 def rotate(x_TxHxD, position_T):

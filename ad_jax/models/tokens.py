@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ad_jax.sources.networks import component_sizes, lowest
+from ad_jax.envs.spaces import component_sizes, lowest
 
 MASKS = ("action", "token")
 

@@ -65,7 +65,7 @@ class Cache(NamedTuple):
     """What the model remembers of the steps it has seen: a ring of ``context`` entries.
 
     Attributes:
-      layers: for each layer, (keys, values), each dtype [context, heads, head width].
+      layers: for each layer, (keys, values), each dtype [heads, context, head width].
       position: int32, the number of steps seen.
     """
 
@@ -107,8 +107,8 @@ class Block(nn.Module):
         context = self.config.context
         q, k, v = (p[0] for p in self._project(x_E[None], position[None]))
         slot = position % context
-        keys = jax.lax.dynamic_update_slice_in_dim(keys, k[None], slot, 0)
-        values = jax.lax.dynamic_update_slice_in_dim(values, v[None], slot, 0)
+        keys = jax.lax.dynamic_update_slice_in_dim(keys, k[:, None], slot, 1)
+        values = jax.lax.dynamic_update_slice_in_dim(values, v[:, None], slot, 1)
         visible = jnp.arange(context) <= position
         x_E = self._residual(
             x_E, lambda _: self.out(cached_attention(q, keys, values, visible)), train=False
@@ -158,7 +158,10 @@ class Transformer(nn.Module):
             )
         self.blocks = [Block(c) for _ in range(c.num_layers)]
         self.norm = nn.LayerNorm(dtype=dtype)
-        self.head = nn.Dense(self.num_actions, dtype=jnp.float32)
+        # Small, so that training begins at the entropy of the uniform policy.
+        self.head = nn.Dense(
+            self.num_actions, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02)
+        )
         self.drop = nn.Dropout(c.dropout)
 
     def __call__(
@@ -213,6 +216,6 @@ class Transformer(nn.Module):
 
 def empty_cache(config: TransformerConfig) -> Cache:
     """The cache of a model that has seen nothing."""
-    shape = (config.context, config.num_heads, config.width // config.num_heads)
+    shape = (config.num_heads, config.context, config.width // config.num_heads)
     zeros = jnp.zeros(shape, DTYPES[config.dtype])
     return Cache(((zeros, zeros),) * config.num_layers, jnp.zeros((), jnp.int32))

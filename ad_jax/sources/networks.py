@@ -7,27 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
+
+from ad_jax.envs.spaces import component_sizes, lowest
 
 # A network over at most this many observations is evaluated on all of them and looked up.
 MAX_TABLE = 1024
-
-
-def component_sizes(space: spaces.Space) -> np.ndarray | None:
-    """Number of values of each component of an integer observation; ``None`` if it isn't one."""
-    if isinstance(space, spaces.Discrete):
-        return np.array([space.n])
-    if isinstance(space, spaces.Box) and jnp.issubdtype(space.dtype, jnp.integer):
-        low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
-        return (high - low + 1).reshape(-1)
-    return None
-
-
-def lowest(space: spaces.Space) -> np.ndarray:
-    """Smallest value of each component of an integer observation; int [components]."""
-    if isinstance(space, spaces.Discrete):
-        return np.zeros(1, np.int32)
-    return np.broadcast_to(space.low, space.shape).reshape(-1)
 
 
 class ActorCritic(nn.Module):

@@ -1,0 +1,58 @@
+"""Times collection, training and evaluation; prints a table and stores it as JSON.
+
+    python -m benchmarks.run [--quick] [--stages=collect,train,evaluate] [--output=FILE]
+
+The rows to compare with PyTorch need the extra "bench". Run it when nothing else runs.
+"""
+
+import json
+import os
+import pathlib
+import platform
+
+import jax
+from absl import app, flags
+
+from benchmarks import collect, evaluate, train
+from experiments.memory import keep_freed_memory
+
+STAGES = {"collect": collect.run, "train": train.run, "evaluate": evaluate.run}
+
+_QUICK = flags.DEFINE_bool("quick", False, "Fewer rounds.")
+_STAGES = flags.DEFINE_list("stages", list(STAGES), "What to time.")
+_OUTPUT = flags.DEFINE_string("output", "runs/benchmarks.json", "Where the table is stored.")
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    keep_freed_memory()
+    rounds = 4 if _QUICK.value else 9
+    lines = []
+    for stage in _STAGES.value:
+        for line in STAGES[stage](rounds):
+            lines.append(line)
+            print(describe(line), flush=True)
+    result = {
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
+        "machine": platform.machine(),
+        "jax": jax.__version__,
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
+        "rounds": rounds,
+        "rows": lines,
+    }
+    path = pathlib.Path(_OUTPUT.value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1))
+    print(path)
+
+
+def describe(line: dict) -> str:
+    """One line of the table as text."""
+    text = f"{line['stage']:<9}{line['per_second']:>12,.0f} {line['unit']}/s  {line['what']}"
+    if ratio := line.get("ratio"):
+        text += f": {ratio['median']:.2f} x {ratio['to']} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    return text
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,98 @@
+"""Every setting of an experiment, and how a preset changes them."""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from ad_jax.errors import UserError
+from ad_jax.models.transformer import TransformerConfig
+from ad_jax.sources.ppo import PPOConfig
+from ad_jax.training.optimizer import OptimizerConfig
+
+# The paper's model and optimiser (Table 3); each environment adds its own regularisation. Not
+# stated there: the number of updates, the warm-up, the final learning rate.
+PAPER = {
+    "source.num_streams": 100,
+    "source.rollout_steps": 20,
+    "source.hidden": (128, 128, 128),
+    "source.discount": 0.99,
+    "source.learning_rate": 1e-4,
+    "source.entropy_cost": 0.01,
+    "model.mlp_width": 2048,
+    "model.positions": "learned",
+    "model.norm": "post",
+    "model.dropout": 0.1,
+    "model.mask": "token",
+    "optimizer.warmup_steps": 1000,
+    "train.steps": 50_000,
+    "train.batch_size": 128,
+    "train.log_every": 100,
+    "train.checkpoint_every": 5000,
+    "evaluation.episodes": 1000,
+    "evaluation.rollouts": 20,
+    "evaluation.mode": "exact",
+}
+
+
+def defaults() -> ml_collections.ConfigDict:
+    """The settings that environments and presets change."""
+    config = ml_collections.ConfigDict()
+    config.method = "AD"
+    config.preset = ""
+    config.seed = 0  # of all random draws but the split of the tasks
+    config.env = {"name": "", "kwargs": {}}
+    config.tasks = {
+        "seed": 0,
+        "num_heldout": 16,
+        "num_train": ml_collections.config_dict.placeholder(int),  # all that are left
+    }
+    config.source = {"name": "ppo", **dataclasses.asdict(PPOConfig())}
+    config.collect = {
+        "updates": 100,  # of the source, each on one rollout
+        "updates_per_chunk": 20,  # a chunk is the unit of memory, and of a record
+        "tasks_per_tile": 1024,  # a tile is the unit of resumption: one shard
+        "streams": ml_collections.config_dict.placeholder(int),  # stored per task; all of them
+        "min_improved": 0.95,  # part of the tasks whose returns must have risen
+    }
+    config.model = dataclasses.asdict(TransformerConfig())
+    config.optimizer = dataclasses.asdict(OptimizerConfig())
+    config.train = {
+        "steps": 1000,
+        "batch_size": 64,
+        "keep_every": 1,  # keep every k-th episode of a stream
+        "label_smoothing": 0.0,
+        "windows": "device",  # or "disk"
+        "prefetch": 8,  # batches read ahead from disk
+        "log_every": 20,
+        "checkpoint_every": 300,
+    }
+    config.evaluation = {
+        "episodes": 20,
+        "rollouts": 8,  # per task
+        "train_tasks": 256,  # at most so many training tasks are evaluated
+        "mode": "fast",  # or "exact"
+        "temperature": 1.0,  # 0 is greedy
+    }
+    config.mesh = {"data": -1}  # devices; -1 is all
+    return config
+
+
+def choose(preset: str, presets: dict[str, dict[str, Any]], **always: Any):
+    """The defaults, changed by a preset.
+
+    Args:
+      preset: a key of ``presets``.
+      presets: for each preset, its values by dotted key.
+      **always: values of env, for every preset.
+
+    Raises:
+      UserError: there is no such preset.
+    """
+    if preset not in presets:
+        raise UserError(f"there is no preset {preset!r}: choose one of {', '.join(presets)}")
+    config = defaults()
+    config.preset = preset
+    config.env.update(always)
+    config.update_from_flattened_dict(presets[preset])
+    return config

@@ -1,0 +1,68 @@
+"""Dark Key-to-Door (paper, figure 4): 9×9, find a hidden key, then a hidden door, 50 steps.
+
+    python -m experiments.run --config=experiments/configs/dark_key_to_door.py:cpu --workdir=DIR
+
+The source alone sees whether it holds the key: a policy without memory can't know.
+smoke: seconds, no result. cpu: MEASURE
+paper: the paper's sizes; for a GPU, not run here.
+"""
+
+from experiments.configs import dark_room
+from experiments.configs.common import PAPER, choose
+
+PRESETS = {
+    "smoke": {
+        **dark_room.PRESETS["smoke"],
+        "env.kwargs": {"size": 3, "max_steps_in_episode": 16},
+        "source.rollout_steps": 16,
+        "source.privileged": True,
+        "collect.updates": 40,
+        "collect.min_improved": 0.8,
+        "tasks.num_heldout": 8,
+        "tasks.num_train": 40,
+        "evaluation.train_tasks": 8,
+    },
+    "cpu": {
+        "tasks.num_heldout": 64,
+        "tasks.num_train": 512,
+        "source.num_streams": 32,
+        "source.rollout_steps": 50,
+        "source.discount": 0.99,
+        "source.entropy_cost": 0.1,
+        "source.privileged": True,
+        "collect.updates": 200,
+        "collect.updates_per_chunk": 20,
+        "collect.tasks_per_tile": 128,
+        "collect.streams": 4,
+        "model.context": 200,
+        "model.num_layers": 3,
+        "model.num_heads": 2,
+        "model.mask_probability": 0.15,
+        "optimizer.learning_rate": 3e-3,
+        "train.keep_every": 10,
+        "train.steps": 3000,
+        "train.batch_size": 32,
+        "evaluation.episodes": 40,
+        "evaluation.train_tasks": 64,
+    },
+    # 2000 histories in the paper: one stream of each of 2000 tasks. 2000 episodes per stream.
+    "paper": {
+        **PAPER,
+        "tasks.num_heldout": 256,
+        "tasks.num_train": 2000,
+        "source.rollout_steps": 50,
+        "source.privileged": True,
+        "collect.updates": 2000,
+        "collect.tasks_per_tile": 250,
+        "collect.streams": 1,
+        "model.context": 200,
+        "model.attention_dropout": 0.5,
+        "model.mask_probability": 0.3,
+        "train.keep_every": 10,
+    },
+}
+
+
+def get_config(preset: str = "cpu"):
+    """The config of a preset."""
+    return choose(preset, PRESETS, name="DarkKeyToDoor")

@@ -1,0 +1,55 @@
+"""Dark Room Hard (paper, figure 4): 17×17, a hidden goal that pays once an episode, 20 steps.
+
+    python -m experiments.run --config=experiments/configs/dark_room_hard.py:cpu --workdir=DIR
+
+260 goals for training, 29 held out. The farthest goals are never found by chance within 20 steps,
+so the source need not improve on all of them.
+smoke: seconds, no result. cpu: MEASURE
+paper: the paper's sizes; for a GPU, not run here.
+"""
+
+from experiments.configs import dark_room
+from experiments.configs.common import PAPER, choose
+
+PRESETS = {
+    "smoke": {
+        **dark_room.PRESETS["smoke"],
+        "env.kwargs": {"size": 5, "max_steps_in_episode": 8},
+        "collect.updates": 80,
+    },
+    "cpu": {
+        "tasks.num_heldout": 29,
+        "source.num_streams": 64,
+        "source.learning_rate": 3e-3,
+        "source.discount": 0.95,
+        "source.entropy_cost": 0.05,
+        "source.privileged": True,
+        "collect.updates": 200,
+        "collect.streams": 32,
+        "collect.min_improved": 0.85,
+        "model.num_layers": 3,
+        "model.num_heads": 2,
+        "model.mask_probability": 0.15,
+        "optimizer.learning_rate": 3e-3,
+        "train.keep_every": 10,
+        "train.steps": 3000,
+        "evaluation.episodes": 40,
+    },
+    # 2000 histories in the paper: 8 streams of each of 260 goals. 500 episodes per stream.
+    "paper": {
+        **PAPER,
+        "tasks.num_heldout": 29,
+        "source.privileged": True,
+        "collect.updates": 500,
+        "collect.streams": 8,
+        "collect.min_improved": 0.85,
+        "model.mask_probability": 0.5,
+        "train.keep_every": 10,
+        "train.label_smoothing": 0.2,
+    },
+}
+
+
+def get_config(preset: str = "cpu"):
+    """The config of a preset."""
+    return choose(preset, PRESETS, name="DarkRoomHard")

@@ -1,0 +1,132 @@
+"""Exact returns: the known means of the paper's rooms, and brute force in tiny ones."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ad_jax.envs import dynamic_programming as dp
+from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
+from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
+
+ROOMS = (DarkRoom, DarkRoomHard, DarkKeyToDoor)
+
+
+def over_tasks(function, env):
+    """``function(env, params)`` for each task, a few at a time to bound memory."""
+    tasks = env.tasks()
+    params = tasks.params(np.arange(tasks.num_tasks))
+    return np.asarray(
+        jax.jit(lambda p: jax.lax.map(functools.partial(function, env), p, batch_size=128))(params)
+    )
+
+
+@pytest.mark.parametrize(
+    ("room", "optimal", "random"),
+    [
+        # The optimum of Dark Room: from the centre, a goal at distance d > 0 pays in 21 - d of the
+        # 20 steps, the centre itself in all 20; the sum over the 81 goals is 1340.
+        (DarkRoom, 1340 / 81, 0.247),
+        (DarkRoomHard, 1.0, 0.0373),
+    ],
+)
+def test_means_of_the_dark_rooms(room, optimal, random):
+    env = room()
+    assert over_tasks(dp.optimal_return, env).mean() == pytest.approx(optimal, abs=1e-4)
+    assert over_tasks(dp.random_return, env).mean() == pytest.approx(random, rel=2e-3)
+
+
+def test_means_of_key_to_door():
+    env = DarkKeyToDoor()
+    np.testing.assert_allclose(over_tasks(dp.optimal_return, env), 2.0, rtol=1e-5)
+    assert over_tasks(dp.random_return, env).mean() == pytest.approx(0.2513, abs=5e-5)
+
+
+# An oracle that shares no code with the rooms: every sequence of actions is played in plain numpy.
+
+SIZE, STEPS = 3, 4
+SEQUENCES = np.array(list(itertools.product(range(5), repeat=STEPS)))
+DX = np.array([-1, 1, 0, 0, 0])
+DY = np.array([0, 0, -1, 1, 0])
+
+
+def returns_of_all_sequences(room, start, targets):
+    """Returns [sequences]; ``targets`` are the cells that pay, in this order."""
+    x, y = (np.full(len(SEQUENCES), c) for c in start)
+    progress = np.zeros(len(SEQUENCES), int)
+    total = np.zeros(len(SEQUENCES))
+    targets = np.array([*targets, (-1, -1)])  # nowhere, once all is done
+    for action in SEQUENCES.T:
+        x = np.minimum(np.maximum(x + DX[action], 0), SIZE - 1)
+        y = np.minimum(np.maximum(y + DY[action], 0), SIZE - 1)
+        paid = (x == targets[progress, 0]) & (y == targets[progress, 1])
+        total += paid
+        if room is not DarkRoom:  # there the same goal pays again and again
+            progress += paid
+    return total
+
+
+CELLS = [(x, y) for y in range(SIZE) for x in range(SIZE)]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("start", [(1, 1), (0, 2), "random"])
+def test_brute_force_agrees(room, start):
+    env = room(size=SIZE, max_steps_in_episode=STEPS, start=start)
+    if room is DarkKeyToDoor:
+        tasks = [(key, door) for key in CELLS for door in CELLS]
+    else:
+        tasks = [(goal,) for goal in CELLS]
+    assert env.tasks().num_tasks == len(tasks)
+    starts = CELLS if start == "random" else [start]
+    returns = np.array(
+        [[returns_of_all_sequences(room, s, targets) for s in starts] for targets in tasks]
+    )
+    # The start is not the agent's to choose: the best sequence of each, then their mean.
+    np.testing.assert_allclose(
+        over_tasks(dp.optimal_return, env), returns.max(-1).mean(-1), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        over_tasks(dp.random_return, env), returns.mean((-1, -2)), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "ids"),
+    [
+        (DarkRoom(), np.arange(81)),
+        (DarkRoom(start="random"), np.arange(0, 81, 5)),
+        (DarkRoomHard(), np.arange(0, 289, 12)),
+        (DarkRoomHard(max_steps_in_episode=10), np.arange(0, 289, 12)),  # not all are in reach
+        (DarkKeyToDoor(), np.arange(0, 6561, 400)),
+        (DarkKeyToDoor(max_steps_in_episode=12), np.arange(0, 6561, 400)),
+    ],
+    ids=lambda v: v.name if hasattr(v, "name") else "",
+)
+def test_the_greedy_policy_attains_the_optimum(env, ids):
+    """Q is of use to act with: played through ``env.step``, it earns what it promises."""
+    cells = np.flatnonzero(env.start_distribution())
+    starts = jax.tree.map(lambda x: jnp.asarray(x[cells]), env.all_states())
+
+    def episode(params, q, state):
+        def step(state, q):
+            action = q[env.state_index(state)].argmax(-1)
+            _, state, reward, _, truncated, _ = env.step(jax.random.key(0), state, action, params)
+            return state, (reward, truncated)
+
+        _, (reward, truncated) = jax.lax.scan(step, state, q)
+        return reward.sum(), truncated
+
+    def mean_return(params):
+        q = dp.optimal_q(env, params)
+        total, truncated = jax.vmap(episode, in_axes=(None, None, 0))(params, q, starts)
+        return total.mean(), truncated, dp.optimal_return(env, params)
+
+    attained, truncated, promised = jax.jit(jax.vmap(mean_return))(env.tasks().params(ids))
+    np.testing.assert_allclose(attained, promised, rtol=1e-5)
+    assert np.any(promised > 0)
+    # Q has one entry per step of exactly one episode.
+    assert np.all(truncated[..., -1]) and not np.any(truncated[..., :-1])

@@ -1,0 +1,114 @@
+"""Tasks are numbered without gaps or repeats, and split without overlap."""
+
+import jax
+import numpy as np
+import pytest
+
+from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
+from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
+from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
+from ad_jax.errors import UserError
+
+endless = TaskDistribution(params=lambda ids: ids, num_tasks=None)
+thousand = TaskDistribution(params=lambda ids: ids, num_tasks=1000)
+
+
+@pytest.mark.parametrize(
+    ("room", "fields", "side", "num_tasks"),
+    [
+        (DarkRoom, ["goal"], 9, 81),
+        (DarkRoomHard, ["goal"], 17, 289),
+        (DarkKeyToDoor, ["key", "door"], 9, 6561),
+    ],
+)
+def test_every_task_is_there_once(room, fields, side, num_tasks):
+    env = room()
+    tasks = env.tasks()
+    assert tasks.num_tasks == num_tasks
+    params = tasks.params(np.arange(num_tasks))
+    assert all(leaf.shape[0] == num_tasks for leaf in jax.tree.leaves(params))
+    cells = np.concatenate([np.asarray(getattr(params, f)) for f in fields], -1)
+    # As many distinct values as there can be, all inside the room: so all of them, each once.
+    assert len(np.unique(cells, axis=0)) == num_tasks == side ** cells.shape[-1]
+    assert cells.min() == 0 and cells.max() == side - 1
+
+
+@pytest.mark.parametrize("room", [DarkRoom, DarkRoomHard, DarkKeyToDoor])
+def test_params_depend_on_the_id_alone(room):
+    tasks = room().tasks()
+    some = tasks.params(np.array([70, 3, 70]))
+    everything = tasks.params(np.arange(tasks.num_tasks))
+    picked = jax.tree.map(lambda x: x[np.array([70, 3, 70])], everything)
+    jax.tree.map(np.testing.assert_array_equal, some, picked)
+
+
+def test_params_look_like_the_default_task():
+    """So that one compiled function serves both."""
+    for room in (DarkRoom, DarkRoomHard, DarkKeyToDoor):
+        env = room()
+        batch = env.tasks().params(np.arange(4))
+        expected = jax.tree.map(lambda x: (4, *np.shape(x)), env.default_params)
+        assert jax.tree.map(np.shape, batch) == expected
+        jax.tree.map(
+            lambda b, d: np.testing.assert_equal(b.dtype, d.dtype), batch, env.default_params
+        )
+
+
+@pytest.mark.parametrize("num_heldout", [0, 1, 300, 999])
+def test_split_is_disjoint_and_covers_everything(num_heldout):
+    train, heldout = thousand.split(0, num_heldout)
+    assert len(heldout) == num_heldout
+    assert sorted([*train, *heldout]) == list(range(1000))
+    for ids in (train, heldout):
+        assert ids.dtype == np.int32
+        assert np.all(np.diff(ids) > 0)
+
+
+@pytest.mark.parametrize("distribution", [thousand, endless])
+def test_the_seed_decides_the_split(distribution):
+    first, again, other = (distribution.split(seed, 50, 100) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    # Two draws of 50 out of 1000 share 2.5 on average.
+    assert len(np.intersect1d(first[1], other[1])) < 15
+    assert len(np.intersect1d(first[0], other[0])) < 40
+
+
+def test_heldout_tasks_are_drawn_from_everywhere():
+    _, heldout = thousand.split(0, 200)
+    counts, _ = np.histogram(heldout, bins=4, range=(0, 1000))
+    assert counts.min() > 30
+
+
+@pytest.mark.parametrize("distribution", [thousand, endless])
+def test_heldout_tasks_do_not_depend_on_the_number_of_training_tasks(distribution):
+    few, many = (distribution.split(7, 40, num_train) for num_train in (5, 700))
+    np.testing.assert_array_equal(few[1], many[1])
+    assert len(few[0]) == 5 and len(many[0]) == 700
+    assert set(few[0]) <= set(many[0])
+
+
+def test_endless_tasks_have_distinct_ids():
+    train, heldout = endless.split(1, 200, 3000)
+    ids = np.concatenate([train, heldout])
+    assert len(np.unique(ids)) == 3200
+    assert ids.dtype == np.int32
+    assert ids.min() >= 0 and MAX_TASK_ID / 2 < ids.max() < MAX_TASK_ID
+
+
+@pytest.mark.parametrize(
+    ("num_heldout", "num_train"), [(1000, None), (1001, None), (500, 501), (10, 0), (-1, 10)]
+)
+def test_impossible_splits_are_user_errors(num_heldout, num_train):
+    with pytest.raises(UserError, match="1000"):
+        thousand.split(0, num_heldout, num_train)
+
+
+def test_all_tasks_can_be_asked_for():
+    train, heldout = thousand.split(0, 400, 600)
+    assert len(train) + len(heldout) == 1000
+
+
+def test_endless_tasks_need_a_number():
+    with pytest.raises(UserError, match="num_train"):
+        endless.split(0, 10)

@@ -1,0 +1,154 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ad_jax.envs import dynamic_programming, registry
+from ad_jax.errors import UserError
+from ad_jax.evaluation.agents import optimal_agent, random_agent, transformer_agent
+from ad_jax.evaluation.rollout import make_rollouts
+from ad_jax.evaluation.statistics import episode_returns
+from ad_jax.interfaces import Agent
+from ad_jax.models.transformer import Transformer, TransformerConfig
+
+SMALL = {
+    "DarkRoom": dict(size=4, max_steps_in_episode=6),
+    "DarkRoomHard": dict(size=4, max_steps_in_episode=6),
+    "DarkKeyToDoor": dict(size=3, max_steps_in_episode=12),
+}
+
+
+def run(env, tasks, ids, make_agent, rollouts, episodes, seed=0):
+    init, advance = make_rollouts(env, make_agent)
+    ids = np.asarray(ids)
+    state = jax.jit(init, static_argnums=3)(jax.random.key(seed), ids, tasks.params(ids), rollouts)
+    _, history = jax.jit(advance, static_argnums=1)(state, episodes * env.max_steps_in_episode)
+    return history, episode_returns(
+        np.asarray(history.reward), np.asarray(history.is_last), episodes
+    )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_optimal_agent_attains_the_optimum_on_every_task(name):
+    env, tasks = registry.make(name, **SMALL[name])
+    ids = np.arange(tasks.num_tasks)
+    optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(tasks.params(ids))
+    _, returns = run(env, tasks, ids, lambda params: optimal_agent(env, params), 2, 3)
+    if env.start == "random":  # the optimum is a mean over starts, and here every start attains it
+        np.testing.assert_allclose(optimum, 2, atol=1e-5)
+    np.testing.assert_allclose(
+        returns, np.broadcast_to(optimum[:, None, None], returns.shape), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_random_agent_has_the_exact_random_return(name):
+    env, tasks = registry.make(name, **SMALL[name])
+    ids = np.arange(0, tasks.num_tasks, 5)
+    exact = jax.vmap(lambda p: dynamic_programming.random_return(env, p))(tasks.params(ids))
+    _, returns = run(env, tasks, ids, lambda _: random_agent(env.num_actions), 200, 10)
+    error = returns.std((1, 2)) / np.sqrt(2000)
+    assert np.all(np.abs(returns.mean((1, 2)) - exact) < 5 * error + 1e-6)
+
+
+def spy_agent():
+    """Remembers nothing and does nothing, but its memory counts the steps it has lived through."""
+    return Agent(
+        init=lambda key: jnp.zeros((), jnp.int32),
+        act=lambda memory, observation, previous_action, previous_reward, is_first: (
+            memory + 1,
+            memory % 5,
+        ),
+    )
+
+
+def test_memory_outlives_episodes_and_inputs_follow_the_actions():
+    env, tasks = registry.make("DarkRoom", size=4, max_steps_in_episode=6)
+    seen = []
+
+    def record(memory, observation, previous_action, previous_reward, is_first):
+        jax.debug.callback(
+            lambda *x: seen.append([int(v) for v in x]), previous_action, previous_reward, is_first
+        )
+        return spy_agent().act(memory, observation, previous_action, previous_reward, is_first)
+
+    history, _ = run(env, tasks, [5], lambda _: spy_agent()._replace(act=record), 1, 3)
+    jax.effects_barrier()
+    action, reward = np.asarray(history.action)[0, 0], np.asarray(history.reward)[0, 0]
+    assert action.tolist() == [t % 5 for t in range(18)]  # never reset
+    seen = np.array(seen)
+    assert seen[0].tolist() == [5, 0, 1]  # no action yet
+    np.testing.assert_array_equal(seen[1:, 0], action[:-1])
+    np.testing.assert_array_equal(seen[1:, 1], reward[:-1])
+    np.testing.assert_array_equal(seen[:, 2], np.arange(18) % 6 == 0)
+    np.testing.assert_array_equal(np.asarray(history.is_first)[0, 0], np.arange(18) % 6 == 0)
+
+
+def test_a_rollout_does_not_depend_on_the_tasks_beside_it():
+    env, tasks = registry.make("DarkKeyToDoor", size=3, max_steps_in_episode=12)
+    agent = lambda _: random_agent(5)
+    together, _ = run(env, tasks, [3, 8, 40], agent, 4, 2)
+    alone, _ = run(env, tasks, [8], agent, 2, 2)
+    np.testing.assert_array_equal(together.action[1, :2], alone.action[0])
+    np.testing.assert_array_equal(together.observation[1, :2], alone.observation[0])
+    assert (together.action[0] != together.action[1]).any()
+    assert (together.action[0, 0] != together.action[0, 1]).any()
+
+
+def transformer(env, context):
+    config = TransformerConfig(width=16, num_layers=2, num_heads=2, mlp_width=32, context=context)
+    model = Transformer(config, env.observation_space(), env.num_actions)
+    dummy = (
+        jnp.zeros((1, 1, 2), jnp.int32), jnp.zeros((1, 1), jnp.int32),
+        jnp.zeros((1, 1)), jnp.zeros((1, 1), bool),
+    )  # fmt: skip
+    params = model.init(jax.random.key(3), *dummy)
+    sharper = jax.tree.map(lambda x: 3 * x, params)
+    return model, sharper
+
+
+def test_fast_and_exact_mode_agree_until_the_context_is_full():
+    env, tasks = registry.make("DarkKeyToDoor", size=4, max_steps_in_episode=10)
+    model, params = transformer(env, context=20)
+
+    def actions(mode):
+        agent = transformer_agent(model, params, mode=mode)
+        return np.asarray(run(env, tasks, [0, 70, 200], lambda _: agent, 3, 4)[0].action)
+
+    fast, exact = actions("fast"), actions("exact")
+    np.testing.assert_array_equal(fast[..., :20], exact[..., :20])
+    assert (fast[..., 20:] != exact[..., 20:]).any()  # they are different functions afterwards
+
+
+def test_temperature():
+    env, tasks = registry.make("DarkRoom")
+    model, params = transformer(env, context=20)
+    act = lambda t: np.asarray(
+        run(env, tasks, [0], lambda _: transformer_agent(model, params, temperature=t), 6, 1)[
+            0
+        ].action
+    )
+    greedy = act(0.0)
+    assert (greedy == greedy[:, :1]).all()  # all rollouts alike
+    assert (act(1.0) != act(1.0)[:, :1]).any()
+    cold = act(1e-4)
+    np.testing.assert_array_equal(cold, greedy)
+    with pytest.raises(UserError, match=r"evaluation\.mode"):
+        transformer_agent(model, params, mode="quick")
+
+
+def test_rollouts_spread_over_devices_are_the_same():
+    from ad_jax import parallel
+
+    env, tasks = registry.make("DarkRoom")
+    init, advance = make_rollouts(env, lambda _: random_agent(5))
+    ids = np.arange(8)
+    results = []
+    for devices in (1, 4):
+        sharding = parallel.sharded(parallel.make_mesh(devices))
+        state = jax.jit(init, static_argnums=3, out_shardings=sharding)(
+            jax.random.key(0), ids, tasks.params(ids), 2
+        )
+        _, history = jax.jit(advance, static_argnums=1, out_shardings=sharding)(state, 40)
+        results.append(history)
+    jax.tree.map(np.testing.assert_array_equal, *results)

@@ -1,0 +1,54 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ad_jax import parallel
+from ad_jax.checkpoint import Checkpoints
+from ad_jax.errors import UserError
+from ad_jax.training.distill import TrainState
+
+
+def state(width=3, value=1.5):
+    params = {"layer": {"kernel": jnp.full((2, width), value)}}
+    return TrainState(jnp.int32(7), params, (jnp.arange(4), {"mu": params}))
+
+
+def test_what_is_restored_is_what_was_saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest_step() is None
+    checkpoints.save(7, state(), {"seconds": 1.25})
+    checkpoints.close()
+
+    reopened = Checkpoints(tmp_path)
+    assert reopened.latest_step() == 7
+    restored, metadata = reopened.restore(7, state(value=0.0))
+    jax.tree.map(np.testing.assert_array_equal, restored, state())
+    assert metadata == reopened.metadata(7) == {"seconds": 1.25}
+
+
+def test_a_checkpoint_goes_onto_another_mesh(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    one, four = (parallel.replicated(parallel.make_mesh(n)) for n in (1, 4))
+    checkpoints.save(1, jax.device_put(state(), one), {})
+    restored, _ = checkpoints.restore(1, jax.device_put(state(value=0.0), four))
+    kernel = restored.params["layer"]["kernel"]
+    assert kernel.sharding == four
+    np.testing.assert_array_equal(kernel, state().params["layer"]["kernel"])
+
+
+def test_another_architecture_is_refused_by_name(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(), {})
+    with pytest.raises(UserError, match=r"layer/kernel is \(2, 3\) there and \(2, 5\)"):
+        checkpoints.restore(1, state(width=5))
+
+
+def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(value=step), {})
+    checkpoints.save(3, state(value=9.0), {})
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["2", "3"]
+    restored, _ = checkpoints.restore(3, state())
+    assert restored.params["layer"]["kernel"][0, 0] == 3

@@ -1,0 +1,128 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from gymnax.environments import spaces
+
+from ad_jax import parallel
+from ad_jax.errors import UserError
+from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.training import distill
+from ad_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+
+CONFIG = TransformerConfig(
+    width=16, num_layers=1, num_heads=2, mlp_width=32, context=10, dropout=0.1, mask_probability=0.1
+)
+MODEL = Transformer(CONFIG, spaces.Box(0, 8, (2,), jnp.int32), 5)
+
+
+def copy_task(seed, batch=16):
+    """The action to predict is the previous one: solvable from the input alone."""
+    rng = np.random.default_rng(seed)
+    action = rng.integers(0, 5, (batch, 11)).astype(np.int32)
+    return {
+        "observation": rng.integers(0, 9, (batch, 10, 2)).astype(np.int32),
+        "previous_action": action[:, :-1],
+        "previous_reward": np.zeros((batch, 10), np.float32),
+        "is_first": np.zeros((batch, 10), bool),
+        "action": action[:, :-1],
+    }
+
+
+def train(steps, shard=None, seed=0):
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
+    update = jax.jit(distill.make_update(MODEL, optimizer, seed))
+    state = distill.init_state(jax.random.key(0), MODEL, optimizer)
+    losses = []
+    for step in range(steps):
+        batch = jax.device_put(copy_task(step), shard)
+        state, metrics = update(state, batch)
+        losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+def test_training_learns():
+    state, losses = train(200)
+    assert losses[0] == pytest.approx(np.log(5), abs=0.5)
+    assert losses[-1] < 0.45  # a tenth of the inputs is masked
+    assert int(state.step) == 200
+
+
+def test_golden_first_loss():
+    """The very first loss, to notice a change of the model, its initialisation or its keys.
+
+    Update the number when such a change is meant.
+    """
+    _, losses = train(1)
+    assert losses[0] == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-4)
+
+
+GOLDEN_FIRST_LOSS = 0.0
+
+
+def test_loss_is_the_cross_entropy_of_every_position():
+    model = Transformer(
+        TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10),
+        MODEL.space, 5,
+    )  # fmt: skip
+    batch = copy_task(0)
+    params = model.init(jax.random.key(0), *(batch[k] for k in distill.INPUTS))
+    logits = np.asarray(model.apply(params, *(batch[k] for k in distill.INPUTS)), np.float64)
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    picked = np.take_along_axis(log_probs, batch["action"][..., None], -1)[..., 0]
+    for smoothing in (0.0, 0.2):
+        want = -((1 - smoothing) * picked + smoothing * log_probs.mean(-1)).mean()
+        got, _ = distill.distillation_loss(model, params, batch, jax.random.key(0), smoothing)
+        assert float(got) == pytest.approx(want, abs=1e-4)
+
+
+def test_random_draws_depend_on_seed_and_step_alone():
+    (a, _), (b, _), (c, _) = train(3), train(3), train(3, seed=1)
+    same = jax.tree.map(lambda x, y: bool((x == y).all()), a.params, b.params)
+    assert all(jax.tree.leaves(same))
+    other = jax.tree.map(lambda x, y: bool((x == y).all()), a.params, c.params)
+    assert not all(jax.tree.leaves(other))
+
+
+def test_four_devices_train_like_one():
+    sharded = parallel.sharded(parallel.make_mesh(4))
+    (one, losses_one), (four, losses_four) = train(5), train(5, sharded)
+    np.testing.assert_allclose(losses_one, losses_four, rtol=1e-4)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-3), one.params, four.params)
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = OptimizerConfig(
+        initial_learning_rate=1e-5, learning_rate=1e-2, final_learning_rate=1e-4, warmup_steps=10
+    )
+    schedule = learning_rate(config, 100)
+    np.testing.assert_allclose(
+        [schedule(0), schedule(10), schedule(100)], [1e-5, 1e-2, 1e-4], rtol=1e-4
+    )
+    with pytest.raises(UserError, match="warmup_steps"):
+        learning_rate(config, 10)
+
+
+def test_weight_decay_spares_everything_but_matrices_and_gradients_are_clipped():
+    optimizer = make_optimizer(
+        OptimizerConfig(initial_learning_rate=1.0, learning_rate=1.0, weight_decay=0.1,
+                        warmup_steps=1), 10
+    )  # fmt: skip
+    params = {
+        "dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)},
+        "embed": {"embedding": jnp.ones(2)},
+    }
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    np.testing.assert_allclose(updates["dense"]["kernel"], -0.1, rtol=1e-5)
+    assert not updates["dense"]["bias"].any() and not updates["embed"]["embedding"].any()
+
+    clipped = make_optimizer(OptimizerConfig(max_grad_norm=1.0), 1000)
+    huge, _ = clipped.update(
+        {"kernel": jnp.full(4, 1e3)},
+        clipped.init({"kernel": jnp.zeros(4)}),
+        {"kernel": jnp.zeros(4)},
+    )
+    assert optax.global_norm(huge) < 1

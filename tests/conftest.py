@@ -1,0 +1,6 @@
+"""Four simulated CPU devices for every test, so that sharding is real."""
+
+import jax
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)

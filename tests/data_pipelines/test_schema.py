@@ -1,0 +1,194 @@
+"""What is packed comes out again, and is small."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnax.environments import spaces
+
+from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
+from ad_jax.errors import UserError
+from ad_jax.interfaces import History
+from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
+
+
+class Outside:
+    """An environment as far as a schema looks at it."""
+
+    name = "Outside"
+    default_params = None
+    num_actions = 3
+
+    def __init__(self, space, reward_levels=None, action_space=None):
+        self._space = space
+        self._action_space = action_space or spaces.Discrete(3)
+        if reward_levels is not None:
+            self.reward_levels = reward_levels
+
+    def observation_space(self, params):
+        return self._space
+
+    def action_space(self, params):
+        return self._action_space
+
+
+def history(env, shape, seed=0):
+    """A random History with leading axes ``shape``, all within the environment's spaces."""
+    rng = np.random.default_rng(seed)
+    space = env.observation_space(env.default_params)
+    if isinstance(space, spaces.Discrete):
+        observation = rng.integers(space.n, size=shape).astype(np.int32)
+    elif np.issubdtype(space.dtype, np.integer):
+        low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
+        observation = rng.integers(low, high + 1, size=(*shape, *space.shape)).astype(np.int32)
+    else:
+        observation = rng.normal(size=(*shape, *space.shape)).astype(np.float32)
+    levels = getattr(env, "reward_levels", None)
+    reward = rng.normal(size=shape) if levels is None else rng.choice(np.float32(levels), shape)
+    is_first, is_last, is_terminal = rng.integers(2, size=(3, *shape)).astype(bool)
+    return History(
+        observation=observation,
+        action=rng.integers(env.num_actions, size=shape).astype(np.int32),
+        reward=reward.astype(np.float32),
+        is_first=is_first,
+        is_last=is_last,
+        is_terminal=is_terminal,
+    )
+
+
+ENVIRONMENTS = {
+    "grid": DarkRoom(),
+    "wide grid": DarkRoomHard(),  # 289 cells: more than a byte
+    "low bounds": Outside(spaces.Box(np.array([-5, 100]), np.array([4, 103]), (2,), jnp.int32)),
+    "matrix": Outside(spaces.Box(-1, 2, (2, 3), jnp.int32), reward_levels=(-1.0, 0.0, 0.1)),
+    "discrete": Outside(spaces.Discrete(7), reward_levels=(-1.0, 1.0)),
+    "floats": Outside(spaces.Box(-1.0, 1.0, (3,), jnp.float32)),
+    "image": Outside(spaces.Box(0.0, 1.0, (2, 2, 3), jnp.float32), reward_levels=(0.0, 0.5, 2.0)),
+    "one level": Outside(spaces.Discrete(2), reward_levels=(3.0,)),
+}
+all_environments = pytest.mark.parametrize("name", ENVIRONMENTS)
+
+
+def as_lists(decoded):
+    return {k: (str(np.asarray(v).dtype), np.asarray(v).tolist()) for k, v in decoded.items()}
+
+
+@all_environments
+def test_encode_and_decode(name):
+    env = ENVIRONMENTS[name]
+    schema = Schema.of(env, block_steps=13)
+    original = history(env, (2, 3, 13))
+    encoded = schema.encode(original)
+    assert set(encoded) == set(STEP_FIELDS)
+    assert all(np.shape(v)[:3] == (2, 3, 13) for v in encoded.values())
+    decoded = {
+        **encoded,
+        "observation": schema.decode_observation(encoded["observation"]),
+        "reward": schema.decode_reward(encoded["reward"]),
+        "action": encoded["action"].astype(np.int32),
+    }
+    assert as_lists(decoded) == as_lists(original)
+
+
+@all_environments
+def test_encode_inside_jit_equals_numpy(name):
+    """Types too: what is written does not depend on where it was encoded."""
+    env = ENVIRONMENTS[name]
+    schema = Schema.of(env, block_steps=13)
+    original = history(env, (4, 13))
+    encoded = schema.encode(original)
+    assert as_lists(jax.jit(schema.encode)(original)) == as_lists(encoded)
+    observation, reward = encoded["observation"], encoded["reward"]
+    np.testing.assert_array_equal(
+        jax.jit(schema.decode_observation)(observation), original.observation
+    )
+    np.testing.assert_array_equal(jax.jit(schema.decode_reward)(reward), original.reward)
+
+
+def test_the_first_component_counts_fastest():
+    """The order is part of the format: x + 9 y in a 9×9 room."""
+    schema = Schema.of(DarkRoom(), block_steps=2)
+    steps = history(DarkRoom(), (2,)).replace(observation=np.array([[3, 0], [1, 2]], np.int32))
+    stored = schema.encode(steps)["observation"]
+    assert stored.tolist() == [3, 1 + 9 * 2]
+    assert stored.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("high", "dtype"), [(15, np.uint8), (16, np.uint16), (255, np.uint16), (256, np.uint32)]
+)
+def test_observations_take_the_smallest_type(high, dtype):
+    """The largest value must still fit: 16 · 16 observations are 256 numbers, 17 · 17 are more."""
+    env = Outside(spaces.Box(0, high, (2,), jnp.int32))
+    schema = Schema.of(env, block_steps=1)
+    assert schema.observation_dtype == dtype
+    corner = history(env, (1,)).replace(observation=np.array([[high, high]], np.int32))
+    stored = schema.encode(corner)["observation"]
+    assert schema.decode_observation(stored).tolist() == [[high, high]]
+
+
+@all_environments
+@pytest.mark.parametrize("block_steps", [13, 16, 1])
+def test_a_record_holds_a_block(name, block_steps):
+    env = ENVIRONMENTS[name]
+    schema = Schema.of(env, block_steps=block_steps)
+    block = {k: np.asarray(v) for k, v in schema.encode(history(env, (block_steps,))).items()}
+    record = schema.to_record(task=70000, stream=3, start=10**6, block=block)
+    features = schema.features()
+    stored = features.deserialize_example_np(features.serialize_example(record))
+    assert [stored[k].tolist() for k in ("task", "stream", "start")] == [[70000], [3], [10**6]]
+    assert as_lists(schema.from_record(stored)) == as_lists(block)
+
+
+@all_environments
+def test_a_schema_survives_json(name):
+    schema = Schema.of(ENVIRONMENTS[name], block_steps=40)
+    again = Schema.from_json(json.loads(json.dumps(dataclasses.asdict(schema))))
+    assert again == schema
+    assert hash(again) == hash(schema)  # tuples, not lists
+
+
+def test_a_schema_is_read_off_the_environment():
+    assert Schema.of(DarkRoom(), block_steps=400) == Schema(
+        observation_shape=(2,),
+        observation_low=(0, 0),
+        observation_sizes=(9, 9),
+        num_actions=5,
+        reward_levels=(0.0, 1.0),
+        block_steps=400,
+    )
+    schema = Schema.of(ENVIRONMENTS["low bounds"], block_steps=1)
+    assert schema.observation_low == (-5, 100) and schema.observation_sizes == (10, 4)
+    assert schema.reward_levels is None
+    floats = Schema.of(ENVIRONMENTS["image"], block_steps=1)
+    assert floats.observation_shape == (2, 2, 3) and floats.observation_sizes is None
+
+
+def test_bounds_of_bytes_do_not_overflow():
+    """255 - 0 + 1 is no byte."""
+    low, high = np.zeros(2, np.uint8), np.full(2, 255, np.uint8)
+    schema = Schema.of(Outside(spaces.Box(low, high, (2,), jnp.uint8)), block_steps=1)
+    assert schema.observation_sizes == (256, 256)
+
+
+def test_dark_room_takes_three_bytes_a_step():
+    schema = Schema.of(DarkRoom(), block_steps=400)
+    block = {k: np.asarray(v) for k, v in schema.encode(history(DarkRoom(), (400,))).items()}
+    record = schema.to_record(task=1, stream=2, start=0, block=block)
+    assert sum(record[k].nbytes for k in STEP_FIELDS) / 400 <= 3
+    # It is these bytes that are stored: serialising adds names, not sizes.
+    assert len(schema.features().serialize_example(record)) < 3 * 400 + 200
+
+
+def test_continuous_actions_are_refused():
+    env = Outside(spaces.Discrete(2), action_space=spaces.Box(-1.0, 1.0, (1,), jnp.float32))
+    with pytest.raises(UserError, match=r"Outside.*discrete actions"):
+        Schema.of(env, block_steps=1)
+
+
+def test_the_version_has_a_major_part():
+    """A reader compares it."""
+    assert [part.isdigit() for part in VERSION.split(".")] == [True] * 3

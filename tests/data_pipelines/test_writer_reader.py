@@ -1,0 +1,376 @@
+"""A data set is whole or it is not there; what was written is read."""
+
+import errno
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from ad_jax.errors import UserError
+from data_pipelines import writer as writer_module
+from data_pipelines.reader import Histories
+from data_pipelines.schema import STEP_FIELDS, Schema
+from data_pipelines.writer import PROVENANCE, Writer
+
+SMALL = Schema(
+    observation_shape=(2,),
+    observation_low=(0, 0),
+    observation_sizes=(5, 5),
+    num_actions=5,
+    reward_levels=(0.0, 1.0),
+    block_steps=20,
+)
+# The shards of the small data set, out of order: (tasks, blocks).
+SHARDS = [([7, 2], 3), ([5], 2)]
+
+
+@pytest.fixture(scope="module")
+def steps(random_steps):
+    """What the small data set holds: a dict of encoded steps [task, 2, steps] for each shard."""
+    return [
+        random_steps(SMALL, len(tasks), 2, 20 * blocks, episode=7, seed=seed)
+        for seed, (tasks, blocks) in enumerate(SHARDS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pristine(write_histories, steps, tmp_path_factory):
+    shards = [(tasks, s) for (tasks, _), s in zip(SHARDS, steps, strict=True)]
+    folder = tmp_path_factory.mktemp("small") / "histories"
+    return write_histories(folder, SMALL, shards, {"seed": 3, "config": {"a": [1, 2]}})
+
+
+@pytest.fixture
+def folder(pristine, tmp_path):
+    """The small data set, to be harmed."""
+    return pathlib.Path(shutil.copytree(pristine, tmp_path / "histories"))
+
+
+def shard_files(folder):
+    """Files of the shards themselves, finished or not."""
+    return sorted(p for p in folder.iterdir() if "array_record" in p.name and p.suffix != ".json")
+
+
+def leftovers(folder):
+    return [p.name for p in folder.iterdir() if p.suffix == ".tmp"]
+
+
+def test_tfds_opens_the_data_set(pristine, steps):
+    """Without our reader: a data set is TFDS's own, and its records say where they belong."""
+    source = tfds.builder_from_directory(pristine).as_data_source("train")
+    assert len(source) == 2 * 2 * 3 + 1 * 2 * 2
+    found = {}
+    for record in source:
+        task, stream, start = (int(record[k][0]) for k in ("task", "stream", "start"))
+        found[task, stream, start] = SMALL.from_record(record)
+    assert len(found) == len(source)
+    for (tasks, blocks), written in zip(SHARDS, steps, strict=True):
+        for i, task in enumerate(tasks):
+            for stream in range(2):
+                for start in range(0, 20 * blocks, 20):
+                    block = found[task, stream, start]
+                    for k in STEP_FIELDS:
+                        expected = written[k][i, stream, start : start + 20]
+                        np.testing.assert_array_equal(block[k], expected, err_msg=k)
+
+
+def test_rows_are_sorted_by_task_and_stream(pristine):
+    histories = Histories(pristine)
+    assert histories.task.tolist() == [2, 2, 5, 5, 7, 7]
+    assert histories.stream.tolist() == [0, 1, 0, 1, 0, 1]
+    assert histories.schema == SMALL
+    assert histories.provenance["seed"] == 3
+    assert histories.provenance["config"] == {"a": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 60), (0, 1), (19, 21), (20, 40), (5, 55), (39, 60), (59, 60), (30, 35)]
+)
+def test_read_spans_blocks(pristine, steps, start, stop):
+    histories = Histories(pristine)
+    for row, task, stream in [(1, 1, 1), (4, 0, 0)]:  # tasks 2 and 7 are second and first
+        read = histories.read(row, start, stop)
+        assert set(read) == set(STEP_FIELDS)
+        for k in STEP_FIELDS:
+            np.testing.assert_array_equal(read[k], steps[0][k][task, stream, start:stop])
+            assert read[k].dtype == steps[0][k].dtype
+
+
+def test_episodes_are_found(pristine):
+    """Seven steps each; the last is cut off by the end of the row."""
+    histories = Histories(pristine)
+    assert histories.episode_starts[0].tolist() == [0, 7, 14, 21, 28, 35, 42, 49, 56, 60]
+    assert histories.episode_starts[2].tolist() == [0, 7, 14, 21, 28, 35, 40]
+    assert histories.kept_episodes(4)[0].tolist() == [[0, 7], [28, 35], [56, 60]]
+    assert histories.kept_episodes(1)[2][-1].tolist() == [35, 40]
+
+
+def test_a_file_takes_three_bytes_a_transition(
+    write_histories, dark_room_schema, random_steps, tmp_path
+):
+    """On disk, with names, checksums and padding; steps are random, so nothing is compressed."""
+    many = random_steps(dark_room_schema, tasks=12, streams=8, steps=4000)
+    write_histories(tmp_path, dark_room_schema, [(range(12), many)])
+    total = sum(p.stat().st_size for p in tmp_path.iterdir())
+    assert total / many["action"].size <= 3
+    row = Histories(tmp_path).read(8 * 11 + 5, 0, 4000)
+    np.testing.assert_array_equal(row["observation"], many["observation"][11, 5])
+
+
+# What is cut off.
+
+
+def test_an_unfinished_shard_leaves_nothing(steps, tmp_path):
+    writer = Writer(tmp_path, SMALL, 2)
+    assert writer.missing() == [0, 1]
+    with writer.shard(0, np.array([7, 2])) as shard:
+        shard.write({k: v[:, :, :20] for k, v in steps[0].items()})
+    assert writer.missing() == [1]
+
+    class Cut(Exception):
+        pass
+
+    with pytest.raises(Cut), writer.shard(1, np.array([5])) as shard:
+        shard.write({k: v[:, :, :20] for k, v in steps[1].items()})
+        raise Cut
+    assert writer.missing() == Writer(tmp_path, SMALL, 2).missing() == [1]
+    assert shard_files(tmp_path) == [writer.path(0)]
+    assert leftovers(tmp_path) == []
+
+
+def test_leftovers_of_a_killed_writer_are_removed(steps, tmp_path):
+    writer = Writer(tmp_path, SMALL, 1)
+    writer.path(0).with_name(writer.path(0).name + ".tmp").write_bytes(b"half a shard")
+    again = Writer(tmp_path, SMALL, 1)
+    assert leftovers(tmp_path) == []
+    assert again.missing() == [0]
+
+
+def test_a_shard_can_be_written_again_after_a_cut(steps, tmp_path, write_histories):
+    """The second attempt's data set is the one of an attempt that was never cut off."""
+    writer = Writer(tmp_path / "cut", SMALL, 1)
+    chunk = {k: v[:, :, :20] for k, v in steps[0].items()}
+    with pytest.raises(KeyboardInterrupt), writer.shard(0, np.array([7, 2])) as shard:
+        shard.write(chunk)
+        raise KeyboardInterrupt
+    for folder in ("cut", "whole"):
+        write_histories(tmp_path / folder, SMALL, [([7, 2], chunk)])
+    cut, whole = (json.loads((tmp_path / f / PROVENANCE).read_text()) for f in ("cut", "whole"))
+    assert cut == whole
+    assert Histories(tmp_path / "cut").task.tolist() == [2, 2, 7, 7]
+
+
+def test_shards_alone_are_no_data_set(steps, tmp_path):
+    writer = Writer(tmp_path, SMALL, 1)
+    with writer.shard(0, np.array([7, 2])) as shard:
+        shard.write({k: v[:, :, :20] for k, v in steps[0].items()})
+    with pytest.raises(UserError, match="no finished data set"):
+        Histories(tmp_path)
+    writer.commit({})
+    assert len(Histories(tmp_path).task) == 4
+
+
+def test_summaries_are_kept_with_their_shards(steps, tmp_path):
+    writer = Writer(tmp_path, SMALL, 1)
+    with writer.shard(0, np.array([7, 2])) as shard:
+        shard.write({k: v[:, :, :20] for k, v in steps[0].items()})
+        shard.describe(mean_return=[0.5, 1.0])
+    [summary] = Writer(tmp_path, SMALL, 1).summaries()
+    assert summary["mean_return"] == [0.5, 1.0]
+    assert summary["tasks"] == [7, 2]
+    assert summary["records"] == 4
+    assert summary["bytes"] == writer.path(0).stat().st_size
+
+
+# What is damaged.
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_missing_shard_is_named(folder, shard):
+    path = shard_files(folder)[shard]
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path.name} is missing"):
+        Histories(folder)
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_shard_cut_short_is_named(folder, shard):
+    path = shard_files(folder)[shard]
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=f"{path.name} is cut short"):
+        Histories(folder)
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_flipped_byte_is_noticed(folder, shard):
+    path = shard_files(folder)[shard]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path.name} is damaged"):
+        Histories(folder)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", PROVENANCE])
+def test_damaged_metadata_is_a_user_error(folder, name):
+    """As after a copy that broke off."""
+    path = folder / name
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(UserError, match=name):
+        Histories(folder)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_missing_metadata_is_a_user_error(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=name):
+        Histories(folder)
+
+
+@pytest.mark.parametrize(
+    ("version", "readable"), [("2.0.0", False), ("0.9.0", False), ("1.7.3", True)]
+)
+def test_another_major_version_is_refused(folder, version, readable):
+    path = folder / PROVENANCE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
+    if readable:
+        assert len(Histories(folder).task) == 6
+    else:
+        with pytest.raises(UserError, match=version):
+            Histories(folder)
+
+
+# What goes wrong in the writer's thread.
+
+
+def within(seconds, function):
+    """Calls a function that must not hang; returns what it raised."""
+    raised = []
+
+    def call():
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "the writer hangs"
+    return raised
+
+
+def disk_full(*args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def break_records(monkeypatch):
+    monkeypatch.setattr(Schema, "to_record", disk_full)
+
+
+def break_opening(monkeypatch):
+    monkeypatch.setattr(writer_module, "ArrayRecordWriter", disk_full)
+
+
+def break_closing(monkeypatch):
+    """The last bytes are written when the file is closed."""
+    original = writer_module.ArrayRecordWriter
+
+    class FullAtTheEnd:
+        def __init__(self, *args):
+            self._writer = original(*args)
+
+        def write(self, record):
+            self._writer.write(record)
+
+        def close(self):
+            self._writer.close()
+            disk_full()
+
+    monkeypatch.setattr(writer_module, "ArrayRecordWriter", FullAtTheEnd)
+
+
+@pytest.mark.parametrize("breaks", [break_records, break_opening, break_closing])
+@pytest.mark.parametrize("num_chunks", [1, 3, 12])  # fewer and more than the queue holds
+def test_an_error_in_the_thread_reaches_the_caller(
+    breaks, num_chunks, steps, tmp_path, monkeypatch
+):
+    chunk = {k: v[:, :, :20] for k, v in steps[0].items()}
+    writer = Writer(tmp_path, SMALL, 2)
+    with writer.shard(0, np.array([7, 2])) as shard:
+        shard.write(chunk)
+    finished = writer.path(0).read_bytes()
+    breaks(monkeypatch)
+
+    def write():
+        with writer.shard(1, np.array([7, 2])) as shard:
+            for _ in range(num_chunks):
+                shard.write(chunk)
+
+    [error] = within(10, write)
+    assert isinstance(error, OSError) and error.errno == errno.ENOSPC
+    assert shard_files(tmp_path) == [writer.path(0)]  # and no temporary file
+    assert writer.path(0).read_bytes() == finished
+    assert writer.missing() == [1]
+
+
+def test_the_queue_is_bounded(steps, tmp_path, monkeypatch):
+    """A slow disk slows the caller down, it does not fill the memory."""
+    chunk = {k: v[:, :, :20] for k, v in steps[0].items()}
+    gate = threading.Event()
+    original = Schema.to_record
+
+    def slow(self, *args):
+        gate.wait(20)
+        return original(self, *args)
+
+    monkeypatch.setattr(Schema, "to_record", slow)
+    written = []
+
+    def write():
+        with Writer(tmp_path, SMALL, 1).shard(0, np.array([7, 2])) as shard:
+            for i in range(10):
+                shard.write(chunk)
+                written.append(i)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    time.sleep(0.5)
+    waiting = len(written)
+    gate.set()
+    thread.join(20)
+    assert 1 <= waiting <= 4
+    assert len(written) == 10
+
+
+def test_tensorflow_is_not_imported(pristine, tmp_path):
+    """It takes seconds and a gigabyte. The stand-in shows attempts where it isn't installed."""
+    mark = tmp_path / "imported"
+    stand_in = tmp_path / "path" / "tensorflow"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").write_text(f"open({str(mark)!r}, 'w'); raise ImportError")
+    program = (
+        "import sys, data_pipelines.reader, data_pipelines.writer\n"
+        f"histories = data_pipelines.reader.Histories({str(pristine)!r})\n"
+        "assert len(histories.read(0, 0, 60)['action']) == 60\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    path = os.pathsep.join([str(stand_in.parent), *filter(None, sys.path)])
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "False"
+    assert not mark.exists()

@@ -1,0 +1,58 @@
+"""Runs of the whole program on the smoke preset, made once and copied."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments.configs import dark_room
+from experiments.interruption import Interruption
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = "experiments/configs/dark_room.py"
+
+
+def command(workdir, *options, preset="smoke"):
+    """The command line of a run."""
+    return [
+        sys.executable, "-m", "experiments.run", f"--config={CONFIG}:{preset}",
+        f"--workdir={workdir}", *options,
+    ]  # fmt: skip
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    """Starts a run; its output is merged, its devices are the machine's own."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.Popen(
+        command(*arguments, **options), cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    """(exit status, output)."""
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """A finished run: (workdir, output)."""
+    workdir = tmp_path_factory.mktemp("smoke") / "run"
+    status, output = finish(start(workdir))
+    assert status == 0, output
+    return workdir, output
+
+
+@pytest.fixture
+def config():
+    """The smoke preset, to be changed."""
+    return dark_room.get_config("smoke")
+
+
+@pytest.fixture
+def never():
+    """An interruption that never comes."""
+    return Interruption()

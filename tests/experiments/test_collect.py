@@ -1,0 +1,112 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ad_jax.errors import UserError
+from ad_jax.evaluation.statistics import episode_returns
+from data_pipelines.reader import Histories
+from data_pipelines.schema import Schema
+from experiments import build, collect
+from experiments.interruption import Interrupted, Interruption
+from experiments.workdir import Workdir
+
+
+class After(Interruption):
+    """Comes at the n-th look."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self._looks = looks
+
+    def check(self):
+        self._looks -= 1
+        self.requested = self._looks < 0
+        super().check()
+
+
+def test_interrupted_collection_goes_on_and_is_the_same(tmp_path, config, never):
+    config.collect.tasks_per_tile = 4
+    straight, broken = Workdir(tmp_path / "a", config), Workdir(tmp_path / "b", config)
+    collect.run(config, straight, never)
+    with pytest.raises(Interrupted):
+        collect.run(config, broken, After(3))  # in the second of two tiles
+    assert not collect.done(config, broken)
+    assert len(list(broken.histories.glob("*array_record-*.json"))) == 1
+    assert not list(broken.histories.glob("*.tmp"))
+    collect.run(config, broken, never)
+    shards = [json.loads((w.histories / "provenance.json").read_text())["shards"]
+              for w in (straight, broken)]  # fmt: skip
+    assert shards[0] == shards[1] and len(shards[0]) == 2
+
+
+def test_a_task_has_the_same_histories_whatever_is_collected_beside_it(tmp_path, config, never):
+    """And only training tasks are collected, with their provenance."""
+    together, apart = Workdir(tmp_path / "a", config), Workdir(tmp_path / "b", config)
+    collect.run(config, together, never)
+    config.collect.tasks_per_tile = 2
+    config.collect.streams = 3
+    collect.run(config, apart, never)
+    a, b = Histories(together.histories), Histories(apart.histories)
+    world = build.world(config)
+    assert sorted(set(a.task.tolist())) == world.train.tolist()
+    assert not set(a.task.tolist()) & set(world.heldout.tolist())
+    assert a.stream.max() == 7 and b.stream.max() == 2
+    for row in range(len(b.task)):
+        match = int(np.flatnonzero((a.task == b.task[row]) & (a.stream == b.stream[row]))[0])
+        got, want = b.read(row, 0, 320), a.read(match, 0, 320)
+        np.testing.assert_array_equal(got["action"][:8], want["action"][:8])
+    provenance = a.provenance
+    assert provenance["config"]["seed"] == 0 and provenance["environment"]["version"] == "1.0.0"
+    assert provenance["packages"]["jax"] == jax.__version__
+    rows = [a.read(r, 0, 320) for r in range(len(a.task))]
+    returns = episode_returns(
+        np.stack([r["reward"] for r in rows]), np.stack([r["is_last"] for r in rows]), 40
+    )
+    np.testing.assert_allclose(provenance["mean_return_by_episode"], returns.mean(0))
+
+
+def test_returns_by_episode_across_chunks():
+    rng = np.random.default_rng(0)
+    schema = Schema((2,), (0, 0), (3, 3), 5, (0.0, 1.0), 30)
+    reward = rng.integers(0, 2, (3, 4, 90)).astype(np.uint8)
+    is_last = rng.random((3, 4, 90)) < 0.15
+    action = rng.integers(0, 5, (3, 4, 90))
+    action[1, :, :30] = 2
+    statistics = collect.TileStatistics(3, 4, schema)
+    for begin in range(0, 90, 30):
+        part = slice(begin, begin + 30)
+        statistics.add({"reward": reward[..., part], "is_last": is_last[..., part],
+                        "action": action[..., part]})  # fmt: skip
+    summary = statistics.summary()
+    whole = is_last.sum(-1).min()
+    want = episode_returns(reward.astype(float), is_last, whole).mean(1)
+    np.testing.assert_allclose(summary["mean_return"], want)
+    assert summary["first_action_share"][1] == 1 and summary["first_action_share"][0] < 0.5
+
+
+def test_histories_without_learning_are_refused_by_task():
+    tasks = np.arange(100, 140)
+    rising = np.tile(np.linspace(0, 5, 20), (40, 1))
+    shares = np.full(40, 0.3)
+    collect.check_quality(tasks, rising, shares, 0.95)
+    two_flat = rising.copy()
+    two_flat[[3, 7]] = 1.0
+    collect.check_quality(tasks, two_flat, shares, 0.95)  # 38 of 40
+    three_flat = two_flat.copy()
+    three_flat[11] = 0.0
+    with pytest.raises(UserError, match=r"3 of 40 tasks \(103, 107, 111\)"):
+        collect.check_quality(tasks, three_flat, shares, 0.95)
+    shares[5] = 0.99
+    with pytest.raises(UserError, match=r"one action.*1 tasks \(105\)"):
+        collect.check_quality(tasks, rising, shares, 0.95)
+
+
+def test_a_source_that_does_not_learn_is_refused(tmp_path, config, never):
+    config.source.learning_rate = 0.0
+    config.collect.min_improved = 0.99
+    workdir = Workdir(tmp_path, config)
+    with pytest.raises(UserError, match="did not improve"):
+        collect.run(config, workdir, never)
+    assert not collect.done(config, workdir)

@@ -1,0 +1,47 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from ad_jax.errors import UserError
+from experiments import build, evaluate
+from experiments.workdir import Workdir
+
+
+@pytest.fixture
+def trained(smoke_run, tmp_path, config):
+    workdir = Workdir(tmp_path / "run", config)
+    shutil.copytree(smoke_run[0] / "checkpoints", workdir.checkpoints)
+    return workdir
+
+
+def test_results_do_not_depend_on_the_devices(trained, config, never, smoke_run):
+    """The smoke run had one device; here nine tasks are padded to twelve over four."""
+    evaluate.run(config, trained, never)
+    got = np.load(trained.evaluation / evaluate.RESULTS)
+    want = np.load(smoke_run[0] / "evaluation" / evaluate.RESULTS)
+    world = build.world(config)
+    np.testing.assert_array_equal(got["task"], np.concatenate([world.heldout, world.train]))
+    assert got["returns"].shape == (9, 2, 4) and got["heldout"].sum() == 2
+    # Float differences may turn a rare draw, and the rest of that rollout with it.
+    assert (got["returns"] == want["returns"]).mean() > 0.9
+    assert got["observation"].shape == (9, 40, 2)
+
+
+def test_only_so_many_training_tasks_are_evaluated(trained, config, never):
+    config.evaluation.train_tasks = 3
+    evaluate.run(config, trained, never)
+    results = np.load(trained.evaluation / evaluate.RESULTS)
+    train = build.world(config).train
+    assert results["task"][~results["heldout"]].tolist() == [train[0], train[3], train[-1]]
+
+
+def test_learned_positions_are_refused_past_the_context_in_fast_mode(trained, config, never):
+    config.model.positions = "learned"
+    with pytest.raises(UserError, match=r"evaluation\.mode='exact'"):
+        evaluate.run(config, trained, never)
+
+
+def test_no_checkpoint(tmp_path, config, never):
+    with pytest.raises(UserError, match="run the stage 'train' first"):
+        evaluate.run(config, Workdir(tmp_path, config), never)

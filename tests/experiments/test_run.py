@@ -1,0 +1,173 @@
+"""The program from outside: what a run leaves, resuming, stopping, and bad input."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from conftest import finish, start
+from PIL import Image
+
+from ad_jax.checkpoint import Checkpoints
+
+
+def test_a_run_leaves_everything_it_promises(smoke_run):
+    workdir, output = smoke_run
+    assert "held-out" in output and "learning_curve.png" in output
+    for name in ("learning_curve.png", "goals.png"):
+        image = np.asarray(Image.open(workdir / "report" / name).convert("L"))
+        assert min(image.shape) > 200 and image.std() > 10
+    with Image.open(workdir / "report" / "rollout.gif") as gif:
+        duration = 0
+        for frame in range(gif.n_frames):  # steps that look alike are one longer frame
+            gif.seek(frame)
+            duration += gif.info["duration"]
+    assert duration == 4 * (7 * 60 + 400)  # every step of every episode
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [10, 20, 30, 40]
+    assert metrics[-1]["loss"] < metrics[0]["loss"]
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_the_summary_says_what_was_measured(smoke_run):
+    workdir, _ = smoke_run
+    summary = json.loads((workdir / "report" / "summary.json").read_text())
+    results = np.load(workdir / "evaluation" / "rollouts.npz")
+    assert summary["environment"] == "DarkRoom" and summary["method"] == "AD"
+    assert summary["heldout"]["tasks"] == 2 and summary["train"]["tasks"] == 7
+    for name, chosen in (("heldout", results["heldout"]), ("train", ~results["heldout"])):
+        split = summary[name]
+        np.testing.assert_allclose(split["return"], results["returns"][chosen].mean((0, 1)))
+        assert len(split["return"]) == len(split["normalized"]) == len(split["ci95"]) == 4
+        assert len(split["per_task_final"]) == split["tasks"]
+        assert all(low <= mean <= high for mean, (low, high) in
+                   zip(split["normalized"], split["ci95"], strict=True))  # fmt: skip
+    # A 3×3 room, 8 steps: a goal at distance d pays from step max(d, 1) on.
+    distance = [abs(task % 3 - 1) + abs(task // 3 - 1) for task in results["task"][:2]]
+    optimum = np.mean([8 - max(d, 1) + 1 for d in distance])
+    assert summary["optimal_return"] == pytest.approx(optimum)
+    assert len(summary["source"]["return"]) == 40
+    assert summary["source"]["env_steps_total"] == 7 * 8 * 40 * 8
+    for group in ("seconds", "throughput"):
+        assert all(value > 0 for value in summary[group].values())
+
+
+def test_a_second_run_skips_what_is_done(smoke_run):
+    workdir, _ = smoke_run
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*.*") if p.is_file()}
+    (workdir / "report" / "summary.json").unlink()
+    status, output = finish(start(workdir))
+    assert status == 0
+    for stage in ("collect", "train", "evaluate"):
+        assert f"{stage}: already done, skipped" in output
+    assert "report: already" not in output
+    kept = [p for p in before if p.parent.name in ("histories", "evaluation", "checkpoints")]
+    assert kept and all(before[p] == p.stat().st_mtime_ns for p in kept)
+    assert (workdir / "report" / "summary.json").exists()
+
+
+LONG = ("--stages=train", "--config.train.steps=400", "--config.train.checkpoint_every=50")
+
+
+def params_of(workdir):
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.latest_step()
+    import jax
+
+    from ad_jax.training import distill
+    from ad_jax.training.optimizer import make_optimizer
+    from experiments import build
+    from experiments.configs import dark_room
+
+    config = dark_room.get_config("smoke")
+    config.train.steps = 400
+    model = build.model(config, build.world(config).env)
+    optimizer = make_optimizer(build.optimizer(config), 400)
+    state, _ = checkpoints.restore(step, distill.init_state(jax.random.key(0), model, optimizer))
+    return step, jax.device_get(state)
+
+
+def wait_until(condition, process):
+    deadline = time.time() + 120
+    while not condition():
+        assert process.poll() is None and time.time() < deadline, finish(process)[1]
+        time.sleep(0.01)
+
+
+def test_training_that_was_stopped_and_killed_ends_bit_equal(smoke_run, tmp_path):
+    """SIGTERM saves and exits 0; SIGKILL loses what came after the last checkpoint; both go on."""
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    for workdir in (straight, broken):
+        workdir.mkdir()
+        shutil.copytree(smoke_run[0] / "histories", workdir / "histories")
+    uninterrupted = start(straight, *LONG)
+
+    process = start(broken, *LONG)
+    wait_until(lambda: (broken / "metrics.jsonl").exists()
+               and (broken / "metrics.jsonl").read_text().count("\n") >= 3, process)  # fmt: skip
+    process.send_signal(signal.SIGTERM)
+    status, output = finish(process)
+    assert status == 0 and "the same command goes on" in output
+    stopped_at = Checkpoints(broken / "checkpoints").latest_step()
+    assert 30 <= stopped_at < 400
+
+    process = start(broken, *LONG)
+    later = lambda: any(
+        p.name.isdigit() and int(p.name) > stopped_at for p in (broken / "checkpoints").iterdir()
+    )
+    wait_until(later, process)
+    process.send_signal(signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    assert Checkpoints(broken / "checkpoints").latest_step() < 400
+
+    status, output = finish(start(broken, *LONG))
+    assert status == 0 and "going on from step" in output
+    assert finish(uninterrupted)[0] == 0
+    (step, got), (_, want) = params_of(broken), params_of(straight)
+    assert step == 400
+    import jax
+
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+    steps = [json.loads(m)["step"] for m in (broken / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(10, 401, 10))
+
+
+BAD_INPUT = {
+    "unknown preset": (["--config=experiments/configs/dark_room.py:huge"], "no preset 'huge'"),
+    "no such config": (["--config=experiments/configs/no.py:smoke"], "No such file"),
+    "mistyped key": (["--config.train.stepz=3"], "stepz"),
+    "wrong type": (["--config.train.steps=many"], "train.steps=many"),
+    "unknown flag": (["--wrkdir=x"], "wrkdir"),
+    "unknown stage": (["--stages=collect,trian"], "trian"),
+    "unknown environment": (["--config.env.name=BrightRoom"], "BrightRoom"),
+    "unknown source": (["--config.source.name=sarsa"], "sarsa"),
+    "stage before its input": (["--stages=train"], "run the stage 'collect' first"),
+    "chunks do not fit": (["--config.collect.updates_per_chunk=7"], "not a multiple"),
+}
+
+
+def test_bad_input_ends_in_one_clear_line(tmp_path):
+    processes = {name: start(tmp_path / name, *options) for name, (options, _) in BAD_INPUT.items()}
+    for name, process in processes.items():
+        status, output = finish(process)
+        lines = [line for line in output.splitlines() if line.strip()]
+        assert status == 1, (name, output)
+        assert len(lines) == 1 and lines[0].startswith("error: "), (name, output)
+        assert BAD_INPUT[name][1] in lines[0], (name, output)
+
+
+def test_a_full_disk_ends_in_one_clear_line(tmp_path, monkeypatch, capsys):
+    from absl import app
+
+    from experiments import run
+
+    def full(*_, **__):
+        raise OSError(28, os.strerror(28), "histories")
+
+    monkeypatch.setattr(app, "run", full)
+    with pytest.raises(SystemExit) as ended:
+        run.entry_point()
+    assert "disk is full" in str(ended.value.code)
