@@ -1,12 +1,16 @@
 """Orbax behind one door."""
 
+import errno
 import os
+import shutil
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
 from ad_jax.errors import UserError
+
+_OVERHEAD = 2**17  # bytes of a checkpoint's own files
 
 
 class Checkpoints:
@@ -33,9 +37,16 @@ class Checkpoints:
           step: its number.
           state: a TrainState, or another pytree of arrays with an attribute ``params``.
           metadata: JSON values.
+
+        Raises:
+          OSError: the disk has no room for it (ENOSPC).
         """
         if step == self.latest_step():
             return
+        # Asked beforehand: half a checkpoint fails in many threads at once.
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        if shutil.disk_usage(self._folder).free < 2 * size + _OVERHEAD:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
         self._manager.save(
             step,
             args=ocp.args.Composite(

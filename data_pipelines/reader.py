@@ -23,7 +23,7 @@ class Histories:
       provenance: what ``Writer.commit`` was given, with format version, schema and checksums.
       task: int32 [rows].
       stream: int32 [rows].
-      episode_starts: for each row, int32 [episodes + 1]: where its episodes start, and its end.
+      episode_starts: for each row, int64 [episodes + 1]: where its episodes start, and its end.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -36,8 +36,14 @@ class Histories:
         self.provenance = _read_provenance(self.folder)
         self.schema = Schema.from_json(self.provenance["schema"])
         _check_files(self.folder, self.provenance["shards"])
-        builder = tfds.builder_from_directory(self.folder)
-        self._source = builder.as_data_source(split=SPLIT)
+        try:
+            builder = tfds.builder_from_directory(self.folder)
+            self._source = builder.as_data_source(split=SPLIT)
+        except Exception as error:  # TFDS, protobuf and JSON each raise errors of their own
+            raise UserError(
+                f"{self.folder}: TFDS can't read its metadata "
+                f"(dataset_info.json, features.json): {_mend(self.folder)}"
+            ) from error
         self._index()
 
     def _index(self) -> None:
@@ -71,7 +77,7 @@ class Histories:
         }
 
     def kept_episodes(self, every: int) -> list[np.ndarray]:
-        """For each row, int32 [kept, 2]: begin and end of every ``every``-th episode."""
+        """For each row, int64 [kept, 2]: begin and end of every ``every``-th episode."""
         return [np.stack([s[:-1], s[1:]], -1)[::every] for s in self.episode_starts]
 
 
@@ -79,7 +85,10 @@ def _read_provenance(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / PROVENANCE
     if not path.exists():
         raise UserError(f"{folder} holds no finished data set: run the stage 'collect' first")
-    provenance = json.loads(path.read_text())
+    try:
+        provenance = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is damaged ({error}): {_mend(folder)}") from error
     if provenance["version"].split(".")[0] != VERSION.split(".")[0]:
         raise UserError(
             f"{folder} has format {provenance['version']}, this program reads {VERSION}: "
@@ -88,10 +97,14 @@ def _read_provenance(folder: pathlib.Path) -> dict[str, Any]:
     return provenance
 
 
+def _mend(folder: pathlib.Path) -> str:
+    return f"remove {folder} and collect again"
+
+
 def _check_files(folder: pathlib.Path, shards: dict[str, dict[str, int]]) -> None:
     for name, expected in shards.items():
         path = folder / name
-        mend = f"remove {folder} and collect again"
+        mend = _mend(folder)
         if not path.exists():
             raise UserError(f"{path} is missing: {mend}")
         if path.stat().st_size != expected["bytes"]:

@@ -6,6 +6,7 @@ number (mixed radix, the first component fastest), booleans and two-valued rewar
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -49,8 +50,14 @@ class Schema:
         """
         space = env.observation_space(env.default_params)
         sizes = component_sizes(space)
+        if sizes is not None and math.prod(sizes.tolist()) > 2**31 - 1:
+            raise UserError(
+                f"{env.name}: an observation of {sizes} values is too large for a number"
+            )
         if not isinstance(env.action_space(env.default_params), spaces.Discrete):
             raise UserError(f"{env.name}: only discrete actions can be distilled")
+        if env.num_actions > 256:
+            raise UserError(f"{env.name}: at most 256 actions can be stored, not {env.num_actions}")
         levels = getattr(env, "reward_levels", None)
         return cls(
             observation_shape=tuple(space.shape),

@@ -5,6 +5,7 @@ renamed when it is whole; the data set exists once ``commit`` has written its me
 cut off in between is found by ``missing`` and written again.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,7 +14,6 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Writer:
         """Shards that are not finished."""
         return [s for s in range(self.num_shards) if not _summary_path(self.path(s)).exists()]
 
-    @contextmanager
+    @contextlib.contextmanager
     def shard(self, shard: int, tasks: np.ndarray) -> Iterator["ShardWriter"]:
         """Opens a shard for the given task ids; it is finished when the block ends well."""
         writer = ShardWriter(self.path(shard), self.schema, tasks)
@@ -121,8 +121,8 @@ class ShardWriter:
 
         Blocks while too many chunks wait, so memory is bounded; raises what the thread raised.
         """
+        self._put(chunk)
         self._raise()
-        self._chunks.put(chunk)
 
     def describe(self, **summary: Any) -> None:
         """Adds JSON values to the shard's summary."""
@@ -131,7 +131,9 @@ class ShardWriter:
     def finish(self) -> None:
         """Waits for the thread, then gives the shard its name and writes its summary."""
         self._stop()
-        self._raise()
+        if self._error:
+            self._temporary.unlink(missing_ok=True)
+            raise self._error
         summary = {
             **self._summary,
             "tasks": self._tasks.tolist(),
@@ -148,8 +150,14 @@ class ShardWriter:
         self._temporary.unlink(missing_ok=True)
 
     def _stop(self) -> None:
-        self._chunks.put(None)
+        self._put(None)
         self._thread.join()
+
+    def _put(self, item: dict[str, Any] | None) -> None:
+        """Queues an item, unless the thread has ended early."""
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                return self._chunks.put(item, timeout=0.1)
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -158,10 +166,8 @@ class ShardWriter:
     def _run(self) -> None:
         try:
             self._write_chunks()
-        except BaseException as error:  # handed to the caller, who waits on the queue
+        except BaseException as error:  # handed to the caller at its next call
             self._error = error
-            while self._chunks.get() is not None:
-                pass
 
     def _write_chunks(self) -> None:
         features = self._schema.features()

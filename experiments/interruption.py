@@ -4,7 +4,7 @@ import signal
 
 
 class Interrupted(Exception):
-    """The work was stopped on request; everything done is saved."""
+    """The work was stopped on request; what was finished is saved."""
 
 
 class Interruption:

@@ -5,6 +5,7 @@
 """
 
 import errno
+import os
 import sys
 
 from absl import app, flags, logging
@@ -36,7 +37,7 @@ def run(config, path: str, stages: list[str]) -> None:
     interruption = Interruption()
     interruption.install()
     memory.keep_freed_memory()
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every file
+    logging.set_verbosity(logging.FATAL)  # errors are raised as well; Orbax logs every file
     workdir = Workdir(path, config)
     work = {"collect": collect, "train": train, "evaluate": evaluate, "report": report}
     for stage in STAGES:
@@ -72,15 +73,22 @@ def entry_point() -> None:
     try:
         app.run(main, flags_parser=_parse)
     except Interrupted:
-        print("stopped as asked, everything is saved: the same command goes on")
+        print("stopped as asked: what was finished is saved, and the same command goes on")
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not _disk_is_full(error):
             raise
-        sys.exit(
-            f"error: the disk is full ({error.filename}): make room, then the same command goes on"
-        )
+        sys.exit("error: the disk is full: make room, then the same command goes on")
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether that is what began it; ArrayRecord and Orbax report it as errors of other types."""
+    while error is not None:
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

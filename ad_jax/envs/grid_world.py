@@ -46,10 +46,16 @@ class GridWorld(environment.Environment):
 
     def __init__(self, size: int, max_steps_in_episode: int, start: str | tuple[int, int]):
         super().__init__()
+        for name, value in (("size", size), ("max_steps_in_episode", max_steps_in_episode)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}")
         if start not in ("centre", "random"):
-            start = tuple(int(c) for c in start)
-            if len(start) != 2 or not all(0 <= c < size for c in start):
-                raise ValueError(f"start must be 'centre', 'random' or a cell, not {start}")
+            cell = () if isinstance(start, str) else tuple(start)
+            if len(cell) != 2 or not all(isinstance(c, int) and 0 <= c < size for c in cell):
+                raise ValueError(
+                    f"start must be 'centre', 'random' or a cell (x, y), not {start!r}"
+                )
+            start = cell
         self.size = size
         self.max_steps_in_episode = max_steps_in_episode
         self.start = (size // 2, size // 2) if start == "centre" else start

@@ -10,8 +10,9 @@ def component_sizes(space: spaces.Space) -> np.ndarray | None:
     if isinstance(space, spaces.Discrete):
         return np.array([space.n])
     if isinstance(space, spaces.Box) and jnp.issubdtype(space.dtype, jnp.integer):
-        low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
-        return (high - low + 1).reshape(-1)
+        bounds = (np.asarray(bound, np.int64) for bound in (space.low, space.high))
+        low, high = (np.broadcast_to(bound, space.shape).reshape(-1) for bound in bounds)
+        return high - low + 1
     return None
 
 

@@ -1,5 +1,6 @@
 """Policy and value networks of the source learners."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array
     """
     space = network.space
     sizes = component_sizes(space)
-    if sizes is None or np.prod(sizes) > MAX_TABLE:
+    if sizes is None or math.prod(sizes.tolist()) > MAX_TABLE:
         return lambda params: lambda observation: network.apply(params, observation)
 
     strides = np.cumprod(np.append(1, sizes[:-1])).astype(np.int32)

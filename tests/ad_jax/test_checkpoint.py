@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,17 @@ def test_another_architecture_is_refused_by_name(tmp_path):
     checkpoints.save(1, state(), {})
     with pytest.raises(UserError, match=r"layer/kernel is \(2, 3\) there and \(2, 5\)"):
         checkpoints.restore(1, state(width=5))
+
+
+def test_a_full_disk_is_found_before_anything_is_written(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(), {})
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(2, state(), {})
+    assert checkpoints.latest_step() == 1
+    assert not [p for p in tmp_path.iterdir() if "tmp" in p.name]
 
 
 def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):

@@ -15,10 +15,10 @@ from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 ROOMS = (DarkRoom, DarkRoomHard, DarkKeyToDoor)
 
 
-def over_tasks(function, env):
+def over_tasks(function, env, every=1):
     """``function(env, params)`` for each task, a few at a time to bound memory."""
     tasks = env.tasks()
-    params = tasks.params(np.arange(tasks.num_tasks))
+    params = tasks.params(np.arange(0, tasks.num_tasks, every))
     return np.asarray(
         jax.jit(lambda p: jax.lax.map(functools.partial(function, env), p, batch_size=128))(params)
     )
@@ -41,7 +41,7 @@ def test_means_of_the_dark_rooms(room, optimal, random):
 
 def test_means_of_key_to_door():
     env = DarkKeyToDoor()
-    np.testing.assert_allclose(over_tasks(dp.optimal_return, env), 2.0, rtol=1e-5)
+    np.testing.assert_allclose(over_tasks(dp.optimal_return, env, every=7), 2.0, rtol=1e-5)
     assert over_tasks(dp.random_return, env).mean() == pytest.approx(0.2513, abs=5e-5)
 
 

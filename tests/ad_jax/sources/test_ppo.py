@@ -21,10 +21,14 @@ def keys_of(tasks):
     return jax.random.split(jax.random.key(0), len(tasks))
 
 
-def learn(source, env, tasks, updates):
+# Small problems take longer to compile than to run: that is turned round.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def learn(source, env, tasks, updates, options=QUICK):
     """(last state, history [task, stream, time]) of tasks side by side, in one jitted scan."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=options)
     def run(keys, params):
         state = jax.vmap(source.init)(keys, params)
         step = jax.vmap(source.step)
@@ -133,7 +137,8 @@ def test_streams_and_episodes_differ(room_history):
 
 
 def test_a_task_alone_has_the_history_it_has_among_others(room_history):
-    run = jax.jit(lambda key, params: ROOM_SOURCE.step(ROOM_SOURCE.init(key, params))[1])
+    block = lambda key, params: ROOM_SOURCE.step(ROOM_SOURCE.init(key, params))[1]
+    run = jax.jit(block, compiler_options=QUICK)
     for task in (3, 17):
         params = jax.tree.map(lambda x, task=task: x[task], ROOM.tasks().params(ROOM_TASKS))
         alone = run(keys_of(ROOM_TASKS)[task], params)
@@ -146,7 +151,7 @@ def test_a_task_alone_has_the_history_it_has_among_others(room_history):
 def test_every_goal_of_the_full_room_is_learnt():
     env = DarkRoom()
     tasks = np.arange(81)
-    _, history = learn(ppo(env, PPOConfig()), env, tasks, updates=200)
+    _, history = learn(ppo(env, PPOConfig()), env, tasks, updates=200, options=None)
     optimum = optima(env, tasks)
     reached = last_returns(history, length=20, episodes=20)
     assert np.all(reached >= 0.9 * optimum), (reached / optimum).round(2)
@@ -211,7 +216,8 @@ def test_an_environment_of_gymnax_that_terminates():
     env, params = gymnax.make("CartPole-v1")
     params = params.replace(max_steps_in_episode=15)
     source = ppo(env, PPOConfig(rollout_steps=60))
-    _, history = jax.jit(lambda: source.step(source.init(jax.random.key(0), params)))()
+    block = lambda: source.step(source.init(jax.random.key(0), params))[1]
+    history = jax.jit(block, compiler_options=QUICK)()
     history = jax.tree.map(np.asarray, history)
     assert history.observation.shape == (8, 60, 4) and history.observation.dtype == np.float32
     np.testing.assert_array_equal(history.is_first[:, 1:], history.is_last[:, :-1])
