@@ -3,7 +3,7 @@
     python -m experiments.run --config=experiments/configs/dark_key_to_door.py:cpu --workdir=DIR
 
 The source alone sees whether it holds the key: a policy without memory can't know.
-smoke: seconds, no result. cpu: MEASURE
+smoke: seconds, no result. cpu: not measured yet; sized for some 15 minutes on two cores.
 paper: the paper's sizes; for a GPU, not run here.
 """
 

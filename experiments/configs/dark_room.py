@@ -37,7 +37,8 @@ PRESETS = {
         "model.mask_probability": 0.15,
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 10,
-        "train.steps": 700,
+        "train.steps": 1000,
+        "evaluation.rollouts": 16,
     },
     # 2000 histories in the paper: 31 streams of each of 65 goals. 400 episodes per stream.
     "paper": {

@@ -4,7 +4,7 @@
 
 260 goals for training, 29 held out. The farthest goals are never found by chance within 20 steps,
 so the source need not improve on all of them.
-smoke: seconds, no result. cpu: MEASURE
+smoke: seconds, no result. cpu: not measured yet; sized for some 15 minutes on two cores.
 paper: the paper's sizes; for a GPU, not run here.
 """
 
