@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Large pages for XLA's temporaries: a tenth to a third of a training step on a CPU (Linux).
+# Large pages for XLA's temporaries: about a fifth of a training step on a CPU (Linux).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: quickstart test lint bench

@@ -11,7 +11,7 @@ def keep_freed_memory() -> None:
 
     XLA allocates the temporaries of a program at every call. By default glibc returns blocks of
     that size to the kernel, which then hands out, and zeroes, tens of thousands of pages at every
-    training step: a third of the step on a CPU.
+    training step: a fifth of the step on a CPU.
     """
     if platform.libc_ver()[0] != "glibc":
         return
