@@ -2,7 +2,8 @@
 
 A record is a *block*: a fixed number of consecutive steps of one stream of one task, with the
 field names of RLDS. Integers are packed: the components of an integer observation become one
-number (mixed radix, the first component fastest), booleans and two-valued rewards become bits.
+number (mixed radix, the first component fastest) or, if that is too large for one, stand side by
+side in the smallest type that holds them; booleans and two-valued rewards become bits.
 """
 
 import dataclasses
@@ -14,11 +15,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from gymnax.environments import spaces
 
-from ad_jax.envs.spaces import component_sizes, lowest
+from ad_jax.envs.spaces import component_sizes, lowest, observation_dtype
 from ad_jax.errors import UserError
 
-VERSION = "1.0.0"  # of the format: a reader refuses a data set of another major version
+VERSION = "1.1.0"  # of the format: a reader refuses a data set of another major version
 FLAGS = ("is_first", "is_last", "is_terminal")
+UNDECLARED = 255  # stands for a reward that ``reward_levels`` does not list
 STEP_FIELDS = ("observation", "action", "reward", *FLAGS)
 
 
@@ -28,11 +30,13 @@ class Schema:
 
     Attributes:
       observation_shape: shape of an observation.
-      observation_low: smallest value of each component (row-major), or None for floats.
-      observation_sizes: number of values of each component, or None for floats.
+      observation_low: smallest value of each component (row-major), or None where observations
+        are stored as they are.
+      observation_sizes: number of values of each component, or None likewise.
       num_actions: size of the discrete action space.
       reward_levels: the values a reward can take, or None for any float.
       block_steps: steps per record.
+      raw_dtype: of observations that are stored as they are: float32, or uint8 for pictures.
     """
 
     observation_shape: tuple[int, ...]
@@ -41,6 +45,7 @@ class Schema:
     num_actions: int
     reward_levels: tuple[float, ...] | None
     block_steps: int
+    raw_dtype: str = "float32"
 
     @classmethod
     def of(cls, env: Any, block_steps: int) -> "Schema":
@@ -49,11 +54,8 @@ class Schema:
         ``env.reward_levels``, where an environment has it, lists every reward it can give.
         """
         space = env.observation_space(env.default_params)
-        sizes = component_sizes(space)
-        if sizes is not None and math.prod(sizes.tolist()) > 2**31 - 1:
-            raise UserError(
-                f"{env.name}: an observation of {sizes} values is too large for a number"
-            )
+        image = observation_dtype(space) == np.uint8
+        sizes = None if image else component_sizes(space)
         if not isinstance(env.action_space(env.default_params), spaces.Discrete):
             raise UserError(f"{env.name}: only discrete actions can be distilled")
         if env.num_actions > 256:
@@ -66,6 +68,7 @@ class Schema:
             num_actions=int(env.num_actions),
             reward_levels=None if levels is None else tuple(float(v) for v in levels),
             block_steps=block_steps,
+            raw_dtype="uint8" if image else "float32",
         )
 
     @classmethod
@@ -77,13 +80,18 @@ class Schema:
     def observation_dtype(self) -> np.dtype:
         """Of a stored observation."""
         if self.observation_sizes is None:
-            return np.dtype(np.float32)
-        return np.min_scalar_type(int(np.prod(self.observation_sizes)) - 1)
+            return np.dtype(self.raw_dtype)
+        sizes = self.observation_sizes
+        return np.min_scalar_type((math.prod(sizes) if self._one_number else max(sizes)) - 1)
 
     @property
     def stored_observation_shape(self) -> tuple[int, ...]:
         """Of a stored observation: () where the components are one number."""
-        return self.observation_shape if self.observation_sizes is None else ()
+        return () if self._one_number else self.observation_shape
+
+    @property
+    def _one_number(self) -> bool:
+        return self.observation_sizes is not None and math.prod(self.observation_sizes) < 2**31
 
     @property
     def reward_dtype(self) -> np.dtype:
@@ -118,7 +126,8 @@ class Schema:
                 "observation": tensor(
                     (n, *self.stored_observation_shape),
                     self.observation_dtype,
-                    "before the action; integer components as one number, the first one fastest",
+                    "before the action; integer components as one number, the first one fastest, "
+                    "or each less its smallest value",
                 ),
                 "action": tensor((n,), np.uint8, "the action"),
                 "reward": reward,
@@ -131,17 +140,22 @@ class Schema:
 
         Returns:
           A dict with STEP_FIELDS: observation as one number per step (or float32), action uint8,
-          reward as index of its level (or float32), flags bool.
+          reward as index of its level, UNDECLARED if it is none of them (or float32), flags bool.
         """
         observation = history.observation
         if self.observation_sizes is not None:
             lead = observation.shape[: observation.ndim - len(self.observation_shape)]
             digits = observation.reshape(*lead, -1) - np.array(self.observation_low, np.int32)
-            observation = (digits * self._strides()).sum(-1).astype(self.observation_dtype)
+            if self._one_number:
+                observation = (digits * self._strides()).sum(-1)
+            else:
+                observation = digits.reshape(observation.shape)
+            observation = observation.astype(self.observation_dtype)
         reward = history.reward
         if self.reward_levels is not None:
             levels = np.array(self.reward_levels, np.float32)
-            reward = (reward[..., None] == levels).argmax(-1).astype(np.uint8)
+            level = reward[..., None] == levels
+            reward = (level.argmax(-1) + UNDECLARED * ~level.any(-1)).astype(np.uint8)
         return {
             "observation": observation,
             "action": history.action.astype(np.uint8),
@@ -150,12 +164,14 @@ class Schema:
         }
 
     def decode_observation(self, stored: Any) -> Any:
-        """Inverse of ``encode`` for observations, with numpy or inside jit: int32 or float32."""
+        """Inverse of ``encode`` for observations, with numpy or inside jit: int32, or as stored."""
         if self.observation_sizes is None:
             return stored
+        low = np.array(self.observation_low, np.int32)
+        if not self._one_number:
+            return stored.astype(np.int32) + low.reshape(self.observation_shape)
         sizes = np.array(self.observation_sizes, np.int32)
         digits = stored[..., None].astype(np.int32) // self._strides() % sizes
-        low = np.array(self.observation_low, np.int32)
         return (digits + low).reshape(*stored.shape, *self.observation_shape)
 
     def decode_reward(self, stored: Any) -> Any:

@@ -1,5 +1,8 @@
 """From a config to the objects it describes."""
 
+import importlib
+import importlib.metadata
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -10,10 +13,21 @@ from ad_jax.envs.tasks import TaskDistribution
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
 from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.sources.a2c import A2CConfig, a2c
+from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
+from ad_jax.sources.dqn import DQNConfig, dqn
+from ad_jax.sources.noise import NoiseConfig, noise
 from ad_jax.sources.ppo import PPOConfig, ppo
 from ad_jax.training.optimizer import OptimizerConfig
 
-SOURCES = {"ppo": (ppo, PPOConfig)}
+SOURCES = {
+    "ppo": (ppo, PPOConfig),
+    "a2c": (a2c, A2CConfig),
+    "dqn": (dqn, DQNConfig),
+    "ucb": (ucb, UCBConfig),
+    "thompson": (thompson, ThompsonConfig),
+    "noise": (noise, NoiseConfig),
+}
 
 
 class World(NamedTuple):
@@ -27,11 +41,42 @@ class World(NamedTuple):
 
 def world(config: ml_collections.ConfigDict) -> World:
     """The environment of ``config.env`` and the split of ``config.tasks``."""
-    env, tasks = registry.make(config.env.name, **config.env.kwargs)
+    distribution = None if config.env.tasks is None else _function(config.env.tasks)
+    env, tasks = registry.make(config.env.name, distribution, **config.env.kwargs)
     train, heldout = tasks.split(
         config.tasks.seed, config.tasks.num_heldout, config.tasks.num_train
     )
     return World(env, tasks, train, heldout)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """The function called "module:function"."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"env.tasks={name!r}: give 'module:function' ({error})") from error
+
+
+def version(env: Any) -> str:
+    """Of what makes an environment's histories: its dynamics and, if it draws, its pictures."""
+    dynamics = getattr(env, "version", importlib.metadata.version("gymnax"))
+    pictures = getattr(env, "picture_version", None)
+    return dynamics if pictures is None else f"{dynamics}, pictures {pictures}"
+
+
+def check_version(env: Any, provenance: dict[str, Any]) -> None:
+    """Refuses histories of another version of the environment.
+
+    Raises:
+      UserError: the same poses or actions would show or lead to something else today.
+    """
+    stored = provenance["environment"]
+    if (env.name, version(env)) != (stored["name"], stored["version"]):
+        raise UserError(
+            f"the histories are of {stored['name']} {stored['version']}, this program has "
+            f"{env.name} {version(env)}: collect them again in another workdir"
+        )
 
 
 def source(config: ml_collections.ConfigDict, env: Any) -> Source:
@@ -39,14 +84,14 @@ def source(config: ml_collections.ConfigDict, env: Any) -> Source:
     if config.source.name not in SOURCES:
         raise UserError(f"source.name={config.source.name!r}: choose one of {sorted(SOURCES)}")
     make, settings = SOURCES[config.source.name]
-    fields = {k: v for k, v in config.source.items() if k != "name"}
-    return make(env, settings(**fields))
+    return make(env, settings(**config.source[config.source.name]))
 
 
 def model(config: ml_collections.ConfigDict, env: Any) -> Transformer:
     """The transformer of ``config.model`` for an environment's spaces."""
     space = env.observation_space(env.default_params)
-    return Transformer(TransformerConfig(**config.model), space, int(env.num_actions))
+    picture = getattr(env, "picture", None)
+    return Transformer(TransformerConfig(**config.model), space, int(env.num_actions), picture)
 
 
 def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:

@@ -13,14 +13,15 @@ from tqdm import tqdm
 from ad_jax import parallel
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
-from data_pipelines.schema import Schema
+from data_pipelines.schema import UNDECLARED, Schema
 from data_pipelines.writer import PROVENANCE, Writer
 from experiments import build
 from experiments.interruption import Interruption
 from experiments.workdir import Workdir
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "array_record")
-MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories
+MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories,
+MIN_ACTIONS = 100  # and in at least so many
 
 
 def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
@@ -67,7 +68,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             if len(padded) not in compiled:  # apart from the timing; the last tile may be smaller
                 compiled[len(padded)] = advance.lower(state).compile()
             began = time.perf_counter()
-            statistics = TileStatistics(len(tasks), streams, schema)
+            total = chunks * schema.block_steps
+            statistics = TileStatistics(len(tasks), streams, total, schema)
             with writer.shard(tile, tasks) as shard:
                 running = None
                 for number in range(chunks + 1):
@@ -83,9 +85,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 shard.describe(**statistics.summary(), seconds=time.perf_counter() - began)
 
     summaries = writer.summaries()
-    returns = np.concatenate([s["mean_return"] for s in summaries])
-    shares = np.concatenate([s["first_action_share"] for s in summaries])
-    check_quality(world.train, returns, shares, config.collect.min_improved)
+    join = lambda name: np.concatenate([s[name] for s in summaries])
+    check_quality(world.train, join("early"), join("late"), join("first_action_share"),
+                  config.collect.min_improved)  # fmt: skip
+    episodes = min(len(s["mean_return"][0]) for s in summaries)
+    returns = np.concatenate([np.array(s["mean_return"])[:, :episodes] for s in summaries])
     seconds = sum(s["seconds"] for s in summaries)
     env_steps = sum(steps_of(t) for t in range(len(tiles)))
     writer.commit(
@@ -94,7 +98,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "seed": config.seed,
             "environment": {
                 "name": world.env.name,
-                "version": getattr(world.env, "version", importlib.metadata.version("gymnax")),
+                "version": build.version(world.env),
             },
             "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
             "device": jax.devices()[0].device_kind,
@@ -138,67 +142,107 @@ def make_collector(
 
 
 class TileStatistics:
-    """Mean return of each task by episode, and its commonest action's share, as chunks come."""
+    """What each task's histories earned, and how they began, gathered as chunks come.
 
-    def __init__(self, num_tasks: int, num_streams: int, schema: Schema):
-        self._streams, self._schema = num_streams, schema
+    Args:
+      num_tasks, num_streams: of the tile.
+      total: steps of a history.
+      schema: of the chunks.
+    """
+
+    def __init__(self, num_tasks: int, num_streams: int, total: int, schema: Schema):
+        self._streams, self._total, self._schema = num_streams, total, schema
         self._episode = np.zeros((num_tasks, num_streams), np.int64)
-        self._total = np.zeros((num_tasks, 0))
+        self._returns = np.zeros((num_tasks, 0))
         self._ended = np.zeros((num_tasks, 0), np.int64)
-        self._actions: list[np.ndarray] = []
+        self._seen = 0
+        self._early, self._late = np.zeros((2, num_tasks))
+        self._actions = np.zeros((num_tasks, schema.num_actions), np.int64)
 
     def add(self, chunk: dict[str, Any]) -> None:
-        """Takes the next encoded steps [task, stream, time]."""
+        """Takes the next encoded steps [task, stream, time].
+
+        Raises:
+          UserError: the environment gave a reward that it does not declare.
+        """
         is_last = np.asarray(chunk["is_last"])
-        reward = np.asarray(self._schema.decode_reward(np.asarray(chunk["reward"])))
+        stored = np.asarray(chunk["reward"])
+        if self._schema.reward_levels is not None and np.any(stored == UNDECLARED):
+            raise UserError(
+                "the environment gave a reward that its reward_levels "
+                f"{self._schema.reward_levels} do not list: mend it there"
+            )
+        reward = np.asarray(self._schema.decode_reward(stored))
         ended = np.cumsum(is_last, -1)
         episode = self._episode[..., None] + ended - is_last
         tasks, size = len(episode), int(episode.max()) + 1
-        grow = ((0, 0), (0, max(0, size - self._total.shape[1])))
-        self._total, self._ended = np.pad(self._total, grow), np.pad(self._ended, grow)
-        index = (np.arange(tasks)[:, None, None] * self._total.shape[1] + episode).reshape(-1)
+        grow = ((0, 0), (0, max(0, size - self._returns.shape[1])))
+        self._returns, self._ended = np.pad(self._returns, grow), np.pad(self._ended, grow)
+        index = (np.arange(tasks)[:, None, None] * self._returns.shape[1] + episode).reshape(-1)
         count = lambda weights: np.bincount(
-            index, weights.reshape(-1), minlength=self._total.size
-        ).reshape(self._total.shape)
-        self._total += count(reward)
+            index, weights.reshape(-1), minlength=self._returns.size
+        ).reshape(self._returns.shape)
+        self._returns += count(reward)
         self._ended += count(is_last).astype(np.int64)
         self._episode += ended[..., -1]
-        action = np.asarray(chunk["action"])
-        self._actions.append(
-            np.stack([(action == a).sum((1, 2)) for a in range(self._schema.num_actions)], -1)
-        )
+
+        time = self._seen + np.arange(reward.shape[-1])
+        tenth = max(1, self._total // 10)
+        early, late = time < tenth, time >= self._total - tenth
+        self._early += reward[..., early].sum((1, 2))
+        self._late += reward[..., late].sum((1, 2))
+        enough = -(-MIN_ACTIONS // self._streams)
+        action = np.asarray(chunk["action"])[..., time < max(tenth, enough)]
+        for a in range(self._schema.num_actions):
+            self._actions[:, a] += (action == a).sum((1, 2))
+        self._seen += reward.shape[-1]
 
     def summary(self) -> dict[str, list]:
-        """mean_return [task, episode] over the streams that finished it, for those all did."""
+        """JSON values.
+
+        Returns:
+          mean_return [task, episode] over the streams, of the episodes that all of them finished;
+          early and late [task], the mean return in the first and in the last tenth of these or,
+          where a history is a single trial, the reward in the first and last tenth of its steps;
+          first_action_share [task], part of the commonest action in the first tenth of the steps,
+          or more where these are fewer than MIN_ACTIONS.
+        """
         whole = (self._ended == self._streams).all(0)
-        counts = np.stack(self._actions)  # [chunk, task, action]
-        early = counts[: max(1, len(counts) // 10)].sum(0)
+        returns = (self._returns / np.maximum(self._ended, 1))[:, whole]
+        early, late = self._early, self._late
+        if (episodes := returns.shape[1]) > 1:
+            tenth = max(1, episodes // 10)
+            early, late = returns[:, :tenth].mean(1), returns[:, -tenth:].mean(1)
         return {
-            "mean_return": (self._total / np.maximum(self._ended, 1))[:, whole].tolist(),
-            "first_action_share": (early.max(-1) / early.sum(-1)).tolist(),
+            "mean_return": returns.tolist(),
+            "early": early.tolist(),
+            "late": late.tolist(),
+            "first_action_share": (self._actions.max(-1) / self._actions.sum(-1)).tolist(),
         }
 
 
 def check_quality(
-    tasks: np.ndarray, returns: np.ndarray, shares: np.ndarray, min_improved: float
+    tasks: np.ndarray,
+    early: np.ndarray,
+    late: np.ndarray,
+    shares: np.ndarray,
+    min_improved: float,
 ) -> None:
     """Refuses histories that show no learning.
 
     Args:
       tasks: int [task], their ids.
-      returns: [task, episode], mean over streams.
+      early, late: [task], what was earned at the beginning and at the end.
       shares: [task], part of the commonest action in the first tenth of the histories.
-      min_improved: part of the tasks whose return must have risen from the first tenth of the
-        episodes to the last.
+      min_improved: part of the tasks whose earnings must have risen.
 
     Raises:
-      UserError: returns rose for too few tasks, or a task's actions were all but constant from
+      UserError: earnings rose for too few tasks, or a task's actions were all but constant from
         the beginning.
     """
     name = lambda ids: ", ".join(map(str, ids[:20])) + (", …" if len(ids) > 20 else "")
-    tenth = max(1, returns.shape[1] // 10)
-    failed = tasks[returns[:, -tenth:].mean(1) <= returns[:, :tenth].mean(1)]
-    if len(failed) > (1 - min_improved) * len(tasks):
+    failed = tasks[~(late > early)]
+    if len(tasks) - len(failed) < round(min_improved * len(tasks), 6):
         raise UserError(
             f"the source did not improve on {len(failed)} of {len(tasks)} tasks ({name(failed)}): "
             "give it more updates, another learning rate or more streams, in another workdir"
@@ -207,6 +251,6 @@ def check_quality(
     if len(degenerate):
         raise UserError(
             f"the source did not explore: one action makes up more than {MAX_ACTION_SHARE:.0%} of "
-            f"the first histories of {len(degenerate)} tasks ({name(degenerate)}): raise "
-            "source.entropy_cost or lower source.learning_rate, in another workdir"
+            f"the first histories of {len(degenerate)} tasks ({name(degenerate)}): raise the "
+            "entropy bonus or the noise, or lower the learning rate, in another workdir"
         )

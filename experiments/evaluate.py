@@ -1,11 +1,15 @@
-"""Stage 3: the frozen transformer learns in context, on training tasks and on held-out ones."""
+"""Stage 3: the frozen transformer learns in context, on training tasks and on held-out ones.
+
+Where an environment has shifted distributions of tasks, it is tested on as many of theirs.
+"""
 
 import contextlib
 import os
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
@@ -25,6 +29,7 @@ from experiments.interruption import Interruption
 from experiments.workdir import Workdir
 
 RESULTS = "rollouts.npz"
+HELDOUT, TRAIN = "heldout", "train"
 _EPISODES_PER_CALL = 5
 
 
@@ -36,14 +41,16 @@ def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
     """Rolls out the last checkpoint and stores the returns.
 
-    The results hold task (int [task]), heldout (bool [task]), returns (float [task, rollout,
-    episode]), and the first rollout of every task (observation, reward, is_last [task, time, ...]).
+    The results hold task (int [task]) and group (str [task]), returns (float [task, rollout,
+    episode]), mean_reward (float [task, time], over the rollouts), and the first rollout of every
+    task (observation, reward, is_last [task, time, ...]), cut after the last episode asked for.
     """
     mesh = parallel.make_mesh(config.mesh.data)
     world = build.world(config)
     model = build.model(config, world.env)
     options = config.evaluation
-    limit = int(world.env.default_params.max_steps_in_episode)
+    tasks = evaluation_tasks(world, options.train_tasks)
+    limit = int(np.max(tasks.params.max_steps_in_episode))
     if (
         config.model.positions == "learned"
         and options.mode == "fast"
@@ -54,20 +61,19 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "give evaluation.mode='exact', or model.positions='rotary'"
         )
     params = _trained_params(config, workdir, model)
-    spread = np.linspace(0, len(world.train) - 1, min(len(world.train), options.train_tasks))
-    tasks = np.concatenate([world.heldout, world.train[spread.astype(int)]])
-    padded = parallel.pad_tasks(mesh, tasks)
+    padded = parallel.pad_tasks(mesh, np.arange(len(tasks.ids)))
+    padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
 
     init, advance = make_evaluator(world.env, model, mesh, options.mode, options.temperature)
     params = jax.device_put(params, parallel.replicated(mesh))
     key = jax.random.fold_in(jax.random.key(config.seed), 1)  # not the keys of training
-    state = init(params, key, padded, world.tasks.params(padded), options.rollouts)
-    calls = -(-options.episodes // _EPISODES_PER_CALL)
-    steps = _EPISODES_PER_CALL * limit
+    state = init(params, key, tasks.ids[padded], padded_params, options.rollouts)
+    per_call = min(_EPISODES_PER_CALL, options.episodes)
+    calls, steps = -(-options.episodes // per_call), per_call * limit
     advance = advance.lower(params, state, steps).compile()
 
     parts = []
-    env_steps = len(padded) * options.rollouts * steps
+    env_steps = len(tasks.ids) * options.rollouts * steps
     began = time.perf_counter()
     with tqdm(desc="evaluate", unit=" steps", unit_scale=True, total=calls * env_steps) as progress:
         for _ in range(calls):
@@ -77,25 +83,54 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             parts.append(jax.device_get(seen))
             progress.update(env_steps)
     seconds = time.perf_counter() - began
-    observation = np.concatenate([p[0] for p in parts], 1)[: len(tasks)]
-    reward, is_last = (np.concatenate([p[i] for p in parts], 2)[: len(tasks)] for i in (1, 2))
+    number, time_asked_for = len(tasks.ids), options.episodes * limit
+    observation = np.concatenate([p[0] for p in parts], 1)[:number, :time_asked_for]
+    reward, is_last = (
+        np.concatenate([p[i] for p in parts], 2)[:number, :, :time_asked_for] for i in (1, 2)
+    )
 
     workdir.evaluation.mkdir(exist_ok=True)
     temporary = workdir.evaluation / f"tmp.{RESULTS}"
     np.savez_compressed(
         temporary,
-        task=tasks,
-        heldout=np.arange(len(tasks)) < len(world.heldout),
+        task=tasks.ids,
+        group=tasks.group,
         returns=episode_returns(reward, is_last, options.episodes),
+        mean_reward=reward.mean(1),
         observation=observation,
         reward=reward[:, 0],
         is_last=is_last[:, 0],
+        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         seconds=seconds,
         env_steps=calls * env_steps,
     )
     os.replace(temporary, workdir.evaluation / RESULTS)
     print(f"evaluate: {calls * env_steps:,} steps in {seconds:.1f} s, "
           f"{calls * env_steps / seconds:,.0f} steps/s")  # fmt: skip
+
+
+class EvaluationTasks(NamedTuple):
+    """Tasks in the order of the results: ids int32 [task], group str [task], batched params."""
+
+    ids: np.ndarray
+    group: np.ndarray
+    params: Any
+
+
+def evaluation_tasks(world: build.World, train_tasks: int) -> EvaluationTasks:
+    """The held-out tasks, at most ``train_tasks`` training tasks, and those of each shift."""
+    spread = np.linspace(0, len(world.train) - 1, min(len(world.train), train_tasks))
+    groups = {
+        HELDOUT: (world.tasks, world.heldout),
+        TRAIN: (world.tasks, world.train[spread.astype(int)]),
+        **{name: (shift, world.heldout) for name, shift in world.tasks.shifted.items()},
+    }
+    params = [distribution.params(ids) for distribution, ids in groups.values()]
+    return EvaluationTasks(
+        ids=np.concatenate([ids for _, ids in groups.values()]),
+        group=np.repeat(list(groups), [len(ids) for _, ids in groups.values()]),
+        params=jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *params),
+    )
 
 
 def make_evaluator(env: Any, model: Transformer, mesh: Mesh, mode: str, temperature: float):
@@ -126,6 +161,11 @@ def _trained_params(config: ml_collections.ConfigDict, workdir: Workdir, model: 
         if step is None:
             raise UserError(
                 f"{workdir.checkpoints} holds no checkpoint: run the stage 'train' first"
+            )
+        if step != config.train.steps:
+            raise UserError(
+                f"training stopped at step {step} of {config.train.steps}: run the stage 'train' "
+                "to its end first"
             )
         optimizer = make_optimizer(build.optimizer(config), config.train.steps)
         like = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))

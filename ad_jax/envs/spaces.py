@@ -1,8 +1,12 @@
-"""What the components of an integer observation can be."""
+"""What an observation is made of."""
 
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
+
+from ad_jax.errors import UserError
+
+MAX_VALUES = 4096  # of a component that is embedded or one-hot; poses have more
 
 
 def component_sizes(space: spaces.Space) -> np.ndarray | None:
@@ -21,3 +25,33 @@ def lowest(space: spaces.Space) -> np.ndarray:
     if isinstance(space, spaces.Discrete):
         return np.zeros(1, np.int32)
     return np.broadcast_to(space.low, space.shape).reshape(-1).astype(np.int32)
+
+
+def observation_dtype(space: spaces.Space) -> np.dtype:
+    """Of observations in memory: uint8 for pictures, else int32 or float32."""
+    if space.dtype == jnp.uint8 and len(space.shape) == 3:
+        return np.dtype(np.uint8)
+    return np.dtype(np.float32 if component_sizes(space) is None else np.int32)
+
+
+def kind(space: spaces.Space) -> str:
+    """How a network reads an observation.
+
+    Returns:
+      "image" for uint8 [height, width, channels]; "discrete" for integers, each component of which
+      has at most MAX_VALUES values; "continuous" for floats.
+
+    Raises:
+      UserError: it is none of these.
+    """
+    if isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == jnp.uint8:
+        return "image"
+    sizes = component_sizes(space)
+    if sizes is not None and sizes.max(initial=1) <= MAX_VALUES:
+        return "discrete"
+    if isinstance(space, spaces.Box) and jnp.issubdtype(space.dtype, jnp.floating):
+        return "continuous"
+    raise UserError(
+        f"no network here reads an observation of {space}: only discrete ones (at most "
+        f"{MAX_VALUES} values a component), floats and uint8 images"
+    )

@@ -1,7 +1,7 @@
 """What a task is, how tasks are numbered, and how they are split into train and held-out tasks."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,13 @@ class TaskDistribution:
       params: ``params(task_ids) -> EnvParams`` for int32 [n]; every leaf gets a leading axis [n].
       num_tasks: how many tasks there are; they are numbered from 0. ``None`` if they can't be
         enumerated: then every id below 2**31 - 1 seeds a task of its own.
+      shifted: other distributions of tasks, by name, on which a model trained on this one is
+        tested as well.
     """
 
     params: Callable[[np.ndarray], Any]
     num_tasks: int | None
+    shifted: Mapping[str, "TaskDistribution"] = dataclasses.field(default_factory=dict)
 
     def split(
         self, seed: int, num_heldout: int, num_train: int | None = None

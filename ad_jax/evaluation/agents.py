@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ad_jax.envs import dynamic_programming
-from ad_jax.envs.grid_world import EnvState
-from ad_jax.envs.spaces import component_sizes
+from ad_jax.envs.grid_world import EnvState, GridWorld
+from ad_jax.envs.spaces import observation_dtype
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent
 from ad_jax.models.transformer import Transformer, empty_cache
@@ -25,11 +25,25 @@ def random_agent(num_actions: int) -> Agent:
     return Agent(init=lambda key: key, act=act)
 
 
+def has_optimal_agent(env: Any) -> bool:
+    """Whether ``optimal_agent`` knows what to do."""
+    return isinstance(env, GridWorld) or hasattr(env, "expert_action")
+
+
 def optimal_agent(env: Any, env_params: Any) -> Agent:
     """Knows the task: acts by exact dynamic programming on a ``GridWorld``.
 
-    It follows the stage of the episode through the rewards, of which each stage brings one.
+    There it follows the stage of the episode through the rewards, of which each stage brings one.
+    Elsewhere it is the environment's own ``expert_action(observation, env_params)``.
     """
+    if not isinstance(env, GridWorld):
+        return Agent(
+            init=lambda key: (),
+            act=lambda memory, observation, *_: (
+                memory,
+                env.expert_action(observation, env_params),
+            ),
+        )
 
     def init(key):
         del key
@@ -75,10 +89,8 @@ def transformer_agent(
         return model.apply(params, cache, *step, method="decode")
 
     def exact_init():
-        sizes = component_sizes(model.space)
-        dtype = jnp.float32 if sizes is None else jnp.int32
         steps = (
-            jnp.zeros((context, *model.space.shape), dtype),
+            jnp.zeros((context, *model.space.shape), observation_dtype(model.space)),
             jnp.zeros(context, jnp.int32),
             jnp.zeros(context, jnp.float32),
             jnp.zeros(context, bool),

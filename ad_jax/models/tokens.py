@@ -1,12 +1,14 @@
 """One token per transition: what the model reads at a step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ad_jax.envs.spaces import component_sizes, lowest
+from ad_jax.envs import spaces
+from ad_jax.models.images import ImageEncoder
 
 MASKS = ("action", "token")
 
@@ -14,9 +16,10 @@ MASKS = ("action", "token")
 class TransitionToken(nn.Module):
     """The sum of the embeddings of o_t, a_{t-1}, r_{t-1} and of whether an episode begins.
 
-    Each component of an integer observation has a table of its own (x and y apart): a cell that
-    was never rewarded in training is then made of coordinates that were. Other observations and
-    the reward enter through a linear map.
+    How an observation enters follows from its space. Each component of an integer one has a table
+    of its own (x and y apart): a cell that was never rewarded in training is then made of
+    coordinates that were. Floats, and the reward, enter through a linear map, pictures through an
+    encoder.
 
     In training, inputs are hidden at random positions (paper, Table 3: "input mask"): the whole
     token, or only the previous action, which keeps the model from copying its last actions
@@ -26,6 +29,8 @@ class TransitionToken(nn.Module):
       space: observation space of a single observation.
       num_actions: size of the action space.
       width: of a token.
+      image_encoder: of pictures; see ImageEncoder.
+      picture: draws the picture of an observation, where the observation stands for one.
       mask: what is hidden, "action" or "token".
       mask_probability: of hiding it at a position; random key "mask".
       dtype: of the computation.
@@ -34,6 +39,8 @@ class TransitionToken(nn.Module):
     space: Any
     num_actions: int
     width: int
+    image_encoder: str = "patches"
+    picture: Callable[[jax.Array], jax.Array] | None = None
     mask: str = "action"
     mask_probability: float = 0.0
     dtype: Any = jnp.float32
@@ -67,14 +74,19 @@ class TransitionToken(nn.Module):
         token += nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="reward")(
             previous_reward[..., None]
         )
-        observation = observation.reshape(*previous_action.shape, -1)
-        sizes = component_sizes(self.space)
-        if sizes is None:
-            token += nn.Dense(self.width, dtype=self.dtype, name="observation")(observation)
+        kind = "image" if self.picture else spaces.kind(self.space)
+        if kind == "discrete":
+            components = observation.reshape(*previous_action.shape, -1)
+            components = components - spaces.lowest(self.space)
+            for i, size in enumerate(spaces.component_sizes(self.space)):
+                token += embed(f"observation_{i}", size, components[..., i])
         else:
-            observation = observation - lowest(self.space)
-            for i, size in enumerate(sizes):
-                token += embed(f"observation_{i}", size, observation[..., i])
+            if kind == "image":
+                image = self.picture(observation) if self.picture else observation
+                features = ImageEncoder(self.image_encoder, self.dtype)(image, train=train)
+            else:
+                features = observation.reshape(*previous_action.shape, -1)
+            token += nn.Dense(self.width, dtype=self.dtype, name="observation")(features)
         if self.mask == "token":
             hidden = self.param("mask", nn.initializers.normal(0.02), (self.width,))
             token = jnp.where(masked[..., None], hidden.astype(self.dtype), token)

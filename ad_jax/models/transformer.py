@@ -1,6 +1,7 @@
 """The causal transformer that is distilled into (paper, section 3 and Table 3)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from ad_jax.errors import UserError
 from ad_jax.models.attention import blocked_attention, cached_attention, rotate
+from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
 
 POSITIONS = ("rotary", "learned")
@@ -29,6 +31,7 @@ class TransformerConfig:
       norm: "pre", or "post" (the paper's).
       dropout: of embeddings and of each layer's output.
       attention_dropout: of attention weights.
+      image_encoder: of pictures; see ImageEncoder.
       mask: what the input mask hides, "action" or "token"; see TransitionToken.
       mask_probability: of the input mask.
       dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
@@ -44,13 +47,20 @@ class TransformerConfig:
     norm: str = "pre"
     dropout: float = 0.0
     attention_dropout: float = 0.0
+    image_encoder: str = "patches"
     mask: str = "action"
     mask_probability: float = 0.0
     dtype: str = "float32"
     attention_block: int = 40
 
     def __post_init__(self):
-        choices = {"positions": POSITIONS, "norm": NORMS, "mask": MASKS, "dtype": tuple(DTYPES)}
+        choices = {
+            "positions": POSITIONS,
+            "norm": NORMS,
+            "image_encoder": ENCODERS,
+            "mask": MASKS,
+            "dtype": tuple(DTYPES),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"model.{name}={getattr(self, name)!r}: choose one of {allowed}")
@@ -141,17 +151,21 @@ class Transformer(nn.Module):
       config: see TransformerConfig.
       space: observation space of a single observation.
       num_actions: size of the action space.
+      picture: draws the picture of an observation, where the observation stands for one: then the
+        model sees nothing but the picture.
     """
 
     config: TransformerConfig
     space: Any
     num_actions: int
+    picture: Callable[[jax.Array], jax.Array] | None = None
 
     def setup(self):
         c, dtype = self.config, DTYPES[self.config.dtype]
         self.embed = TransitionToken(
-            self.space, self.num_actions, c.width, c.mask, c.mask_probability, dtype
-        )
+            self.space, self.num_actions, c.width, c.image_encoder, self.picture,
+            c.mask, c.mask_probability, dtype,
+        )  # fmt: skip
         if c.positions == "learned":
             self.positions = self.param(
                 "positions", nn.initializers.normal(0.02), (c.context, c.width)

@@ -9,19 +9,49 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ad_jax.envs.spaces import component_sizes, lowest
+from ad_jax.envs import spaces
+from ad_jax.models.images import ImageEncoder
 
 # A network over at most this many observations is evaluated on all of them and looked up.
 MAX_TABLE = 1024
 
 
-class ActorCritic(nn.Module):
-    """Separate tanh MLPs for the policy and the value, with zero-initialised heads.
-
-    Integer observations enter as one one-hot vector per component, others as they are.
+class Features(nn.Module):
+    """What a learner's MLP reads: one one-hot per discrete component, floats, an encoded picture.
 
     Attributes:
       space: observation space of a single observation.
+      encoder: of pictures; see ImageEncoder.
+      picture: draws the picture of an observation, where the observation stands for one.
+    """
+
+    space: Any
+    encoder: str = "resnet"
+    picture: Callable[[jax.Array], jax.Array] | None = None
+
+    @nn.compact
+    def __call__(self, observation: jax.Array) -> jax.Array:
+        """observation [..., *space.shape] → float32 [..., features]."""
+        if self.picture is not None:
+            return ImageEncoder(self.encoder, name="encoder")(self.picture(observation))
+        kind = spaces.kind(self.space)
+        if kind == "image":
+            return ImageEncoder(self.encoder, name="encoder")(observation)
+        lead = observation.shape[: observation.ndim - len(self.space.shape)]
+        observation = observation.reshape(*lead, -1)
+        if kind == "continuous":
+            return observation.astype(jnp.float32)
+        observation = observation - spaces.lowest(self.space)
+        sizes = spaces.component_sizes(self.space)
+        one_hots = [jax.nn.one_hot(observation[..., i], n) for i, n in enumerate(sizes)]
+        return jnp.concatenate(one_hots, -1)
+
+
+class ActorCritic(nn.Module):
+    """Separate tanh MLPs for the policy and the value, with zero-initialised heads.
+
+    Attributes:
+      space, encoder, picture: see Features.
       num_actions: size of the action space.
       hidden: widths of the hidden layers.
     """
@@ -29,19 +59,13 @@ class ActorCritic(nn.Module):
     space: Any
     num_actions: int
     hidden: Sequence[int]
+    encoder: str = "resnet"
+    picture: Callable[[jax.Array], jax.Array] | None = None
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         """observation [..., *space.shape] → (logits [..., actions], value [...]), float32."""
-        lead = observation.shape[: observation.ndim - len(self.space.shape)]
-        observation = observation.reshape(*lead, -1)
-        sizes = component_sizes(self.space)
-        if sizes is None:
-            features = observation.astype(jnp.float32)
-        else:
-            observation = observation - lowest(self.space)
-            one_hots = [jax.nn.one_hot(observation[..., i], n) for i, n in enumerate(sizes)]
-            features = jnp.concatenate(one_hots, -1)
+        features = Features(self.space, self.encoder, self.picture, name="features")(observation)
 
         def mlp(name: str, outputs: int) -> jax.Array:
             h = features
@@ -51,6 +75,24 @@ class ActorCritic(nn.Module):
             return head(h)
 
         return mlp("policy", self.num_actions), mlp("value", 1)[..., 0]
+
+
+class QNetwork(nn.Module):
+    """A ReLU MLP for the values of all actions; attributes as in ActorCritic."""
+
+    space: Any
+    num_actions: int
+    hidden: Sequence[int]
+    encoder: str = "resnet"
+    picture: Callable[[jax.Array], jax.Array] | None = None
+
+    @nn.compact
+    def __call__(self, observation: jax.Array) -> jax.Array:
+        """observation [..., *space.shape] → action values, float32 [..., actions]."""
+        h = Features(self.space, self.encoder, self.picture, name="features")(observation)
+        for i, width in enumerate(self.hidden):
+            h = nn.relu(nn.Dense(width, name=f"hidden_{i}")(h))
+        return nn.Dense(self.num_actions, kernel_init=nn.initializers.zeros, name="head")(h)
 
 
 def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array], Any]]:
@@ -67,12 +109,12 @@ def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array
       ``bind``: ``bind(params)(observation)`` equals ``network.apply(params, observation)``.
     """
     space = network.space
-    sizes = component_sizes(space)
+    sizes = spaces.component_sizes(space)
     if sizes is None or math.prod(sizes.tolist()) > MAX_TABLE:
         return lambda params: lambda observation: network.apply(params, observation)
 
     strides = np.cumprod(np.append(1, sizes[:-1])).astype(np.int32)
-    grid = np.arange(np.prod(sizes))[:, None] // strides % sizes + lowest(space)
+    grid = np.arange(np.prod(sizes))[:, None] // strides % sizes + spaces.lowest(space)
     everything = grid.reshape(-1, *space.shape).astype(np.int32)
 
     def bind(params: Any) -> Callable[[jax.Array], Any]:
@@ -80,9 +122,37 @@ def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array
 
         def look_up(observation: jax.Array) -> Any:
             lead = observation.shape[: observation.ndim - len(space.shape)]
-            index = ((observation.reshape(*lead, -1) - lowest(space)) * strides).sum(-1)
+            index = ((observation.reshape(*lead, -1) - spaces.lowest(space)) * strides).sum(-1)
             return jax.tree.map(lambda column: column[index], table)
 
         return look_up
 
     return bind
+
+
+def sampled(policy: Callable[[jax.Array], tuple[jax.Array, jax.Array]]) -> Callable:
+    """Draws actions from a policy; ``choose`` of ``Actors.rollout``, its noise from Gumbel's law.
+
+    Args:
+      policy: ``policy(seen) -> (logits [..., actions], value [...])``.
+
+    Returns:
+      ``choose(seen, noise [..., actions]) -> (action, (logits, value))``.
+    """
+
+    def choose(seen: jax.Array, noise: jax.Array):
+        logits, value = policy(seen)
+        return jnp.argmax(logits + noise, -1), (logits, value)
+
+    return choose
+
+
+def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
+    """Log-probability of actions [...] under logits [..., actions]."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], -1)[..., 0]
+
+
+def entropy(logits: jax.Array) -> jax.Array:
+    """Entropy of the policies with logits [..., actions]; [...], in nats."""
+    log_probs = jax.nn.log_softmax(logits)
+    return -(jnp.exp(log_probs) * log_probs).sum(-1)

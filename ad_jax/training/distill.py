@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from ad_jax.envs.spaces import observation_dtype
 from ad_jax.models.transformer import Transformer
 
 INPUTS = ("observation", "previous_action", "previous_reward", "is_first")
@@ -31,7 +32,7 @@ def init_state(
 ) -> TrainState:
     """A fresh state."""
     window = {
-        "observation": jnp.zeros((1, 1, *model.space.shape), model.space.dtype),
+        "observation": jnp.zeros((1, 1, *model.space.shape), observation_dtype(model.space)),
         "previous_action": jnp.zeros((1, 1), jnp.int32),
         "previous_reward": jnp.zeros((1, 1)),
         "is_first": jnp.zeros((1, 1), bool),

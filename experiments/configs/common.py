@@ -7,18 +7,25 @@ import ml_collections
 
 from ad_jax.errors import UserError
 from ad_jax.models.transformer import TransformerConfig
-from ad_jax.sources.ppo import PPOConfig
 from ad_jax.training.optimizer import OptimizerConfig
+from experiments.build import SOURCES
 
-# The paper's model and optimiser (Table 3); each environment adds its own regularisation. Not
-# stated there: the number of updates, the warm-up, the final learning rate.
+# The paper's source of the grid worlds (Table 4), its model and optimiser (Table 3); each
+# environment adds its own regularisation. Not stated there: steps between two updates of an actor,
+# the number of updates of the model, the warm-up, the final learning rate.
+PAPER_SOURCE = {
+    "source.name": "a2c",
+    "source.a2c.num_streams": 100,
+    "source.a2c.num_groups": 100,
+    "source.a2c.rollout_steps": 20,
+    "source.a2c.hidden": (128, 128, 128),
+    "source.a2c.discount": 0.99,
+    "source.a2c.gae_lambda": 0.95,
+    "source.a2c.learning_rate": 1e-4,
+    "source.a2c.entropy_cost": 0.01,
+    "source.a2c.adam_eps": 1e-6,
+}
 PAPER = {
-    "source.num_streams": 100,
-    "source.rollout_steps": 20,
-    "source.hidden": (128, 128, 128),
-    "source.discount": 0.99,
-    "source.learning_rate": 1e-4,
-    "source.entropy_cost": 0.01,
     "model.mlp_width": 2048,
     "model.positions": "learned",
     "model.norm": "post",
@@ -41,13 +48,21 @@ def defaults() -> ml_collections.ConfigDict:
     config.method = "AD"
     config.preset = ""
     config.seed = 0  # of all random draws but the split of the tasks
-    config.env = {"name": "", "kwargs": {}}
+    config.env = {
+        "name": "",
+        "kwargs": {},
+        # "module:function", from the environment to its TaskDistribution; for ids of gymnax
+        "tasks": ml_collections.config_dict.placeholder(str),
+    }
     config.tasks = {
         "seed": 0,
         "num_heldout": 16,
         "num_train": ml_collections.config_dict.placeholder(int),  # all that are left
     }
-    config.source = {"name": "ppo", **dataclasses.asdict(PPOConfig())}
+    config.source = {
+        "name": "ppo",  # which of the following
+        **{name: dataclasses.asdict(settings()) for name, (_, settings) in SOURCES.items()},
+    }
     config.collect = {
         "updates": 100,  # of the source, each on one rollout
         "updates_per_chunk": 20,  # a chunk is the unit of memory, and of a record

@@ -8,14 +8,14 @@ paper: the paper's sizes; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import PAPER, choose
+from experiments.configs.common import PAPER, PAPER_SOURCE, choose
 
 PRESETS = {
     "smoke": {
         **dark_room.PRESETS["smoke"],
         "env.kwargs": {"size": 3, "max_steps_in_episode": 16},
-        "source.rollout_steps": 16,
-        "source.privileged": True,
+        "source.ppo.rollout_steps": 16,
+        "source.ppo.privileged": True,
         "collect.updates": 40,
         "collect.min_improved": 0.8,
         "tasks.num_heldout": 8,
@@ -25,11 +25,11 @@ PRESETS = {
     "cpu": {
         "tasks.num_heldout": 64,
         "tasks.num_train": 512,
-        "source.num_streams": 32,
-        "source.rollout_steps": 50,
-        "source.discount": 0.99,
-        "source.entropy_cost": 0.1,
-        "source.privileged": True,
+        "source.ppo.num_streams": 32,
+        "source.ppo.rollout_steps": 50,
+        "source.ppo.discount": 0.99,
+        "source.ppo.entropy_cost": 0.1,
+        "source.ppo.privileged": True,
         "collect.updates": 200,
         "collect.updates_per_chunk": 20,
         "collect.tasks_per_tile": 128,
@@ -47,11 +47,12 @@ PRESETS = {
     },
     # 2000 histories in the paper: one stream of each of 2000 tasks. 2000 episodes per stream.
     "paper": {
+        **PAPER_SOURCE,
         **PAPER,
         "tasks.num_heldout": 256,
         "tasks.num_train": 2000,
-        "source.rollout_steps": 50,
-        "source.privileged": True,
+        "source.a2c.rollout_steps": 50,
+        "source.a2c.privileged": True,
         "collect.updates": 2000,
         "collect.tasks_per_tile": 250,
         "collect.streams": 1,

@@ -9,13 +9,13 @@ to 0.77 in episode 20.
 paper: the paper's sizes; for a GPU, not run here.
 """
 
-from experiments.configs.common import PAPER, choose
+from experiments.configs.common import PAPER, PAPER_SOURCE, choose
 
 PRESETS = {
     "smoke": {
         "env.kwargs": {"size": 3, "max_steps_in_episode": 8},
         "tasks.num_heldout": 2,
-        "source.rollout_steps": 8,
+        "source.ppo.rollout_steps": 8,
         "collect.updates": 40,
         "model.width": 16,
         "model.num_layers": 1,
@@ -32,7 +32,7 @@ PRESETS = {
         "evaluation.rollouts": 2,
     },
     "quickstart": {
-        "source.num_streams": 64,
+        "source.ppo.num_streams": 64,
         "collect.updates": 100,
         "model.num_layers": 3,
         "model.num_heads": 2,
@@ -44,6 +44,7 @@ PRESETS = {
     },
     # 2000 histories in the paper: 31 streams of each of 65 goals. 400 episodes per stream.
     "paper": {
+        **PAPER_SOURCE,
         **PAPER,
         "collect.updates": 400,
         "collect.streams": 31,

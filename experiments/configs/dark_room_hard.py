@@ -9,7 +9,7 @@ paper: the paper's sizes; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import PAPER, choose
+from experiments.configs.common import PAPER, PAPER_SOURCE, choose
 
 PRESETS = {
     "smoke": {
@@ -19,11 +19,11 @@ PRESETS = {
     },
     "cpu": {
         "tasks.num_heldout": 29,
-        "source.num_streams": 64,
-        "source.learning_rate": 3e-3,
-        "source.discount": 0.95,
-        "source.entropy_cost": 0.05,
-        "source.privileged": True,
+        "source.ppo.num_streams": 64,
+        "source.ppo.learning_rate": 3e-3,
+        "source.ppo.discount": 0.95,
+        "source.ppo.entropy_cost": 0.05,
+        "source.ppo.privileged": True,
         "collect.updates": 200,
         "collect.streams": 32,
         "collect.min_improved": 0.85,
@@ -33,13 +33,15 @@ PRESETS = {
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 10,
         "train.steps": 3000,
-        "evaluation.episodes": 40,
+        "evaluation.episodes": 200,
+        "evaluation.train_tasks": 64,
     },
     # 2000 histories in the paper: 8 streams of each of 260 goals. 500 episodes per stream.
     "paper": {
+        **PAPER_SOURCE,
         **PAPER,
         "tasks.num_heldout": 29,
-        "source.privileged": True,
+        "source.a2c.privileged": True,
         "collect.updates": 500,
         "collect.streams": 8,
         "collect.min_improved": 0.85,

@@ -6,6 +6,7 @@ import pytest
 
 from ad_jax.errors import UserError
 from ad_jax.evaluation.statistics import episode_returns
+from ad_jax.interfaces import History
 from data_pipelines.reader import Histories
 from data_pipelines.schema import Schema
 from experiments import build, collect
@@ -74,7 +75,7 @@ def test_returns_by_episode_across_chunks():
     is_last = rng.random((3, 4, 90)) < 0.15
     action = rng.integers(0, 5, (3, 4, 90))
     action[1, :, :30] = 2
-    statistics = collect.TileStatistics(3, 4, schema)
+    statistics = collect.TileStatistics(3, 4, 90, schema)
     for begin in range(0, 90, 30):
         part = slice(begin, begin + 30)
         statistics.add({"reward": reward[..., part], "is_last": is_last[..., part],
@@ -84,27 +85,56 @@ def test_returns_by_episode_across_chunks():
     want = episode_returns(reward.astype(float), is_last, whole).mean(1)
     np.testing.assert_allclose(summary["mean_return"], want)
     assert summary["first_action_share"][1] == 1 and summary["first_action_share"][0] < 0.5
+    tenth = max(1, whole // 10)
+    np.testing.assert_allclose(summary["early"], want[:, :tenth].mean(1))
+    np.testing.assert_allclose(summary["late"], want[:, -tenth:].mean(1))
+
+
+def test_a_single_trial_is_judged_by_its_steps():
+    schema = Schema((), (0,), (1,), 2, (0.0, 1.0), 20)
+    statistics = collect.TileStatistics(2, 1, 40, schema)
+    reward = np.zeros((2, 1, 40), np.uint8)
+    reward[0, 0, 36:] = 1
+    is_last = np.arange(40) == 39
+    for begin in (0, 20):
+        part = slice(begin, begin + 20)
+        statistics.add({"reward": reward[..., part], "action": reward[..., part],
+                        "is_last": np.tile(is_last[part], (2, 1, 1))})  # fmt: skip
+    summary = statistics.summary()
+    assert summary["early"] == [0, 0] and summary["late"] == [4, 0]
+    assert summary["mean_return"] == [[4], [0]]
+
+
+def test_a_reward_that_was_not_declared_is_an_error():
+    schema = Schema((), (0,), (1,), 2, (0.0, 1.0), 20)
+    history = History(
+        observation=np.zeros((1, 1, 20), np.int32), action=np.zeros((1, 1, 20), np.int32),
+        reward=np.full((1, 1, 20), 0.5, np.float32), is_first=np.zeros((1, 1, 20), bool),
+        is_last=np.zeros((1, 1, 20), bool), is_terminal=np.zeros((1, 1, 20), bool),
+    )  # fmt: skip
+    with pytest.raises(UserError, match="reward_levels"):
+        collect.TileStatistics(1, 1, 20, schema).add(schema.encode(history))
 
 
 def test_histories_without_learning_are_refused_by_task():
-    tasks = np.arange(100, 140)
-    rising = np.tile(np.linspace(0, 5, 20), (40, 1))
-    shares = np.full(40, 0.3)
-    collect.check_quality(tasks, rising, shares, 0.95)
-    two_flat = rising.copy()
-    two_flat[[3, 7]] = 1.0
-    collect.check_quality(tasks, two_flat, shares, 0.95)  # 38 of 40
-    three_flat = two_flat.copy()
-    three_flat[11] = 0.0
+    tasks, early = np.arange(100, 140), np.full(40, 1.0)
+    shares, late = np.full(40, 0.3), np.full(40, 2.0)
+    check = lambda late: collect.check_quality(tasks, early, late, shares, 0.95)
+    check(late)
+    late[[3, 7]] = 1.0
+    check(late)  # 38 of 40
+    late[11] = 0.0
     with pytest.raises(UserError, match=r"3 of 40 tasks \(103, 107, 111\)"):
-        collect.check_quality(tasks, three_flat, shares, 0.95)
+        check(late)
+    with pytest.raises(UserError, match=r"40 of 40 tasks"):
+        check(np.full(40, np.nan))
     shares[5] = 0.99
     with pytest.raises(UserError, match=r"one action.*1 tasks \(105\)"):
-        collect.check_quality(tasks, rising, shares, 0.95)
+        check(np.full(40, 2.0))
 
 
 def test_a_source_that_does_not_learn_is_refused(tmp_path, config, never):
-    config.source.learning_rate = 0.0
+    config.source.ppo.learning_rate = 0.0
     config.collect.min_improved = 0.99
     workdir = Workdir(tmp_path, config)
     with pytest.raises(UserError, match="did not improve"):

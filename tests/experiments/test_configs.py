@@ -50,7 +50,11 @@ def test_paper_presets_have_the_numbers_of_the_paper():
         optimizer = config.optimizer
         assert (optimizer.b1, optimizer.b2, optimizer.max_grad_norm) == (0.9, 0.99, 1.0)
         assert (optimizer.initial_learning_rate, optimizer.learning_rate) == (2e-6, 3e-4)
-        assert config.train.batch_size == 128 and config.source.num_streams == 100
+        source = config.source.a2c
+        assert config.source.name == "a2c" and source.hidden == (128, 128, 128)
+        assert (source.discount, source.gae_lambda, source.entropy_cost) == (0.99, 0.95, 0.01)
+        assert (source.learning_rate, source.adam_eps) == (1e-4, 1e-6)
+        assert config.train.batch_size == 128 and config.source.a2c.num_streams == 100
 
 
 def test_overrides_are_locked_against_typos_and_wrong_types():

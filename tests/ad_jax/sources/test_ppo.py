@@ -1,92 +1,15 @@
 """PPO learns, and its histories are what happened."""
 
-import functools
-
 import gymnax
 import jax
 import numpy as np
-import optax
 import pytest
+from learning import QUICK, check_replay, keys_of, last_returns, learn, optima
 
-from ad_jax.envs import dynamic_programming as dp
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom
 from ad_jax.errors import UserError
-from ad_jax.sources.ppo import PPOConfig, generalised_advantages, ppo
-
-MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]])
-
-
-def keys_of(tasks):
-    return jax.random.split(jax.random.key(0), len(tasks))
-
-
-# Small problems take longer to compile than to run: that is turned round.
-QUICK = {"xla_backend_optimization_level": 0}
-
-
-def learn(source, env, tasks, updates, options=QUICK):
-    """(last state, history [task, stream, time]) of tasks side by side, in one jitted scan."""
-
-    @functools.partial(jax.jit, compiler_options=options)
-    def run(keys, params):
-        state = jax.vmap(source.init)(keys, params)
-        step = jax.vmap(source.step)
-        return jax.lax.scan(lambda state, _: step(state), state, length=updates)
-
-    state, blocks = run(keys_of(tasks), env.tasks().params(tasks))
-
-    def join(x):  # [update, task, stream, time, ...] → [task, stream, update * time, ...]
-        x = np.moveaxis(x, 0, 2)
-        return x.reshape(*x.shape[:2], -1, *x.shape[4:])
-
-    return state, jax.tree.map(join, blocks)
-
-
-def last_returns(history, length, episodes):
-    """Mean return of the last episodes of each task, over its streams; [task]."""
-    reward = np.asarray(history.reward)
-    whole = reward.shape[-1] // length * length
-    returns = reward[..., :whole].reshape(*reward.shape[:2], -1, length).sum(-1)
-    return returns[..., -episodes:].mean((1, 2))
-
-
-def optima(env, tasks):
-    optimum = functools.partial(dp.optimal_return, env)
-    return np.asarray(jax.jit(jax.vmap(optimum))(env.tasks().params(tasks)))
-
-
-def check_replay(history, *, size, length, targets, pays_again):
-    """Plays the actions again, in numpy, and compares everything else with the history.
-
-    Args:
-      history: [task, stream, time].
-      size, length: of the room and of an episode.
-      targets: [task, n, 2], the cells that pay, one after the other.
-      pays_again: whether the first target pays on every step, as in Dark Room.
-    """
-    history = jax.tree.map(np.asarray, history)
-    tasks, streams, steps = history.action.shape
-    task = np.arange(tasks)[:, None]
-    progress = np.zeros((tasks, streams), int)
-    nowhere = np.full((tasks, 1, 2), -1)
-    targets = np.concatenate([targets, nowhere], 1)
-    clock = 0
-    position = None
-    for t in range(steps):
-        np.testing.assert_array_equal(history.is_first[..., t], clock == 0)
-        if clock == 0:
-            position, progress[:] = history.observation[:, :, t], 0
-        np.testing.assert_array_equal(history.observation[:, :, t], position)
-        position = np.clip(position + MOVES[history.action[..., t]], 0, size - 1)
-        paid = np.all(position == targets[task, progress], -1)
-        np.testing.assert_array_equal(history.reward[..., t], paid)
-        if not pays_again:
-            progress += paid
-        clock = (clock + 1) % length
-        np.testing.assert_array_equal(history.is_last[..., t], clock == 0)
-    assert not np.any(history.is_terminal)
-
+from ad_jax.sources.ppo import PPOConfig, ppo
 
 # A small room. Its episodes and rollouts differ in length, so that updates fall inside episodes.
 
@@ -232,54 +155,3 @@ def test_an_environment_of_gymnax_that_terminates():
     assert ends.any() and not ends.all()
     assert lengths.max() == 15
     assert np.all(ends[lengths < 15]) and not np.all(ends[lengths == 15])
-
-
-# Generalised advantage estimation.
-
-
-def naive_advantages(reward, value, next_value, is_last, is_terminal, discount, lam):
-    """The sum of (γλ)^k δ_{t+k} up to the end of the episode, written out (equation 16)."""
-    steps = len(reward)
-    bootstrapped = [0.0 if is_terminal[t] else next_value[t] for t in range(steps)]
-    delta = [reward[t] + discount * bootstrapped[t] - value[t] for t in range(steps)]
-    advantages = []
-    for t in range(steps):
-        total = 0.0
-        for k in range(steps - t):
-            total += (discount * lam) ** k * delta[t + k]
-            if is_last[t + k]:
-                break
-        advantages.append(total)
-    return advantages
-
-
-def test_advantages_equal_a_naive_loop():
-    rng = np.random.default_rng(0)
-    reward, value, next_value = rng.normal(size=(3, 40, 6)).astype(np.float32)
-    is_last = rng.random((40, 6)) < 0.2
-    is_terminal = is_last & (rng.random((40, 6)) < 0.5)
-    inputs = (reward, value, next_value, is_last, is_terminal)
-    got = generalised_advantages(*inputs, 0.9, 0.8)
-    expected = np.stack(
-        [naive_advantages(*(x[:, i] for x in inputs), 0.9, 0.8) for i in range(6)], 1
-    )
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-    assert np.any(is_terminal) and np.any(is_last & ~is_terminal)
-
-
-@pytest.mark.parametrize(
-    ("is_last", "is_terminal", "expected"),
-    [
-        # δ = (1 + 0.5·4 − 2, 1 + 0.5·6 − 4) = (1, 0) where all is bootstrapped from; γλ = 0.25.
-        ((False, False), (False, False), (1.0, 0.0)),
-        ((True, False), (False, False), (1.0, 0.0)),  # a time limit
-        ((True, False), (True, False), (-1.0, 0.0)),  # an end
-        ((False, True), (False, True), (1.0 - 0.75, -3.0)),
-    ],
-)
-def test_time_limits_are_bootstrapped_from_and_ends_are_not(is_last, is_terminal, expected):
-    got = generalised_advantages(
-        np.float32([1, 1]), np.float32([2, 4]), np.float32([4, 6]),
-        np.array(is_last), np.array(is_terminal), 0.5, 0.5,
-    )  # fmt: skip
-    np.testing.assert_allclose(got, expected, rtol=1e-6)

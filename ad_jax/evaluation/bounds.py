@@ -1,0 +1,82 @@
+"""What others earn on a task: the optimal policy, a random one, the source from scratch."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ad_jax.envs import dynamic_programming
+from ad_jax.evaluation.agents import random_agent
+from ad_jax.evaluation.rollout import make_rollouts
+from ad_jax.evaluation.statistics import episode_returns
+from ad_jax.interfaces import Source
+
+_RANDOM_ROLLOUTS = 32
+
+
+def optimal_returns(env: Any, env_params: Any) -> np.ndarray | None:
+    """Expected optimal return of one episode of each task; None where it is not known.
+
+    The environment's own ``optimal_return(env_params)`` if it has one, else exact dynamic
+    programming if it lists its states.
+
+    Args:
+      env: a gymnax environment.
+      env_params: batched over tasks.
+
+    Returns:
+      float32 [task].
+    """
+    own = getattr(env, "optimal_return", None)
+    if own is None:
+        if not hasattr(env, "all_states"):
+            return None
+        own = lambda params: dynamic_programming.optimal_return(env, params)
+    return np.asarray(jax.jit(jax.vmap(own))(env_params))
+
+
+def random_returns(env: Any, env_params: Any) -> np.ndarray:
+    """Return of a uniform random policy in one episode of each task; float32 [task].
+
+    Exact as above where it can be, else the mean of rollouts.
+    """
+    own = getattr(env, "random_return", None)
+    if own is None and hasattr(env, "all_states"):
+        own = lambda params: dynamic_programming.random_return(env, params)
+    if own is not None:
+        return np.asarray(jax.jit(jax.vmap(own))(env_params))
+    limits = np.asarray(env_params.max_steps_in_episode)
+    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
+
+    def run(env_params: Any):
+        state = init(jax.random.key(0), jnp.arange(len(limits)), env_params, _RANDOM_ROLLOUTS)
+        return advance(state, int(limits.max()))[1]
+
+    history = jax.jit(run)(env_params)
+    returns = episode_returns(np.asarray(history.reward), np.asarray(history.is_last), 1)
+    return returns.mean((1, 2))
+
+
+def source_rewards(source: Source, key: jax.Array, env_params: Any, blocks: int) -> np.ndarray:
+    """Mean reward of a source at each step of a block, over its streams and several blocks.
+
+    Args:
+      source: one that begins anew with every block, as those of bandits do.
+      key: for everything random.
+      env_params: batched over tasks.
+      blocks: how many.
+
+    Returns:
+      float32 [task, steps_per_block].
+    """
+
+    def run(key: jax.Array, env_params: Any) -> jax.Array:
+        def block(state: Any, _: None):
+            state, history = source.step(state)
+            return state, history.reward.mean(0)
+
+        return jax.lax.scan(block, source.init(key, env_params), length=blocks)[1].mean(0)
+
+    tasks = len(jax.tree.leaves(env_params)[0])
+    return np.asarray(jax.jit(jax.vmap(run))(jax.random.split(key, tasks), env_params))

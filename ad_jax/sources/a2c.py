@@ -1,0 +1,134 @@
+"""Advantage actor-critic as a source: the synchronous form of the paper's A3C (Table 4).
+
+A3C's actors (Mnih et al., arXiv:1602.01783) act with parameters that are a little old, and update
+the shared ones one after the other. Here they act side by side, and update them together or, with
+``num_groups``, group after group.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from ad_jax.errors import UserError
+from ad_jax.interfaces import History, Source
+from ad_jax.sources.actors import ActorState, by_stream, make_actors
+from ad_jax.sources.networks import ActorCritic, entropy, log_prob, over_observations, sampled
+from ad_jax.sources.returns import generalised_advantages
+
+
+@dataclasses.dataclass(frozen=True)
+class A2CConfig:
+    """Settings of A2C; the defaults learn every goal of Dark Room.
+
+    Attributes:
+      num_streams: actors per task; each leaves a learning history.
+      rollout_steps: steps of every actor between two updates.
+      num_groups: groups of actors that update one after the other; as many as actors is nearest
+        to A3C.
+      learning_rate: of Adam, constant.
+      adam_eps: ε of Adam.
+      hidden: widths of the hidden layers of policy and value.
+      discount: γ.
+      gae_lambda: λ of generalised advantage estimation.
+      entropy_cost: weight of the entropy bonus.
+      value_cost: weight of the value loss.
+      max_grad_norm: the gradient is clipped to this global norm.
+      privileged: the source sees the environment's ``privileged_observation``; the history holds
+        the ordinary observation all the same.
+    """
+
+    num_streams: int = 32
+    rollout_steps: int = 20
+    num_groups: int = 1
+    learning_rate: float = 1e-2
+    adam_eps: float = 1e-6
+    hidden: tuple[int, ...] = (32,)
+    discount: float = 0.9
+    gae_lambda: float = 0.95
+    entropy_cost: float = 0.01
+    value_cost: float = 0.5
+    max_grad_norm: float = 0.5
+    privileged: bool = False
+
+
+@struct.dataclass
+class A2CState:
+    """One task's learner between two updates."""
+
+    key: jax.Array
+    params: Any
+    opt_state: Any
+    actors: ActorState
+
+
+def a2c(env: Any, config: A2CConfig) -> Source:
+    """A2C on one task of ``env``, to be vmapped over tasks and scanned over updates.
+
+    Args:
+      env: a gymnax environment with discrete actions.
+      config: see A2CConfig.
+
+    Returns:
+      A Source; a block is one rollout, History [num_streams, rollout_steps].
+
+    Raises:
+      UserError: the groups do not divide the actors, or the environment does not suit the
+        source; see ``make_actors`` and ``Features``.
+    """
+    streams, steps = config.num_streams, config.rollout_steps
+    if streams % config.num_groups:
+        raise UserError(
+            f"source.a2c.num_groups={config.num_groups} does not divide the {streams} actors"
+        )
+    actors = make_actors(env, streams, config.privileged)
+    network = ActorCritic(actors.space, env.num_actions, config.hidden)
+    bind = over_observations(network)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adam(config.learning_rate, eps=config.adam_eps),
+    )
+
+    def init(key: jax.Array, env_params: Any) -> A2CState:
+        key, key_reset, key_params = jax.random.split(key, 3)
+        state = actors.reset(key_reset, env_params)
+        params = network.init(key_params, actors.seen(state)[0])
+        return A2CState(key, params, optimizer.init(params), state)
+
+    def loss(params: Any, seen: jax.Array, action: jax.Array, advantage: jax.Array, target):
+        """Of the steps [time, actor] of a group."""
+        logits, value = bind(params)(seen)
+        policy_loss = -(log_prob(logits, action) * advantage).mean()
+        value_loss = ((value - target) ** 2).mean() / 2
+        bonus = config.entropy_cost * entropy(logits).mean()
+        return policy_loss + config.value_cost * value_loss - bonus
+
+    def step(state: A2CState) -> tuple[A2CState, History]:
+        key, key_noise, key_env = jax.random.split(state.key, 3)
+        policy = bind(state.params)
+        noise = jax.random.gumbel(key_noise, (steps, streams, env.num_actions))
+        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), noise)
+        history, (_, value) = rollout.history, rollout.choice
+        advantage = generalised_advantages(
+            history.reward, value, policy(rollout.next_seen)[1], history.is_last,
+            history.is_terminal, config.discount, config.gae_lambda,
+        )  # fmt: skip
+
+        def update(carry: Any, group: Any):
+            params, opt_state = carry
+            updates, opt_state = optimizer.update(jax.grad(loss)(params, *group), opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        def in_groups(x: jax.Array) -> jax.Array:  # [time, stream] → [group, time, actor]
+            return jnp.moveaxis(x.reshape(steps, config.num_groups, -1, *x.shape[2:]), 1, 0)
+
+        data = (rollout.seen, history.action, advantage, advantage + value)
+        learnt, _ = jax.lax.scan(
+            update, (state.params, state.opt_state), jax.tree.map(in_groups, data)
+        )
+        return A2CState(key, *learnt, acting), by_stream(history)
+
+    return Source(init=init, step=step, num_streams=streams, steps_per_block=steps)

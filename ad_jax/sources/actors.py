@@ -1,0 +1,119 @@
+"""The actors of a source: they live in the environment, and leave its histories."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from ad_jax.errors import UserError
+from ad_jax.interfaces import History
+
+
+@struct.dataclass
+class ActorState:
+    """Where the actors of one task stand; all but ``env_params`` have a leading axis [stream]."""
+
+    env_params: Any
+    env_state: Any
+    observation: jax.Array
+    is_first: jax.Array
+
+
+@struct.dataclass
+class Rollout:
+    """What a rollout brought; every field is [time, stream, ...].
+
+    Attributes:
+      history: what is stored.
+      seen: what the learner saw before each action.
+      next_seen: what the action led to, before any reset.
+      choice: what ``choose`` returned beside each action.
+    """
+
+    history: History
+    seen: jax.Array
+    next_seen: jax.Array
+    choice: Any
+
+
+class Actors(NamedTuple):
+    """Parallel actors on one task.
+
+    Attributes:
+      space: of what the learner sees.
+      reset: ``reset(key, env_params) -> ActorState``.
+      seen: ``seen(state)``, what the learner sees now, [stream, ...].
+      rollout: ``rollout(state, key, choose, noise) -> (state, Rollout)``: one step for every entry
+        of ``noise``, a tree of arrays [time, ...]; ``choose(seen, noise[t]) -> (action, choice)``.
+    """
+
+    space: Any
+    reset: Callable[..., ActorState]
+    seen: Callable[[ActorState], jax.Array]
+    rollout: Callable[..., tuple[ActorState, Rollout]]
+
+
+def make_actors(env: Any, num_streams: int, privileged: bool) -> Actors:
+    """Actors in a gymnax environment.
+
+    Args:
+      env: with discrete actions.
+      num_streams: how many; each leaves a learning history.
+      privileged: the learner sees the environment's ``privileged_observation``; the history holds
+        the ordinary observation all the same.
+
+    Raises:
+      UserError: ``privileged`` is set and the environment has nothing privileged to show.
+    """
+    if privileged and not hasattr(env, "privileged_observation"):
+        raise UserError(f"source.privileged: {env.name} has no privileged_observation")
+    space = env.observation_space(env.default_params)
+    if privileged:
+        space = env.privileged_observation_space(env.default_params)
+    next_seen = "privileged_observation" if privileged else "final_observation"
+    env_reset = jax.vmap(env.reset, in_axes=(0, None))
+    env_step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+
+    def reset(key: jax.Array, env_params: Any) -> ActorState:
+        observation, env_state = env_reset(jax.random.split(key, num_streams), env_params)
+        return ActorState(env_params, env_state, observation, jnp.ones(num_streams, bool))
+
+    def seen(state: ActorState) -> jax.Array:
+        if not privileged:
+            return state.observation
+        show = jax.vmap(env.privileged_observation, in_axes=(0, None))
+        return show(state.env_state, state.env_params)
+
+    def rollout(state: ActorState, key: jax.Array, choose: Callable, noise: Any):
+        steps = jax.tree.leaves(noise)[0].shape[0]
+        keys = jax.random.split(key, (steps, num_streams))
+
+        def act(state: ActorState, noise_and_keys: Any):
+            noise, keys = noise_and_keys
+            before = seen(state)
+            action, choice = choose(before, noise)
+            observation, env_state, reward, terminated, truncated, info = env_step(
+                keys, state.env_state, action, state.env_params
+            )
+            done = terminated | truncated
+            history = History(
+                observation=state.observation,
+                action=action,
+                reward=reward.astype(jnp.float32),
+                is_first=state.is_first,
+                is_last=done,
+                is_terminal=terminated,
+            )
+            state = state.replace(env_state=env_state, observation=observation, is_first=done)
+            return state, Rollout(history, before, info[next_seen], choice)
+
+        return jax.lax.scan(act, state, (noise, keys))
+
+    return Actors(space, reset, seen, rollout)
+
+
+def by_stream(history: History) -> History:
+    """A history [time, stream, ...] as [stream, time, ...]."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)

@@ -1,0 +1,1 @@
+"""What a report shows: curves of every environment, and pictures of some."""

@@ -1,0 +1,118 @@
+"""Pictures of a grid world: returns over the map, and a rollout."""
+
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from experiments.evaluate import HELDOUT
+from experiments.pictures.curves import COLORS, final_returns
+from experiments.pictures.rollouts import GIF_EPISODES, median_task, shown_episodes
+
+_CELL = 36  # pixels
+
+
+def draw(env: Any, params: Any, results: dict, reference: np.ndarray, folder: Any) -> list[str]:
+    """Writes goals.png and rollout.gif; returns their names."""
+    reference = np.where(reference > 0, reference, np.nan)
+    goals(results, params, reference, env.size, folder / "goals.png")
+    rollout(results, params, reference, env.size, folder / "rollout.gif")
+    return ["goals.png", "rollout.gif"]
+
+
+def goals(
+    results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
+) -> None:
+    """Final return by the cell of the goal (or of the key, and of the door), as maps."""
+    final = final_returns(results["returns"]) / optimum
+    places = _places(params)
+    figure, panels = plt.subplots(
+        1, len(places), figsize=(4.6 * len(places) + 0.8, 4.4), dpi=120, squeeze=False
+    )
+    for axes, (name, cell) in zip(panels[0], places.items(), strict=True):
+        index = cell[:, 1] * size + cell[:, 0]
+        count = np.bincount(index, minlength=size**2)
+        total = np.bincount(index, np.nan_to_num(final), minlength=size**2)
+        mean = np.where(count, total / np.maximum(count, 1), np.nan).reshape(size, size)
+        image = axes.imshow(mean, vmin=0, vmax=1, cmap="viridis")
+        for x, y in {tuple(c) for c in cell[results["group"] == HELDOUT].tolist()}:
+            axes.add_patch(
+                plt.Rectangle(
+                    (x - 0.45, y - 0.45), 0.9, 0.9, fill=False, color=COLORS[HELDOUT], lw=2
+                )
+            )
+        axes.set_title(f"final return / optimum by cell of the {name}", fontsize=10)
+        axes.set_xlabel(
+            "outlined: held-out tasks" if len(places) == 1 else "outlined: in a held-out task"
+        )
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def rollout(
+    results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
+) -> None:
+    """The first rollout on the held-out task of median final return, step by step."""
+    task = median_task(results, final_returns(results["returns"]) / optimum)
+    observation, reward = results["observation"][task], results["reward"][task]
+    ends = np.flatnonzero(results["is_last"][task]) + 1
+    returns = [reward[a:b].sum() for a, b in zip(np.append(0, ends[:-1]), ends, strict=True)]
+    marks = {name: cell[task] for name, cell in _places(params).items()}
+
+    frames, durations = [], []
+    for episode in shown_episodes(len(ends)):
+        begin, end = (0 if episode == 0 else ends[episode - 1]), ends[episode]
+        for step in range(begin, end):
+            frames.append(
+                _frame(observation[begin : step + 1], reward[begin:step], size, marks,
+                       episode + 1, returns[: episode + 1], optimum[task])
+            )  # fmt: skip
+            durations.append(400 if step == end - 1 else 60)
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
+    )
+
+
+def _frame(path_cells, rewards, size, marks, episode, returns, optimum) -> Image.Image:
+    """The room with the agent's path in this episode, over a bar for each episode's return."""
+    side, header, bars = size * _CELL, 26, 54
+    image = Image.new("RGB", (side, side + header + bars), "#101418")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(14)
+    text = f"episode {episode}   return {rewards.sum():.0f}"
+    draw.text((6, 4), text, fill="white", font=font)
+    box = lambda cell, pad: [
+        cell[0] * _CELL + pad, header + cell[1] * _CELL + pad,
+        (cell[0] + 1) * _CELL - pad, header + (cell[1] + 1) * _CELL - pad,
+    ]  # fmt: skip
+    for x in range(size):
+        for y in range(size):
+            draw.rectangle(box((x, y), 1), fill="#1d252c")
+    for (name, cell), color in zip(marks.items(), ("#2ecc71", "#f1c40f"), strict=False):
+        draw.rectangle(box(cell, 2), outline=color, width=3)
+        draw.text((box(cell, 8)[0], box(cell, 8)[1]), name[0].upper(), fill=color, font=font)
+    centre = lambda cell: tuple((np.array(box(cell, 0)[:2]) + _CELL // 2).tolist())
+    if len(path_cells) > 1:
+        draw.line([centre(c) for c in path_cells], fill="#5dade2", width=3)
+    draw.ellipse(box(path_cells[-1], 9), fill="#e74c3c")
+    base, height = side + header + bars - 4, bars - 14
+    width = max(2.0, side / max(GIF_EPISODES, len(returns)))
+    for i, value in enumerate([*returns[:-1], rewards.sum()]):
+        top = base - height * float(value) / float(optimum)
+        draw.rectangle(
+            [i * width + 1, min(top, base - 1), (i + 1) * width - 1, base], fill="#e74c3c"
+        )
+    return image.quantize(16)
+
+
+def _places(params: Any) -> dict[str, np.ndarray]:
+    """The cells that make a task: {"goal": int [task, 2]}, or the key and the door."""
+    fields = {name: np.asarray(value) for name, value in vars(params).items()}
+    return {name: value for name, value in fields.items() if value.ndim == 2}

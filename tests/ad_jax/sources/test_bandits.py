@@ -1,0 +1,68 @@
+"""UCB and Thompson sampling: their choices by a naive loop, and what they earn."""
+
+import jax
+import numpy as np
+import pytest
+
+from ad_jax.envs.adversarial_bandit import AdversarialBandit
+from ad_jax.envs.dark_room import DarkRoom
+from ad_jax.errors import UserError
+from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
+
+BANDIT = AdversarialBandit(num_arms=4, max_steps_in_episode=60)
+IDS = np.arange(40)
+
+
+def trials(source, blocks=1):
+    """History [block, task, stream, time]."""
+
+    def run(key, params):
+        state = source.init(key, params)
+        return jax.lax.scan(lambda s, _: source.step(s), state, length=blocks)[1]
+
+    keys = jax.random.split(jax.random.key(0), len(IDS))
+    history = jax.jit(jax.vmap(run))(keys, BANDIT.tasks().params(IDS))
+    return jax.tree.map(lambda x: np.swapaxes(np.asarray(x), 0, 1), history)
+
+
+def test_ucb_pulls_what_the_formula_says():
+    history = trials(ucb(BANDIT, UCBConfig(num_streams=2, exploration=0.5)))
+    for task in range(10):
+        action, reward = history.action[0, task, 1], history.reward[0, task, 1]
+        assert sorted(action[:4]) == [0, 1, 2, 3]  # every arm once, in some order
+        for t in range(4, 60):
+            pulls = np.bincount(action[:t], minlength=4)
+            wins = np.bincount(action[:t], reward[:t], minlength=4)
+            bound = wins / pulls + 0.5 * np.sqrt(np.log(t + 1) / pulls)
+            assert bound[action[t]] >= bound.max() - 1e-5
+    assert len(np.unique(history.action[0, :, :, :4].reshape(-1, 4), axis=0)) > 10
+
+
+@pytest.mark.parametrize("source", [ucb(BANDIT, UCBConfig()), thompson(BANDIT, ThompsonConfig())],
+                         ids=["ucb", "thompson"])  # fmt: skip
+def test_the_best_arm_is_found(source):
+    history = trials(source, blocks=20)
+    probability = np.asarray(BANDIT.tasks().params(IDS).probability)
+    best = probability.max(-1)
+    earned = history.reward.mean((0, 2))  # [task, time]
+    assert earned[:, 40:].mean() > 0.88 * best.mean()
+    assert abs(earned[:, 0].mean() - probability.mean()) < 0.06
+
+
+def test_every_block_is_a_trial_that_begins_with_nothing():
+    history = trials(ucb(BANDIT, UCBConfig(num_streams=3)), blocks=2)
+    assert history.action.shape == (2, 40, 3, 60)
+    np.testing.assert_array_equal(
+        history.is_first, np.broadcast_to(np.arange(60) == 0, (2, 40, 3, 60))
+    )
+    np.testing.assert_array_equal(
+        history.is_last, np.broadcast_to(np.arange(60) == 59, (2, 40, 3, 60))
+    )
+    assert not history.is_terminal.any()
+    assert all(sorted(a[:4]) == [0, 1, 2, 3] for a in history.action[1].reshape(-1, 60))
+    assert (history.action[0] != history.action[1]).any()
+
+
+def test_an_environment_that_shows_something_is_refused():
+    with pytest.raises(UserError, match="does not suit DarkRoom"):
+        ucb(DarkRoom(), UCBConfig())
