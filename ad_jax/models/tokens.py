@@ -39,7 +39,7 @@ class TransitionToken(nn.Module):
     space: Any
     num_actions: int
     width: int
-    image_encoder: str = "patches"
+    image_encoder: str = "pooled"
     picture: Callable[[jax.Array], jax.Array] | None = None
     mask: str = "action"
     mask_probability: float = 0.0

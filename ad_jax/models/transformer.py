@@ -47,7 +47,7 @@ class TransformerConfig:
     norm: str = "pre"
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    image_encoder: str = "patches"
+    image_encoder: str = "pooled"
     mask: str = "action"
     mask_probability: float = 0.0
     dtype: str = "float32"

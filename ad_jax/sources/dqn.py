@@ -44,17 +44,17 @@ class DQNConfig:
         the ordinary observation all the same.
     """
 
-    num_streams: int = 8
+    num_streams: int = 16
     rollout_steps: int = 20
     updates_per_rollout: int = 8
     batch_size: int = 16
     sequence_steps: int = 10
-    replay_steps: int = 16_000
+    replay_steps: int = 32_000
     q_lambda: float = 0.75
     discount: float = 0.9
     epsilon_start: float = 1.0
     epsilon_end: float = 0.02
-    epsilon_steps: int = 2000
+    epsilon_steps: int = 3000
     target_period: int = 50
     learning_rate: float = 2e-3
     hidden: tuple[int, ...] = (32,)

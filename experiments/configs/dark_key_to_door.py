@@ -42,8 +42,8 @@ PRESETS = {
         "train.keep_every": 10,
         "train.steps": 3000,
         "train.batch_size": 32,
-        "evaluation.episodes": 40,
-        "evaluation.train_tasks": 64,
+        "evaluation.episodes": 200,
+        "evaluation.train_tasks": 32,
     },
     # 2000 histories in the paper: one stream of each of 2000 tasks. 2000 episodes per stream.
     "paper": {

@@ -42,6 +42,15 @@ PRESETS = {
         "train.steps": 1000,
         "evaluation.rollouts": 16,
     },
+    "cpu": {
+        "source.ppo.num_streams": 64,
+        "collect.updates": 100,
+        "model.mask_probability": 0.15,
+        "optimizer.learning_rate": 3e-3,
+        "train.keep_every": 10,
+        "train.steps": 3000,
+        "evaluation.episodes": 50,
+    },
     # 2000 histories in the paper: 31 streams of each of 65 goals. 400 episodes per stream.
     "paper": {
         **PAPER_SOURCE,

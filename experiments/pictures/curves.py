@@ -39,7 +39,7 @@ def learning_curve(summary: dict[str, Any], path: Any) -> None:
     axes.set_xlabel("episode")
     axes.set_ylabel(f"return / {summary['reference']}")
     axes.set_title(f"{summary['environment']}: learning in context, weights frozen")
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0.01, 0.9))
+    axes.legend(frameon=False, fontsize=9, loc="best")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path)

@@ -15,7 +15,7 @@ TASKS = np.arange(25)
 SOURCES = {
     "a2c": (a2c(ROOM, A2CConfig(rollout_steps=15)), 150),
     "a2c in groups": (a2c(ROOM, A2CConfig(num_streams=8, num_groups=8, rollout_steps=15)), 100),
-    "dqn": (dqn(ROOM, DQNConfig(rollout_steps=15, epsilon_steps=600)), 100),
+    "dqn": (dqn(ROOM, DQNConfig(num_streams=8, rollout_steps=15, epsilon_steps=600)), 100),
 }
 
 

@@ -3,6 +3,7 @@
 import gymnax
 import jax
 import numpy as np
+import optax
 import pytest
 from learning import QUICK, check_replay, keys_of, last_returns, learn, optima
 

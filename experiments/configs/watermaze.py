@@ -1,0 +1,94 @@
+"""Watermaze (paper, figure 4): find a hidden platform by landmarks, from 72×96 pixels, 50 steps.
+
+    python -m experiments.run --config=experiments/configs/watermaze.py:cpu --workdir=DIR
+
+Histories store poses; the model draws the frames itself and sees nothing else. The source of
+`smoke` and `cpu` sees the pose instead of the frames (privileged); that of `paper` is a DQN on
+frames (Table 5).
+smoke: seconds, no result. cpu: not measured yet.
+paper: the paper's sizes; for a GPU, not run here.
+"""
+
+from experiments.configs import dark_room
+from experiments.configs.common import PAPER, choose
+
+PRESETS = {
+    "smoke": {
+        **dark_room.PRESETS["smoke"],
+        "env.kwargs": {"max_steps_in_episode": 12},
+        "tasks.num_train": 4,
+        "source.ppo.rollout_steps": 12,
+        "source.ppo.privileged": True,
+        "source.dqn.rollout_steps": 12,
+        "source.dqn.num_streams": 2,
+        "source.dqn.batch_size": 2,
+        "source.dqn.updates_per_rollout": 1,
+        "source.dqn.encoder": "pooled",
+        "collect.min_improved": 0.0,
+    },
+    "cpu": {
+        "tasks.num_heldout": 32,
+        "tasks.num_train": 256,
+        "source.ppo.num_streams": 32,
+        "source.ppo.rollout_steps": 50,
+        "source.ppo.num_minibatches": 4,
+        "source.ppo.hidden": (64, 64),
+        "source.ppo.discount": 0.97,
+        "source.ppo.entropy_cost": 0.01,
+        "source.ppo.privileged": True,
+        "collect.updates": 150,
+        "collect.updates_per_chunk": 25,
+        "collect.tasks_per_tile": 64,
+        "collect.streams": 8,
+        "collect.min_improved": 0.9,
+        "model.context": 150,
+        "model.attention_block": 50,
+        "model.num_layers": 3,
+        "model.num_heads": 2,
+        "model.mask_probability": 0.15,
+        "model.image_encoder": "pooled",
+        "optimizer.learning_rate": 1e-3,
+        "train.keep_every": 10,
+        "train.batch_size": 32,
+        "train.steps": 4000,
+        "evaluation.episodes": 60,
+        "evaluation.train_tasks": 16,
+    },
+    # 4000 histories in the paper: one stream of each of 4000 tasks is nearest to "continuous".
+    "paper": {
+        **PAPER,
+        "tasks.num_heldout": 64,
+        "tasks.num_train": 4000,
+        "source.name": "dqn",
+        "source.dqn.num_streams": 16,
+        "source.dqn.rollout_steps": 40,
+        "source.dqn.sequence_steps": 40,
+        "source.dqn.batch_size": 8,
+        "source.dqn.replay_steps": 100_000,
+        "source.dqn.q_lambda": 0.75,
+        "source.dqn.discount": 0.9,
+        "source.dqn.epsilon_start": 0.01,
+        "source.dqn.epsilon_end": 0.01,
+        "source.dqn.target_period": 50,
+        "source.dqn.learning_rate": 1e-4,
+        "source.dqn.max_grad_norm": 10.0,
+        "source.dqn.hidden": (256,),
+        "source.dqn.encoder": "resnet",
+        "collect.updates": 160,
+        "collect.updates_per_chunk": 20,
+        "collect.tasks_per_tile": 16,
+        "collect.streams": 1,
+        "collect.min_improved": 0.8,
+        "model.context": 150,
+        "model.attention_dropout": 0.5,
+        "model.mask_probability": 0.3,
+        "model.image_encoder": "conv",
+        "train.keep_every": 5,
+        "evaluation.episodes": 160,
+    },
+}
+
+
+def get_config(preset: str = "cpu"):
+    """The config of a preset."""
+    return choose(preset, PRESETS, name="Watermaze")

@@ -1,0 +1,65 @@
+"""Encoders see the whole picture, each picture by itself."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ad_jax.models.images import ENCODERS, ImageEncoder
+
+FEATURES = {"pooled": 128, "conv": 256, "resnet": 256}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Everything here runs in no time: compiling it is what takes some."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.cache
+def encoder(kind):
+    module = ImageEncoder(kind)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32, 3), dtype=np.uint8)
+    params = jax.jit(module.init)(jax.random.key(0), images)
+    return module, params, images, jax.jit(functools.partial(module.apply, params))(images)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_pictures_become_vectors(kind):
+    _, _, _, features = encoder(kind)
+    assert features.shape == (2, 3, FEATURES[kind]) and features.dtype == jnp.float32
+    assert (features >= 0).all() and (features.std((0, 1)) > 0).any()
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_picture_is_encoded_by_itself(kind):
+    module, params, images, features = encoder(kind)
+    alone = jax.jit(module.apply)(params, images[1, 2])
+    np.testing.assert_allclose(alone, features[1, 2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_every_part_of_the_picture_matters(kind):
+    module, params, images, _ = encoder(kind)
+    apply = jax.jit(lambda image: module.apply(params, image))
+    before = apply(images[0, 0])
+    for row, column in ((0, 0), (0, 24), (16, 0), (16, 24), (8, 12)):
+        changed = images[0, 0].copy()
+        changed[row : row + 8, column : column + 8] = (
+            255 - changed[row : row + 8, column : column + 8]
+        )
+        assert np.abs(apply(changed) - before).max() > 1e-4, (row, column)
+
+
+def test_only_the_paper_s_encoder_drops_and_only_in_training():
+    for kind in ENCODERS:
+        module, params, images, features = encoder(kind)
+        train = lambda images, m=module, p=params: m.apply(
+            p, images, train=True, rngs={"dropout": jax.random.key(1)}
+        )
+        dropped = jax.jit(train)(images)
+        assert np.allclose(dropped, features, atol=1e-4) == (kind != "conv")

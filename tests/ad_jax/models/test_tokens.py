@@ -1,0 +1,65 @@
+"""A token holds what its space says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnax.environments import spaces
+
+from ad_jax.models.tokens import TransitionToken
+
+ROWS = np.arange(6)
+STEP = {
+    "previous_action": ROWS % 3,
+    "previous_reward": np.zeros(6, np.float32),
+    "is_first": np.zeros(6, bool),
+}
+
+
+def embed(space, observation, **kwargs):
+    module = TransitionToken(space, 3, 8, **kwargs)
+    params = module.init(jax.random.key(0), observation, **STEP, train=False)
+    return params["params"], lambda seen: module.apply(params, seen, **STEP, train=False)
+
+
+@pytest.mark.parametrize(
+    "space, names",
+    [
+        (spaces.Discrete(4), {"observation_0"}),
+        (spaces.Box(-2, 2, (2,), jnp.int32), {"observation_0", "observation_1"}),
+        (spaces.Box(-1.0, 1.0, (2, 2)), {"observation"}),
+        (spaces.Box(0, 255, (16, 16, 3), jnp.uint8), {"observation", "ImageEncoder_0"}),
+    ],
+    ids=str,
+)
+def test_the_space_chooses_how_an_observation_enters(space, names):
+    rng = np.random.default_rng(0)
+    high = space.n - 1 if isinstance(space, spaces.Discrete) else space.high
+    low = 0 if isinstance(space, spaces.Discrete) else space.low
+    floats = jnp.issubdtype(space.dtype, jnp.floating)
+    seen = (
+        rng.uniform(low, high, (6, *space.shape))
+        if floats
+        else rng.integers(low, high + 1, (6, *space.shape))
+    )
+    seen = seen.astype(space.dtype)
+    params, apply = embed(space, seen)
+    assert set(params) - {"action", "is_first", "reward"} == names
+    tokens = apply(seen)
+    assert tokens.shape == (6, 8)
+    other = seen.copy()
+    other[2] = low if floats or (seen[2] != low).any() else high
+    changed = np.abs(apply(other) - tokens).max(-1) > 1e-6
+    assert changed.tolist() == (ROWS == 2).tolist()
+
+
+def test_where_an_observation_stands_for_a_picture_only_the_picture_is_seen():
+    """The picture here shows the first component and not the second."""
+    space = spaces.Box(np.zeros(2), np.full(2, 60_000), (2,), jnp.int32)
+    picture = lambda pose: jnp.broadcast_to(
+        (pose[..., :1, None, None] % 256).astype(jnp.uint8), (*pose.shape[:-1], 16, 16, 3)
+    )
+    seen = np.stack([ROWS * 40, ROWS * 9000], -1).astype(np.int32)
+    _, apply = embed(space, seen, picture=picture)
+    np.testing.assert_array_equal(apply(seen), apply(seen * [1, 0]))
+    assert (np.abs(apply(seen) - apply(seen * [0, 1])).max(-1) > 1e-6)[1:].all()
