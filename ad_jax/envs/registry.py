@@ -5,9 +5,19 @@ from typing import Any
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 from ad_jax.envs.tasks import TaskDistribution
+from ad_jax.envs.watermaze import PixelWatermaze, Watermaze
 from ad_jax.errors import UserError
 
-ENVIRONMENTS = {env.__name__: env for env in (DarkRoom, DarkRoomHard, DarkKeyToDoor)}
+ENVIRONMENTS = {
+    env.__name__: env
+    for env in (
+        DarkRoom,
+        DarkRoomHard,
+        DarkKeyToDoor,
+        Watermaze,
+        PixelWatermaze,
+    )
+}
 
 
 def register(name: str, factory: Any) -> None:
