@@ -49,17 +49,20 @@ HAZE_AT_FARTHEST = 0.35  # how much of a colour the haze takes at the largest de
 
 # Each landmark as its colour and a test of points (a, b): b goes up, and is ±1 at the panel's edge.
 LANDMARKS = {
-    "circle": ((205, 30, 40), lambda a, b: a**2 + b**2 < 0.56),
+    "circle": ((205, 30, 40), lambda a, b: a**2 + b**2 < 0.42),
     "triangle": ((238, 190, 0), lambda a, b: (b > -0.7) & (b < 0.8 - 1.8 * abs(a))),
     "square": ((30, 140, 50), lambda a, b: np.maximum(abs(a), abs(b)) < 0.66),
     "diamond": ((200, 30, 170), lambda a, b: abs(a) + abs(b) < 0.88),
     "clover": (
         (0, 165, 165),
-        lambda a, b: np.minimum((abs(a) - 0.4) ** 2 + b**2, a**2 + (abs(b) - 0.4) ** 2) < 0.165,
+        lambda a, b: (
+            (abs(a) + abs(b) < 0.46)
+            | (np.minimum((abs(a) - 0.46) ** 2 + b**2, a**2 + (abs(b) - 0.46) ** 2) < 0.1)
+        ),
     ),
     "hexagon": (
         (240, 115, 10),
-        lambda a, b: np.maximum(abs(b), abs(a) * 0.866 + abs(b) * 0.5) < 0.7,
+        lambda a, b: np.maximum(abs(b), abs(a) * 0.866 + abs(b) * 0.5) < 0.74,
     ),
     "arch": (
         (110, 60, 20),
@@ -97,8 +100,9 @@ def canvases() -> np.ndarray:
 def render(pose: jax.Array) -> jax.Array:
     """Draws what is seen from a pose.
 
-    Every step is either in integers or a single correctly rounded operation on floats, so that no
-    compiler can change a pixel by fusing operations.
+    Every step is in integers, in floats that hold them exactly, or a single correctly rounded
+    operation, and none is a rounded product that enters a sum. So no compiler can change a pixel by
+    fusing operations, and devices that round divisions correctly agree bit for bit.
 
     Args:
       pose: int32 [..., 3], at least 15 units inside the walls (a sixteenth of one less is fine).
