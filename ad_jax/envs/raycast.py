@@ -50,7 +50,7 @@ HAZE_AT_FARTHEST = 0.35  # how much of a colour the haze takes at the largest de
 # Each landmark as its colour and a test of points (a, b): b goes up, and is ±1 at the panel's edge.
 LANDMARKS = {
     "circle": ((205, 30, 40), lambda a, b: a**2 + b**2 < 0.42),
-    "triangle": ((238, 190, 0), lambda a, b: (b > -0.7) & (b < 0.8 - 1.8 * abs(a))),
+    "triangle": ((245, 215, 0), lambda a, b: (b > -0.7) & (b < 0.8 - 1.8 * abs(a))),
     "square": ((30, 140, 50), lambda a, b: np.maximum(abs(a), abs(b)) < 0.66),
     "diamond": ((200, 30, 170), lambda a, b: abs(a) + abs(b) < 0.88),
     "clover": (

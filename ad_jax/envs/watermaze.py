@@ -48,10 +48,8 @@ TURN_PER_TICK = 132 / 360 * raycast.TURN * TICK  # 1/65536 turns
 # only brakes; so no component of the velocity exceeds this.
 SPEED_BOUND = MAX_SPEED / np.sqrt(1 - (1 - FRICTION * TICK) ** 2)
 
-_SECTOR = 2 * np.pi / raycast.NUM_WALLS
-_NORMALS = np.stack(
-    [f(np.arange(raycast.NUM_WALLS) * _SECTOR) for f in (np.cos, np.sin)], -1
-).astype(np.float32)
+_WALL_ANGLES = np.arange(raycast.NUM_WALLS) * (2 * np.pi / raycast.NUM_WALLS)
+_NORMALS = np.stack([np.cos(_WALL_ANGLES), np.sin(_WALL_ANGLES)], -1).astype(np.float32)
 
 
 @struct.dataclass
@@ -190,12 +188,16 @@ class Watermaze(environment.Environment):
     def _move(self, pose, velocity, action):
         """The rounded pose and the velocity after one step."""
         ahead, rightwards, turn = jnp.asarray(ACTIONS)[action]
-        position = pose[:2] / raycast.POSITION_SCALE
-        for tick in range(1, self.action_repeat + 1):
-            yaw = (pose[2] + turn * TURN_PER_TICK * tick) * (2 * np.pi / raycast.TURN)
-            forward, right = _directions(yaw)
-            velocity = _accelerate(velocity, ahead * forward + rightwards * right)
-            position, velocity = _slide(position + velocity * TICK, velocity)
+        turned = turn * TURN_PER_TICK * np.arange(1, self.action_repeat + 1)
+        forward, right = _directions((pose[2] + turned) * (2 * np.pi / raycast.TURN))
+
+        def tick(moving, wish):
+            position, velocity = moving
+            velocity = _accelerate(velocity, wish)
+            return _slide(position + velocity * TICK, velocity), None
+
+        moving = pose[:2] / raycast.POSITION_SCALE, velocity
+        (position, velocity), _ = jax.lax.scan(tick, moving, ahead * forward + rightwards * right)
         bound = KEEP_IN * raycast.POSITION_SCALE
         x_y = jnp.clip(jnp.rint(position * raycast.POSITION_SCALE), -bound, bound)
         yaw = (pose[2] + turn.astype(jnp.int32) * self.turn_per_step) % raycast.TURN
@@ -354,9 +356,9 @@ def _random_pose(key: jax.Array, radius: float) -> jax.Array:
 
 
 def _directions(yaw: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Unit vectors forward and to the right, float32 [2] each, for a yaw in radians."""
+    """Unit vectors forward and to the right, float32 [..., 2] each, for yaws in radians."""
     cosine, sine = jnp.cos(yaw), jnp.sin(yaw)
-    return jnp.stack([cosine, sine]), jnp.stack([sine, -cosine])
+    return jnp.stack([cosine, sine], -1), jnp.stack([sine, -cosine], -1)
 
 
 def _accelerate(velocity: jax.Array, wish: jax.Array) -> jax.Array:
@@ -370,12 +372,9 @@ def _accelerate(velocity: jax.Array, wish: jax.Array) -> jax.Array:
 
 def _slide(position: jax.Array, velocity: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Keeps the player off the walls; what is left of its velocity runs along them."""
-    # The wall in whose sector the player is is the one it is closest to; in a corner there is a
-    # second one.
-    for _ in range(2):
-        sector = jnp.rint(jnp.arctan2(position[1], position[0]) / _SECTOR).astype(jnp.int32)
-        normal = jnp.asarray(_NORMALS)[sector % raycast.NUM_WALLS]
-        beyond = (position * normal).sum() - KEEP_IN
+    for _ in range(2):  # in a corner there are two walls
+        outwards = (jnp.asarray(_NORMALS) * position).sum(-1)
+        normal, beyond = jnp.asarray(_NORMALS)[outwards.argmax()], outwards.max() - KEEP_IN
         into = jnp.where(beyond > 0, jnp.maximum((velocity * normal).sum(), 0.0), 0.0)
         position = position - jnp.maximum(beyond, 0.0) * normal
         velocity = velocity - into * normal

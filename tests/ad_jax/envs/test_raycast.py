@@ -79,7 +79,7 @@ def test_golden_frames():
     poses = np.append(rng.integers(-8400, 8400, (256, 2)), rng.integers(TURN, size=(256, 1)), 1)
     frames = np.asarray(render(poses.astype(np.int32)))
     digest = hashlib.sha256(frames.tobytes()).hexdigest()[:16]
-    assert (raycast.RENDERER_VERSION, digest) == ("1.0.0", "368267d4ff48a3d8")
+    assert (raycast.RENDERER_VERSION, digest) == ("1.0.0", "cbf6da8774d8c096")
 
 
 # 3. Geometry.
