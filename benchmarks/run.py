@@ -1,6 +1,6 @@
-"""Times collection, training and evaluation; prints a table and stores it as JSON.
+"""Times collection, training, evaluation and rendering; prints a table and stores it as JSON.
 
-    python -m benchmarks.run [--quick] [--stages=collect,train,evaluate] [--output=FILE]
+    python -m benchmarks.run [--quick] [--stages=collect,train,evaluate,render] [--output=FILE]
 
 The rows to compare with PyTorch need the extra "bench". Run it when nothing else runs.
 """
@@ -13,10 +13,15 @@ import platform
 import jax
 from absl import app, flags
 
-from benchmarks import collect, evaluate, train
+from benchmarks import collect, evaluate, render, train
 from experiments.memory import keep_freed_memory
 
-STAGES = {"collect": collect.run, "train": train.run, "evaluate": evaluate.run}
+STAGES = {
+    "collect": collect.run,
+    "train": train.run,
+    "evaluate": evaluate.run,
+    "render": render.run,
+}
 
 _QUICK = flags.DEFINE_bool("quick", False, "Fewer rounds.")
 _STAGES = flags.DEFINE_list("stages", list(STAGES), "What to time.")

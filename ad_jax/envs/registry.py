@@ -9,10 +9,19 @@ from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 from ad_jax.envs.tasks import TaskDistribution
+from ad_jax.envs.watermaze import PixelWatermaze, Watermaze
 from ad_jax.errors import UserError
 
 ENVIRONMENTS = {
-    env.__name__: env for env in (AdversarialBandit, DarkRoom, DarkRoomHard, DarkKeyToDoor)
+    env.__name__: env
+    for env in (
+        AdversarialBandit,
+        DarkRoom,
+        DarkRoomHard,
+        DarkKeyToDoor,
+        Watermaze,
+        PixelWatermaze,
+    )
 }
 
 

@@ -1,0 +1,55 @@
+"""Rendering: frames of Watermaze drawn inside a compiled rollout, and drawn point by point."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ad_jax.envs import raycast
+from ad_jax.envs.watermaze import Watermaze
+from benchmarks.timing import interleave, row
+
+PLAYERS = 256
+
+
+def run(rounds: int) -> list[dict]:
+    """Frames per second of random rollouts: a step of the dynamics, then one frame."""
+    env = Watermaze()
+    params = env.tasks().params(np.arange(PLAYERS))
+
+    def candidate(draw, steps: int):
+        """A rollout that goes on from round to round, and the frames drawn in one."""
+
+        def advance(carry, key):
+            state, total = carry
+            key_action, key_step = jax.random.split(key)
+            action = jax.random.randint(key_action, (PLAYERS,), 0, env.num_actions)
+            keys = jax.random.split(key_step, PLAYERS)
+            pose, state, *_ = jax.vmap(env.step)(keys, state, action, params)
+            # Whole frames are drawn, although next to nothing is asked of them.
+            frames = jax.lax.optimization_barrier(draw(pose))
+            return (state, total + frames[:, 36, 48].astype(jnp.int32)), None
+
+        @jax.jit
+        def rollout(key, carry):
+            return jax.lax.scan(advance, carry, jax.random.split(key, steps))[0]
+
+        keys = jax.random.split(jax.random.key(0), PLAYERS)
+        _, state = jax.jit(jax.vmap(env.reset))(keys, params)
+        box = {"carry": (state, jnp.zeros((PLAYERS, 3), jnp.int32))}
+
+        def work():
+            box["carry"] = jax.block_until_ready(rollout(jax.random.key(1), box["carry"]))
+
+        return work, PLAYERS * steps
+
+    fast, frames = candidate(raycast.render, 100)
+    slow, few_frames = candidate(functools.partial(raycast.render_reference, samples=1), 10)
+    seconds = interleave({"fast": fast, "slow": slow}, rounds)
+    what = f"Watermaze, {PLAYERS} players: a random step and a frame of 72 x 96"
+    against = ("point by point", seconds["slow"], few_frames)
+    return [
+        row("render", what, frames, seconds["fast"], "frames", against),
+        row("render", "the same, one point per pixel", few_frames, seconds["slow"], "frames"),
+    ]
