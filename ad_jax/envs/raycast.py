@@ -7,7 +7,7 @@ own shape and colour. Units are those of the original level; a *pose* is int32 [
 A vertical line of the image sees one wall at one depth. With rays that are not normalised, 1/depth
 is the largest of (n·ray) / (apothem - n·position) over the 16 walls with outward normals n, so no
 ray has to be marched. What the line shows depends on that depth and on where along the wall it
-falls. ``render`` therefore finds the depth and the place in integers, and looks the whole line of
+falls. ``render`` therefore finds the depth and the place, exactly, and looks the whole line of
 pixels, antialiased, up in an atlas of all of them. ``render_reference`` shares the scene and
 nothing else: it asks of each pixel what it sees.
 """
@@ -120,7 +120,7 @@ def render(pose: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(pixels[..., :3])
 
 
-# --- Where a vertical line of the image meets the walls, in integers. -------------------------
+# --- Where a vertical line of the image meets the walls. ----------------------------------------
 
 # Cosines are in units of 2**-15. With 96 times a ray, n·ray stays below 2**24: exact in float32.
 _ONE = 2**15
@@ -167,7 +167,7 @@ def _hits(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return wall, nearness, along.astype(jnp.int32)
 
 
-# --- All vertical lines there are. -------------------------------------------------------------
+# --- All vertical lines there are. --------------------------------------------------------------
 
 # Depths are binned by the leading bits of the float32 nearness: 32 bins in each octave. From far
 # to near, an octave has: how many of its bins share a line, and how many half texels of a canvas
@@ -311,8 +311,9 @@ def render_reference(pose: jax.Array, samples: int = 4) -> jax.Array:
     theta = np.arange(NUM_WALLS) * (2 * np.pi / NUM_WALLS)
     normals = np.stack([np.cos(theta), np.sin(theta)], -1)
     rays = forward[..., None, :] + sideways[:, None] * right[..., None, :]  # [..., 96, 2]
-    away = APOTHEM - position @ normals.T
-    towards = rays @ normals.T
+    # Not as a matrix product, which some devices round to fewer bits.
+    away = APOTHEM - (position[..., None, :] * normals).sum(-1)
+    towards = (rays[..., None, :] * normals).sum(-1)
     depths = jnp.where(towards > 0, away[..., None, :] / towards, jnp.inf)
     wall, depth = depths.argmin(-1), depths.min(-1)
     hit = position[..., None, :] + depth[..., None] * rays
