@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ad_jax.errors import UserError
+from data_pipelines.files import checksum
 from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
-from data_pipelines.writer import PROVENANCE, SPLIT, checksum
+from data_pipelines.writer import PROVENANCE, SPLIT
 
 
 class Histories:

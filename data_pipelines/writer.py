@@ -12,7 +12,6 @@ import os
 import pathlib
 import queue
 import threading
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from data_pipelines.files import checksum, write_atomically
 from data_pipelines.schema import VERSION, Schema
 
 NAME = "histories"
@@ -184,22 +184,6 @@ class ShardWriter:
                 self._start += self._schema.block_steps
         finally:
             writer.close()
-
-
-def checksum(path: pathlib.Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
-    with open(path, "rb") as file:
-        while part := file.read(1 << 22):
-            crc = zlib.crc32(part, crc)
-    return crc
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file that is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _summary_path(shard: pathlib.Path) -> pathlib.Path:

@@ -17,7 +17,8 @@ from ad_jax.checkpoint import Checkpoints
 from ad_jax.envs import dynamic_programming
 from ad_jax.errors import UserError
 from ad_jax.evaluation.statistics import confidence_interval
-from data_pipelines.writer import PROVENANCE, write_atomically
+from data_pipelines.files import write_atomically
+from data_pipelines.writer import PROVENANCE
 from experiments import build, evaluate
 from experiments.interruption import Interruption
 from experiments.workdir import Workdir

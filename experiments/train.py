@@ -18,8 +18,8 @@ from ad_jax.errors import UserError
 from ad_jax.training import distill
 from ad_jax.training.optimizer import learning_rate, make_optimizer
 from data_pipelines import windows
+from data_pipelines.files import write_atomically
 from data_pipelines.reader import Histories
-from data_pipelines.writer import write_atomically
 from experiments import build
 from experiments.interruption import Interrupted, Interruption
 from experiments.workdir import Workdir

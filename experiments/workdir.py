@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from ad_jax.errors import UserError
-from data_pipelines.writer import write_atomically
+from data_pipelines.files import write_atomically
 
 
 class Workdir:
