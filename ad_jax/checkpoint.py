@@ -1,8 +1,12 @@
 """Orbax behind one door."""
 
+import contextlib
 import errno
+import json
 import os
 import shutil
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +15,7 @@ import orbax.checkpoint as ocp
 from ad_jax.errors import UserError
 
 _OVERHEAD = 2**17  # bytes of a checkpoint's own files
+_NOT_DAMAGE = (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
 class Checkpoints:
@@ -47,6 +52,9 @@ class Checkpoints:
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         if shutil.disk_usage(self._folder).free < 2 * size + _OVERHEAD:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
+        # TensorStore notices a file cut short, but not a byte changed in an array.
+        metadata = {**metadata, "state_checksum": _checksum(state)}
+        metadata["checksum"] = zlib.crc32(_canonical(metadata))
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -66,25 +74,51 @@ class Checkpoints:
           (state, metadata).
 
         Raises:
-          UserError: the checkpoint holds parameters of other shapes.
+          UserError: the checkpoint is damaged, or holds parameters of other shapes.
         """
-        self._check_architecture(step, like)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), metadata=ocp.args.JsonRestore()
-            ),
-        )
-        return restored["state"], restored["metadata"]
+        with self._reading(step):
+            self._check_architecture(step, like)
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            state = self._manager.restore(step, args=args)["state"]
+            metadata = self._metadata(step)
+            if metadata.pop("state_checksum", None) not in (None, _checksum(state)):
+                raise ValueError("the state's checksum differs")
+            return state, metadata
 
     def metadata(self, step: int) -> dict[str, Any]:
-        """Reads only the metadata of a checkpoint."""
-        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args)["metadata"]
+        """Reads only the metadata of a checkpoint.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
+        with self._reading(step):
+            metadata = self._metadata(step)
+            metadata.pop("state_checksum", None)
+            return metadata
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Makes whatever Orbax and TensorStore raise at a damaged checkpoint a UserError."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, _NOT_DAMAGE) and not isinstance(error, FileNotFoundError):
+                raise
+            raise UserError(
+                f"checkpoint {step} in {self._folder} is damaged ({type(error).__name__}): remove "
+                f"{self._folder}/{step}, and training goes on from an older one or from the start"
+            ) from error
+
+    def _metadata(self, step: int) -> dict[str, Any]:
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        metadata = self._manager.restore(step, args=args)["metadata"]
+        if metadata.pop("checksum", None) not in (None, zlib.crc32(_canonical(metadata))):
+            raise ValueError("the metadata's checksum differs")
+        return metadata
 
     def _check_architecture(self, step: int, like: Any) -> None:
         stored = ocp.StandardCheckpointer().metadata(os.path.join(self._folder, str(step), "state"))
@@ -98,6 +132,18 @@ class Checkpoints:
             f"{found.get(name, 'absent')} there and {wanted.get(name, 'absent')} in the config: "
             "restore the model's settings, or use another workdir"
         )
+
+
+def _checksum(state: Any) -> int:
+    """CRC-32 of all arrays."""
+    crc = 0
+    for leaf in jax.tree.leaves(state):
+        crc = zlib.crc32(jax.device_get(leaf).tobytes(), crc)
+    return crc
+
+
+def _canonical(metadata: dict[str, Any]) -> bytes:
+    return json.dumps(metadata, sort_keys=True).encode()
 
 
 def _shapes(params: Any) -> dict[str, tuple[int, ...]]:

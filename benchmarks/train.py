@@ -62,7 +62,8 @@ def _ours(batch, context: int, block: int):
     model = Transformer(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
     optimizer = make_optimizer(OptimizerConfig(), 1000)
     update = jax.jit(distill.make_update(model, optimizer, seed=0), donate_argnums=0)
-    box = {"state": distill.init_state(jax.random.key(0), model, optimizer)}
+    init = jax.jit(lambda key: distill.init_state(key, model, optimizer))
+    box = {"state": init(jax.random.key(0))}
     batch = jax.device_put(batch)
 
     def work():

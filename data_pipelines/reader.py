@@ -1,6 +1,5 @@
 """Reads a data set of histories, after checking that it is whole and unharmed."""
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -9,8 +8,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ad_jax.errors import UserError
+from data_pipelines.files import checksum, read_json
 from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
-from data_pipelines.writer import PROVENANCE, SPLIT, checksum
+from data_pipelines.writer import METADATA, PROVENANCE, SPLIT
 
 
 class Histories:
@@ -35,16 +35,19 @@ class Histories:
         self.folder = pathlib.Path(folder)
         self.provenance = _read_provenance(self.folder)
         self.schema = Schema.from_json(self.provenance["schema"])
-        _check_files(self.folder, self.provenance["shards"])
+        files = self.provenance["shards"] | self.provenance.get("metadata", {})
+        _check_files(self.folder, files)
         try:
             builder = tfds.builder_from_directory(self.folder)
             self._source = builder.as_data_source(split=SPLIT)
-        except Exception as error:  # TFDS, protobuf and JSON each raise errors of their own
+            self._index()
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # TFDS, protobuf and ArrayRecord each raise errors of their own
             raise UserError(
-                f"{self.folder}: TFDS can't read its metadata "
-                f"(dataset_info.json, features.json): {_mend(self.folder)}"
+                f"{self.folder}: TFDS can't read it ({', '.join(METADATA)} and the shards): "
+                f"{_mend(self.folder)}"
             ) from error
-        self._index()
 
     def _index(self) -> None:
         """Finds the blocks of every row, and where its episodes start."""
@@ -85,10 +88,7 @@ def _read_provenance(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / PROVENANCE
     if not path.exists():
         raise UserError(f"{folder} holds no finished data set: run the stage 'collect' first")
-    try:
-        provenance = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged ({error}): {_mend(folder)}") from error
+    provenance = read_json(path, _mend(folder))
     if provenance["version"].split(".")[0] != VERSION.split(".")[0]:
         raise UserError(
             f"{folder} has format {provenance['version']}, this program reads {VERSION}: "

@@ -7,12 +7,10 @@ cut off in between is found by ``missing`` and written again.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import queue
 import threading
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +18,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from data_pipelines.files import checksum, read_json, write_json
 from data_pipelines.schema import VERSION, Schema
 
 NAME = "histories"
 SPLIT = "train"
 PROVENANCE = "provenance.json"
+METADATA = ("dataset_info.json", "features.json")  # what TFDS writes beside the shards
 _QUEUED_CHUNKS = 2
 
 
@@ -60,8 +60,14 @@ class Writer:
         writer.finish()
 
     def summaries(self) -> list[dict[str, Any]]:
-        """What each finished shard says of itself; see ``ShardWriter.finish``."""
-        return [json.loads(_summary_path(self.path(s)).read_text()) for s in range(self.num_shards)]
+        """What each finished shard says of itself; see ``ShardWriter.finish``.
+
+        Raises:
+          UserError: a summary is damaged.
+        """
+        mend = "remove it, and the same command writes that shard again"
+        paths = [_summary_path(self.path(s)) for s in range(self.num_shards)]
+        return [read_json(path, mend) for path in paths]
 
     def commit(self, provenance: dict[str, Any]) -> None:
         """Makes the finished shards a data set that TFDS opens.
@@ -98,8 +104,12 @@ class Writer:
                 self.path(i).name: {k: s[k] for k in ("records", "bytes", "crc32")}
                 for i, s in enumerate(summaries)
             },
+            "metadata": {
+                path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)}
+                for path in (self.folder / name for name in METADATA)
+            },
         }
-        write_atomically(self.folder / PROVENANCE, json.dumps(document, indent=1))
+        write_json(self.folder / PROVENANCE, document)
 
 
 class ShardWriter:
@@ -142,7 +152,7 @@ class ShardWriter:
             "crc32": checksum(self._temporary),
         }
         os.replace(self._temporary, self._path)
-        write_atomically(_summary_path(self._path), json.dumps(summary))
+        write_json(_summary_path(self._path), summary)
 
     def abandon(self) -> None:
         """Stops without a shard."""
@@ -184,22 +194,6 @@ class ShardWriter:
                 self._start += self._schema.block_steps
         finally:
             writer.close()
-
-
-def checksum(path: pathlib.Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
-    with open(path, "rb") as file:
-        while part := file.read(1 << 22):
-            crc = zlib.crc32(part, crc)
-    return crc
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file that is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _summary_path(shard: pathlib.Path) -> pathlib.Path:

@@ -14,7 +14,8 @@ from ad_jax.envs.grid_world import GridWorld
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from ad_jax.evaluation.statistics import confidence_interval
-from data_pipelines.writer import PROVENANCE, write_atomically
+from data_pipelines.files import write_atomically
+from data_pipelines.writer import PROVENANCE
 from experiments import build, evaluate
 from experiments.interruption import Interruption
 from experiments.pictures import bandit, curves, grid_world

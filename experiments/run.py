@@ -4,6 +4,7 @@
         --workdir=runs/quickstart
 """
 
+import contextlib
 import errno
 import os
 import sys
@@ -12,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ad_jax.errors import UserError
-from experiments import collect, evaluate, memory, report, train
+from experiments import checks, collect, evaluate, memory, report, train
 from experiments.interruption import Interrupted, Interruption
 from experiments.workdir import Workdir
 
@@ -38,17 +39,19 @@ def run(config, path: str, stages: list[str]) -> None:
     interruption.install()
     memory.keep_freed_memory()
     logging.set_verbosity(logging.FATAL)  # errors are raised as well; Orbax logs every file
-    workdir = Workdir(path, config)
+    checks.check(config)
     work = {"collect": collect, "train": train, "evaluate": evaluate, "report": report}
-    for stage in STAGES:
-        if stage not in stages:
-            continue
-        interruption.check()
-        if work[stage].done(config, workdir):
-            print(f"{stage}: already done, skipped")
-        else:
+    with contextlib.closing(Workdir(path, config)) as workdir:
+        for stage in STAGES:
+            if stage not in stages:
+                continue
+            interruption.check()
+            if work[stage].done(config, workdir):
+                print(f"{stage}: already done, skipped")
+                continue
+            if stage != "report":  # which would show older results
+                (workdir.report / report.SUMMARY).unlink(missing_ok=True)
             work[stage].run(config, workdir, interruption)
-    workdir.close()
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -83,9 +86,9 @@ def entry_point() -> None:
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether that is what began it; ArrayRecord and Orbax report it as errors of other types."""
+    """Whether that, or a used-up quota, began it; ArrayRecord and Orbax raise other types of it."""
     while error is not None:
-        if os.strerror(errno.ENOSPC) in str(error):
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
             return True
         error = error.__cause__ or error.__context__
     return False

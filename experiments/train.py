@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from ad_jax import parallel
@@ -18,8 +20,8 @@ from ad_jax.errors import UserError
 from ad_jax.training import distill
 from ad_jax.training.optimizer import learning_rate, make_optimizer
 from data_pipelines import windows
+from data_pipelines.files import write_atomically
 from data_pipelines.reader import Histories
-from data_pipelines.writer import write_atomically
 from experiments import build
 from experiments.interruption import Interrupted, Interruption
 from experiments.workdir import Workdir
@@ -37,7 +39,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """Trains from the newest checkpoint, or from scratch if there is none.
 
     Raises:
-      UserError: the data, the mesh or the checkpoint do not suit the config, or the loss is NaN.
+      UserError: the data, the mesh or the checkpoint do not suit the config, or the loss or the
+        gradient is NaN.
       Interrupted: after a signal, once the state is saved.
     """
     mesh = parallel.make_mesh(config.mesh.data)
@@ -53,40 +56,45 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         lambda key: distill.init_state(key, model, optimizer),
         out_shardings=parallel.replicated(mesh),
     )
-    state, first_step, seconds = init(jax.random.key(config.seed)), 0, 0.0
+    state, first_step = init(jax.random.key(config.seed)), 0
+    before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
-        state, metadata = checkpoints.restore(newest, state)
-        first_step, seconds = newest, metadata["seconds"]
+        state, before = checkpoints.restore(newest, state)
+        first_step = newest
         print(f"train: going on from step {first_step}")
 
     update, batches = make_training(config, mesh, model, optimizer, histories, first_step)
     schedule = learning_rate(settings, config.train.steps)
     log = Metrics(workdir, first_step)
-    pending: list[tuple[int, dict[str, jax.Array]]] = []
+    pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
+    fetched: list[dict[str, np.ndarray]] = []  # of the steps not logged yet
     began = first_done = time.perf_counter()
     tokens = config.train.batch_size * config.model.context
 
-    def flush() -> dict[str, float]:
+    def fetch() -> None:
         """Fetches the metrics of the steps since the last time; stops on a NaN."""
-        values = jax.device_get([m for _, m in pending])
-        for (step, _), metrics in zip(pending, values, strict=True):
-            if not math.isfinite(metrics["loss"]):
-                good = checkpoints.latest_step()
-                raise UserError(
-                    f"the loss is {metrics['loss']} at training step {step}; the last good "
-                    f"checkpoint is {'none' if good is None else f'{workdir.checkpoints}/{good}'}: "
-                    "lower optimizer.learning_rate, in another workdir"
-                )
+        for step, metrics in jax.device_get(pending):
+            for name in ("loss", "grad_norm"):  # a step with a bad gradient spoils the parameters
+                if not math.isfinite(metrics[name]):
+                    good = checkpoints.latest_step()
+                    raise UserError(
+                        f"{name} is {metrics[name]} at training step {step}; the last good "
+                        "checkpoint is "
+                        f"{'none' if good is None else f'{workdir.checkpoints}/{good}'}: "
+                        "lower optimizer.learning_rate, in another workdir"
+                    )
+            fetched.append(metrics)
         pending.clear()
-        return {k: float(np.mean([v[k] for v in values])) for k in values[0]} if values else {}
 
     def save(step: int) -> None:
-        flush()
-        elapsed = seconds + time.perf_counter() - began
-        checkpoints.save(step, state, {"seconds": elapsed, "transitions_per_s": rate(step)})
+        fetch()
+        seconds = before["seconds"] + time.perf_counter() - began
+        checkpoints.save(step, state, {"seconds": seconds, "transitions_per_s": rate(step)})
 
     def rate(step: int) -> float:
         """Transitions per second in this process, without compiling the first step."""
+        if step == first_step + 1:
+            return before["transitions_per_s"]
         return (step - first_step - 1) * tokens / (time.perf_counter() - first_done)
 
     step = first_step
@@ -106,16 +114,19 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 jax.block_until_ready(state)
                 first_done = time.perf_counter()
             last = step == config.train.steps
+            stop = interruption.requested and not last  # read once: it may change at any time
             if step % config.train.log_every == 0 or last:
-                means = flush()
+                fetch()
+                means = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
+                fetched.clear()
                 with jax.transfer_guard("allow"):
                     lr = float(schedule(step - 1))
                 log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate(step)})
                 progress.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             progress.update(tokens)
-            if step % config.train.checkpoint_every == 0 or last or interruption.requested:
+            if step % config.train.checkpoint_every == 0 or last or stop:
                 save(step)
-            if interruption.requested and not last:
+            if stop:
                 raise Interrupted
 
 
@@ -161,7 +172,11 @@ def make_training(config, mesh, model, optimizer, histories: Histories, first_st
 
 
 class Metrics:
-    """Writes metrics to metrics.jsonl and to TensorBoard, each step once, also after a restart."""
+    """Writes metrics to metrics.jsonl and to TensorBoard, each step once, also after a restart.
+
+    Both are written here and now: TensorBoard's usual writer has a thread, and waits for it for
+    ever once a full disk has ended it.
+    """
 
     def __init__(self, workdir: Workdir, first_step: int):
         self._path = workdir.path / "metrics.jsonl"
@@ -170,14 +185,21 @@ class Metrics:
             kept = [m for m in lines if m and m["step"] <= first_step]
             write_atomically(self._path, "".join(json.dumps(m) + "\n" for m in kept))
         self._file = open(self._path, "a")
-        self._board = SummaryWriter(str(workdir.path / "tensorboard"), purge_step=first_step + 1)
+        folder = workdir.path / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._board = EventsWriter(str(folder / "events"))
+        # TensorBoard hides what an earlier process wrote of later steps.
+        started = SessionLog(status=SessionLog.START)
+        self._board.write_event(Event(step=first_step + 1, session_log=started))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Adds one line."""
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         self._file.flush()
         for name, value in metrics.items():
-            self._board.add_scalar(f"train/{name}", value, step)
+            summary = scalar(f"train/{name}", value)
+            self._board.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._board.flush()
 
     def close(self) -> None:
         """Finishes both files."""

@@ -9,7 +9,20 @@ from typing import Any
 import ml_collections
 
 from ad_jax.errors import UserError
-from data_pipelines.writer import write_atomically
+from data_pipelines.files import read_json, write_atomically
+
+# What each stage leaves, in their order.
+OUTPUT = {
+    "collect": ("histories",),
+    "train": ("checkpoints", "metrics.jsonl"),
+    "evaluate": ("evaluation",),
+    "report": ("report",),
+}
+# The first stage that reads a part of the config. The rest is of "collect" or names the run; the
+# mesh is a matter of the machine.
+READ_BY = {
+    "model": "train", "optimizer": "train", "train": "train", "evaluation": "evaluate", "mesh": None
+}  # fmt: skip
 
 
 class Workdir:
@@ -21,18 +34,22 @@ class Workdir:
 
     Args:
       path: is made if it does not exist.
-      config: is stored at the first use, and compared with the stored one later.
+      config: is stored. What a stage has read must stay as it was while the output of that stage,
+        or of a later one, is there.
 
     Raises:
-      UserError: another process is at work there, or another config was.
+      UserError: the folder can't be used, another process is at work there, or another config was.
     """
 
     def __init__(self, path: str | os.PathLike, config: ml_collections.ConfigDict):
         self.path = pathlib.Path(path).resolve()
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--workdir={path} is a file: give a folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / "lock", "a+")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / "lock", "a+")
+        except OSError as error:
+            raise UserError(
+                f"--workdir={path} can't be used ({error.strerror}): give another folder"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,17 +65,31 @@ class Workdir:
 
     def _check_config(self, config: ml_collections.ConfigDict) -> None:
         path = self.path / "config.json"
-        given = json.loads(json.dumps(config.to_dict()))
-        if not path.exists():
-            write_atomically(path, json.dumps(given, indent=1))
-            return
-        given, stored = _flat(given), _flat(json.loads(path.read_text()))
-        keys = sorted(k for k in given.keys() | stored if given.get(k) != stored.get(k))
-        if keys:
-            changes = ", ".join(f"{k} was {stored.get(k)}, is {given.get(k)}" for k in keys)
+        text = json.dumps(config.to_dict(), indent=1)
+        if path.exists():
+            mend = "remove it, and the config given is taken to be that of this folder"
+            given, stored = _flat(json.loads(text)), _flat(read_json(path, mend))
+            changed = {k for k in given.keys() | stored if given.get(k) != stored.get(k)}
+            if not changed:
+                return
+            self._refuse({k: f"{k} was {stored.get(k)}, is {given.get(k)}" for k in changed})
+        write_atomically(path, text)
+
+    def _refuse(self, changes: dict[str, str]) -> None:
+        """Raises UserError if what is in the folder was made with the former value of a key."""
+        stages = list(OUTPUT)
+        refused, outdated = [], []
+        for key in sorted(changes):
+            reader = READ_BY.get(key.split(".")[0], "collect")
+            later = stages[stages.index(reader) :] if reader else []
+            output = [path for s in later for n in OUTPUT[s] if _has_content(path := self.path / n)]
+            if output:
+                refused.append(changes[key])
+                outdated = max(outdated, output, key=len)
+        if refused:
             raise UserError(
-                f"{self.path} was made with another config ({changes}): give another --workdir, "
-                "or the stored values"
+                f"{self.path} was made with another config ({', '.join(refused)}): give another "
+                f"--workdir, or the stored values, or remove {' and '.join(map(str, outdated))}"
             )
 
     @property
@@ -80,6 +111,12 @@ class Workdir:
     def close(self) -> None:
         """Lets go of the lock."""
         self._lock.close()
+
+
+def _has_content(path: pathlib.Path) -> bool:
+    if path.is_dir():
+        return any(path.iterdir())
+    return path.exists() and path.stat().st_size > 0
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import os
 import shutil
 
 import jax
@@ -57,10 +60,70 @@ def test_a_full_disk_is_found_before_anything_is_written(tmp_path, monkeypatch):
     assert not [p for p in tmp_path.iterdir() if "tmp" in p.name]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
+def test_damage_is_noticed_and_named(tmp_path):
+    """Every file cut short, and random bits of it the other way round (seeded)."""
+    whole, harmed = tmp_path / "whole", tmp_path / "harmed"
+    with contextlib.closing(Checkpoints(whole)) as checkpoints:
+        checkpoints.save(7, state(), {"seconds": 1.25})
+    rng = np.random.default_rng(0)
+    noticed = set()
+    for path in sorted(p for p in (whole / "7").rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        changed = [content[: len(content) // 2]]
+        for bit in rng.integers(8 * len(content), size=3 if content else 0):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            changed.append(bytes(flipped))
+        for damage in changed:
+            shutil.copytree(whole, harmed)
+            (harmed / path.relative_to(whole)).write_bytes(damage)
+            with contextlib.closing(Checkpoints(harmed)) as checkpoints:
+                try:
+                    restored, metadata = checkpoints.restore(7, state(value=0.0))
+                except UserError as error:
+                    assert f"remove {harmed}/7" in str(error) and "\n" not in str(error)
+                    noticed.add(path.name)
+                else:  # in a file that isn't needed
+                    jax.tree.map(np.testing.assert_array_equal, restored, state())
+                    assert metadata.get("seconds") == 1.25
+            shutil.rmtree(harmed)
+    assert {"metadata", "_METADATA", "manifest.ocdbt"} < noticed
+
+
+def test_an_array_changed_on_disk_is_noticed(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(7, state(), {})
+    original = checkpoints._manager.restore
+
+    def harmed(step, args):
+        restored = original(step, args=args)
+        if "state" in restored:
+            restored["state"].params["layer"]["kernel"] += 1
+        return restored
+
+    checkpoints._manager.restore = harmed
+    with pytest.raises(UserError, match=r"checkpoint 7 in .* is damaged"):
+        checkpoints.restore(7, state())
+
+
+def test_errors_of_the_system_pass_through(tmp_path, monkeypatch):
+    """They are not the checkpoint's fault."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(7, state(), {})
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints._manager, "restore", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.restore(7, state())
+
+
 def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
-        checkpoints.save(step, state(value=step), {})
+        checkpoints.save(step, state(value=float(step)), {})
     checkpoints.save(3, state(value=9.0), {})
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["2", "3"]
     restored, _ = checkpoints.restore(3, state())

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from ad_jax.errors import UserError
 from data_pipelines import writer as writer_module
+from data_pipelines.files import read_json, write_json
 from data_pipelines.reader import Histories
 from data_pipelines.schema import STEP_FIELDS, Schema
 from data_pipelines.writer import PROVENANCE, Writer
@@ -235,12 +236,64 @@ def test_missing_metadata_is_a_user_error(folder, name):
         Histories(folder)
 
 
+def flips(content, number):
+    """Copies of some bytes, each with one random bit the other way round."""
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(content), number, replace=False):
+        copy = bytearray(content)
+        copy[bit // 8] ^= 1 << bit % 8
+        yield bytes(copy)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", PROVENANCE])
+def test_a_flipped_bit_in_the_metadata_is_noticed_or_harmless(folder, name, steps):
+    path = folder / name
+    noticed = 0
+    for content in flips(path.read_bytes(), 150):
+        path.write_bytes(content)
+        try:
+            histories = Histories(folder)
+        except UserError as error:
+            assert "\n" not in str(error)
+            assert f"remove {folder} and collect again" in str(error)
+            noticed += 1
+            continue
+        assert histories.schema == SMALL and histories.provenance["seed"] == 3
+        for field, values in histories.read(1, 0, 60).items():
+            np.testing.assert_array_equal(values, steps[0][field][1, 1])
+    assert noticed > 100
+
+
+def test_a_flipped_bit_in_a_summary_is_noticed_or_harmless(folder):
+    writer = Writer(folder, SMALL, len(SHARDS))
+    want = writer.summaries()
+    path = writer.path(0).with_name(writer.path(0).name + ".json")
+    noticed = 0
+    for content in flips(path.read_bytes(), 150):
+        path.write_bytes(content)
+        try:
+            got = writer.summaries()
+        except UserError as error:
+            assert str(path) in str(error) and "remove it" in str(error)
+            noticed += 1
+            continue
+        assert got[0].items() >= want[0].items() and got[1] == want[1]
+    assert noticed > 100
+
+
+def test_errors_of_the_system_pass_through(folder, monkeypatch):
+    """They are not the data set's fault."""
+    monkeypatch.setattr(tfds, "builder_from_directory", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        Histories(folder)
+
+
 @pytest.mark.parametrize(
     ("version", "readable"), [("2.0.0", False), ("0.9.0", False), ("1.7.3", True)]
 )
 def test_another_major_version_is_refused(folder, version, readable):
     path = folder / PROVENANCE
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
+    write_json(path, {**read_json(path, ""), "version": version})
     if readable:
         assert len(Histories(folder).task) == 6
     else:

@@ -1,17 +1,23 @@
 """The program from outside: what a run leaves, resuming, stopping, and bad input."""
 
+import errno
 import json
 import os
 import shutil
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
-from conftest import finish, start
+from absl import app, logging
+from absl.testing import flagsaver
+from conftest import ROOT, command, finish, start
 from PIL import Image
 
 from ad_jax.checkpoint import Checkpoints
+from ad_jax.errors import UserError
+from experiments import checks, report, run
 
 
 def test_a_run_leaves_everything_it_promises(smoke_run):
@@ -132,6 +138,24 @@ def test_training_that_was_stopped_and_killed_ends_bit_equal(smoke_run, tmp_path
     assert steps == list(range(10, 401, 10))
 
 
+@pytest.fixture
+def enter(monkeypatch, capsys):
+    """``enter(*options) -> (what it exits with, what it printed)``: the program in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    verbosity = logging.get_verbosity()
+
+    def call(*options):
+        monkeypatch.setattr("sys.argv", command("unused", *options)[2:])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            run.entry_point()
+        return ended.value.code, capsys.readouterr()
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    logging.set_verbosity(verbosity)
+
+
 BAD_INPUT = {
     "unknown preset": (["--config=experiments/configs/dark_room.py:huge"], "no preset huge"),
     "no such config": (["--config=experiments/configs/no.py:smoke"], "No such file"),
@@ -143,11 +167,23 @@ BAD_INPUT = {
     "unknown source": (["--config.source.name=sarsa"], "sarsa"),
     "stage before its input": (["--stages=train"], "run the stage 'collect' first"),
     "chunks do not fit": (["--config.collect.updates_per_chunk=7"], "not a multiple"),
+    "number too small": (["--config.train.log_every=0"], "train.log_every=0: give a number from 1"),
+    "workdir below nothing": (["--workdir=/proc/x/run"], "give another folder"),
 }
+IN_A_PROCESS = ("unknown preset", "stage before its input")
 
 
-def test_bad_input_ends_in_one_clear_line(tmp_path):
-    processes = {name: start(tmp_path / name, *options) for name, (options, _) in BAD_INPUT.items()}
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_ends_in_one_clear_line(tmp_path, enter, monkeypatch, name):
+    options, part = BAD_INPUT[name]
+    monkeypatch.chdir(ROOT)
+    line, printed = enter(f"--workdir={tmp_path}", *options)
+    assert line.startswith("error: ") and part in line and "\n" not in line
+    assert printed.out + printed.err == ""
+
+
+def test_bad_input_ends_a_process_with_one_line_and_status_1(tmp_path):
+    processes = {name: start(tmp_path / name, *BAD_INPUT[name][0]) for name in IN_A_PROCESS}
     for name, process in processes.items():
         status, output = finish(process)
         lines = [line for line in output.splitlines() if line.strip()]
@@ -156,15 +192,60 @@ def test_bad_input_ends_in_one_clear_line(tmp_path):
         assert BAD_INPUT[name][1] in lines[0], (name, output)
 
 
-def test_a_full_disk_ends_in_one_clear_line(tmp_path, monkeypatch, capsys):
-    from absl import app
+def test_a_bad_value_does_not_spoil_the_workdir(tmp_path, enter, monkeypatch):
+    """What was wrong with the config can be mended in the same folder."""
+    monkeypatch.chdir(ROOT)
+    for name in ("number too small", "stage before its input", "chunks do not fit"):
+        line, _ = enter(f"--workdir={tmp_path}", *BAD_INPUT[name][0])
+        assert BAD_INPUT[name][1] in line
+    line, _ = enter(f"--workdir={tmp_path}", "--stages=train", "--config.train.steps=50")
+    assert "run the stage 'collect' first" in line
 
-    from experiments import run
 
+@pytest.mark.parametrize("key", checks.SMALLEST)
+def test_every_number_has_its_bounds(config, key):
+    checks.check(config)
+    smallest = checks.SMALLEST[key]
+    for value, fits in ((smallest, True), (smallest - 1, False), (2**31, False)):
+        config.update_from_flattened_dict({key: value})
+        if fits:
+            checks.check(config)
+        else:
+            with pytest.raises(UserError, match=rf"^{key}={value}: give a number from {smallest}"):
+                checks.check(config)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_ends_in_one_clear_line(monkeypatch, number):
     def full(*_, **__):
-        raise OSError(28, os.strerror(28), "histories")
+        raise OSError(number, os.strerror(number), "histories")
 
     monkeypatch.setattr(app, "run", full)
     with pytest.raises(SystemExit) as ended:
         run.entry_point()
     assert "disk is full" in str(ended.value.code)
+
+
+def test_a_report_of_older_results_is_made_again(tmp_path, config, enter, monkeypatch):
+    """Also if the report is asked for later."""
+    done, ran = [], []
+
+    def stage(name):
+        return types.SimpleNamespace(
+            done=lambda *_: name in done, run=lambda *_: ran.append(name), SUMMARY=report.SUMMARY
+        )
+
+    for name in ("collect", "train", "evaluate"):
+        monkeypatch.setattr(run, name, stage(name))
+    monkeypatch.setattr(report, "run", lambda *_: ran.append("report"))
+    summary = tmp_path / "report" / report.SUMMARY
+    summary.parent.mkdir()
+    summary.write_text("{}")
+    done += ["collect", "train", "evaluate"]
+    run.run(config, tmp_path, run.STAGES)
+    assert ran == []
+    done.remove("evaluate")
+    run.run(config, tmp_path, ["evaluate"])
+    done.append("evaluate")
+    run.run(config, tmp_path, run.STAGES)
+    assert ran == ["evaluate", "report"]

@@ -1,16 +1,23 @@
+import builtins
 import contextlib
 import json
+import os
+import pathlib
 import shutil
+import struct
+import threading
 
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.errors import UserError
 from ad_jax.training import distill
 from ad_jax.training.optimizer import make_optimizer
 from experiments import build, evaluate, train
+from experiments.interruption import Interrupted
 from experiments.workdir import Workdir
 
 
@@ -70,6 +77,131 @@ def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
     with pytest.raises(UserError, match=r"nan at training step 27; .*checkpoints/20"):
         train.run(config, workdir, never)
     assert Checkpoints(workdir.checkpoints).latest_step() == 20
+
+
+def test_a_bad_gradient_stops_before_it_is_saved(workdir_for, config, never, monkeypatch):
+    """Of step 20, which has a checkpoint; its loss is finite, but its parameters are spoiled."""
+    original = distill.distillation_loss
+
+    @jax.custom_jvp
+    def spoil(loss, bad):
+        return loss
+
+    @spoil.defjvp
+    def _(primals, tangents):
+        loss, bad = primals
+        return loss, tangents[0] * jax.numpy.where(bad, jax.numpy.inf, 1.0)
+
+    def poisoned(model, params, batch, key, label_smoothing):
+        loss, metrics = original(model, params, batch, key, label_smoothing)
+        bad = jax.random.key_data(jax.random.fold_in(jax.random.key(0), 19))
+        return spoil(loss, (jax.random.key_data(key) == bad).all()), metrics
+
+    monkeypatch.setattr(distill, "distillation_loss", poisoned)
+    workdir = workdir_for(config)
+    with pytest.raises(UserError, match=r"grad_norm is (inf|nan) at training step 20; .*is none"):
+        train.run(config, workdir, never)
+    assert Checkpoints(workdir.checkpoints).latest_step() is None
+
+
+class Scripted:
+    """An interruption whose flag, each time it is read, is the next of a list."""
+
+    def __init__(self, *flags):
+        self._flags = iter(flags)
+
+    @property
+    def requested(self):
+        return next(self._flags)
+
+
+def test_a_signal_at_any_time_saves_before_it_stops(workdir_for, config):
+    """Also one that comes between two looks at the flag."""
+    workdir = workdir_for(config)
+    with pytest.raises(Interrupted):
+        train.run(config, workdir, Scripted(False, True, True, True))
+    assert Checkpoints(workdir.checkpoints).latest_step() == 2
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_checkpoint_between_two_log_lines_costs_no_metrics(workdir_for, config, never):
+    means = []
+    for every in (20, 15):
+        config.train.checkpoint_every = every
+        workdir = workdir_for(config, str(every))
+        train.run(config, workdir, never)
+        means.append([(m["step"], m["loss"], m["grad_norm"]) for m in metrics(workdir)])
+    assert means[0] == means[1] and len(means[0]) == 4
+
+
+def test_the_rate_survives_a_resume_with_one_step_left(workdir_for, config, never):
+    workdir = workdir_for(config)
+    with pytest.raises(Interrupted):
+        train.run(config, workdir, Scripted(*[False] * 38, True))
+    checkpoints = Checkpoints(workdir.checkpoints)
+    before = checkpoints.metadata(39)["transitions_per_s"]
+    checkpoints.close()
+    train.run(config, workdir, never)
+    after = Checkpoints(workdir.checkpoints).metadata(40)["transitions_per_s"]
+    assert after == before > 0
+    assert metrics(workdir)[-1]["transitions_per_s"] == before
+
+
+@pytest.mark.parametrize("prefix", ["events", "metrics"])
+def test_a_full_disk_stops_training_at_the_next_line(
+    workdir_for, config, never, monkeypatch, prefix
+):
+    """Whichever file it hits; and it never hangs."""
+    original = open
+
+    def full(path, *arguments, **options):
+        name = pathlib.Path(path).name if isinstance(path, str | os.PathLike) else ""
+        return original("/dev/full" if name.startswith(prefix) else path, *arguments, **options)
+
+    config.train.log_every = 1
+    workdir = workdir_for(config)
+    monkeypatch.setattr(builtins, "open", full)
+    raised = []
+
+    def work():
+        try:
+            train.run(config, workdir, never)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(100)
+    assert not thread.is_alive(), "training hangs"
+    assert isinstance(raised[0], OSError) and "No space left" in str(raised[0])
+
+
+def test_tensorboard_reads_each_step_once_after_a_resume(workdir_for, config, never):
+    workdir = workdir_for(config)
+    with pytest.raises(Interrupted):
+        train.run(config, workdir, Scripted(*[False] * 14, True))
+    train.run(config, workdir, never)
+    values, starts = {}, []
+    for path in sorted((workdir.path / "tensorboard").iterdir(), key=lambda p: p.stat().st_mtime):
+        for event in events(path.read_bytes()):
+            if event.HasField("session_log"):
+                starts.append(event.step)
+            for value in event.summary.value:
+                values.setdefault(value.tag, []).append((event.step, value.simple_value))
+    assert starts[-1] == 16
+    want = [(m["step"], pytest.approx(m["loss"])) for m in metrics(workdir)]
+    assert values["train/loss"] == want
+
+
+def events(content):
+    """The events of a TFRecord file: length, checksum, event, checksum."""
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        yield Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(workdir_for, config, never):

@@ -1,4 +1,9 @@
+import errno
 import json
+import os
+import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
@@ -8,9 +13,17 @@ from ad_jax.errors import UserError
 from experiments.workdir import Workdir
 
 
+def leave(folder, *names):
+    """Files as stages leave them."""
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("made with the first config")
+
+
 def test_the_same_config_comes_back_and_another_one_is_refused_by_key(tmp_path, config):
     Workdir(tmp_path, config).close()
     Workdir(tmp_path, config).close()
+    leave(tmp_path, "histories/shard", "checkpoints/20")
     assert json.loads((tmp_path / "config.json").read_text())["train"]["steps"] == 40
     config.train.steps = 41
     config.env.kwargs.size = 4
@@ -39,7 +52,83 @@ def test_a_workdir_in_use_is_refused_and_freed_by_the_end_of_the_process(tmp_pat
     Workdir(tmp_path, config).close()
 
 
-def test_a_file_is_no_workdir(tmp_path, config):
+COLLECTED = "histories/shard"
+TRAINED = (COLLECTED, "checkpoints/20", "metrics.jsonl")
+EVALUATED = (*TRAINED, "evaluation/rollouts.npz")
+
+
+@pytest.mark.parametrize(
+    "output, changes, refused",
+    [
+        ((), {"env.kwargs.size": 4, "tasks.seed": 1, "seed": 1, "train.steps": 30}, ""),
+        ((COLLECTED,), {"train.steps": 30, "model.width": 32, "evaluation.episodes": 9}, ""),
+        ((COLLECTED,), {"seed": 1, "train.steps": 30}, "seed was 0, is 1"),
+        ((COLLECTED,), {"method": "ED"}, "method was AD, is ED"),
+        (TRAINED, {"evaluation.mode": "exact", "mesh.data": 2}, ""),
+        (TRAINED, {"evaluation.mode": "exact", "train.steps": 30}, "train.steps was 40, is 30"),
+        (("metrics.jsonl",), {"optimizer.b1": 0.5}, "optimizer.b1 was 0.9, is 0.5"),
+        (("checkpoints/20",), {"collect.updates": 80}, "collect.updates was 40, is 80"),
+        (EVALUATED, {"evaluation.episodes": 9}, "evaluation.episodes was 4, is 9"),
+        (EVALUATED, {"mesh.data": 2}, ""),
+        (("report/summary.json",), {"evaluation.episodes": 9}, "evaluation.episodes was 4, is 9"),
+    ],
+)
+def test_a_setting_is_free_until_something_was_made_with_it(
+    tmp_path, config, output, changes, refused
+):
+    Workdir(tmp_path, config).close()
+    leave(tmp_path, *output)
+    before = json.loads((tmp_path / "config.json").read_text())
+    config.update_from_flattened_dict(changes)
+    if refused:
+        with pytest.raises(UserError, match=re.escape(f"another config ({refused})")):
+            Workdir(tmp_path, config)
+        assert json.loads((tmp_path / "config.json").read_text()) == before
+    else:
+        Workdir(tmp_path, config).close()
+        stored = json.loads((tmp_path / "config.json").read_text())
+        assert stored != before and stored == json.loads(json.dumps(config.to_dict()))
+
+
+def test_the_way_out_names_what_to_remove(tmp_path, config):
+    Workdir(tmp_path, config).close()
+    leave(tmp_path, *EVALUATED, "report/summary.json")
+    config.evaluation.episodes = 9
+    way_out = f"or remove {tmp_path}/evaluation and {tmp_path}/report"
+    with pytest.raises(UserError, match=f"{re.escape(way_out)}$"):
+        Workdir(tmp_path, config)
+    for name in ("evaluation", "report"):
+        shutil.rmtree(tmp_path / name)
+    Workdir(tmp_path, config).close()
+
+
+@pytest.mark.parametrize("content", ['{"train": {"st', "[]", "\0", ""])
+def test_a_damaged_config_is_a_user_error(tmp_path, config, content):
+    Workdir(tmp_path, config).close()
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config.json is damaged .*: remove it"):
+        Workdir(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    "place, reason",
+    [
+        ("file", "File exists"),
+        ("file/run", "Not a directory"),
+        ("/proc/x/run", "No such file"),
+        ("n" * 300, "too long"),
+    ],
+)
+def test_a_place_that_can_be_no_folder_is_a_user_error(tmp_path, config, place, reason):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file"):
-        Workdir(tmp_path / "file", config)
+    with pytest.raises(UserError, match=rf"--workdir=.*{reason}.*give another folder"):
+        Workdir(tmp_path / place, config)
+
+
+def test_a_folder_without_permission_is_a_user_error(tmp_path, config, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", denied)  # root may write everywhere
+    with pytest.raises(UserError, match="Permission denied"):
+        Workdir(tmp_path / "run", config)

@@ -1,0 +1,38 @@
+"""What can be said of a config before anything is done with it."""
+
+import ml_collections
+
+from ad_jax.errors import UserError
+
+SMALLEST = {
+    "seed": 0,
+    "tasks.seed": 0,
+    "tasks.num_heldout": 1,
+    "collect.updates": 1,
+    "collect.updates_per_chunk": 1,
+    "collect.tasks_per_tile": 1,
+    "model.width": 1,
+    "model.num_layers": 1,
+    "model.num_heads": 1,
+    "model.context": 1,
+    "train.steps": 1,
+    "train.batch_size": 1,
+    "train.keep_every": 1,
+    "train.prefetch": 1,
+    "train.log_every": 1,
+    "train.checkpoint_every": 1,
+    "evaluation.episodes": 1,
+    "evaluation.rollouts": 1,
+    "evaluation.train_tasks": 1,
+}
+LARGEST = 2**31 - 1  # what JAX counts with
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError if a number is too small or too large."""
+    for key, smallest in SMALLEST.items():
+        value = config
+        for part in key.split("."):
+            value = value[part]
+        if not smallest <= value <= LARGEST:
+            raise UserError(f"{key}={value}: give a number from {smallest} to {LARGEST}")
