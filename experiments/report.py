@@ -11,21 +11,26 @@ import numpy as np
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.grid_world import GridWorld
+from ad_jax.envs.watermaze import Watermaze
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from ad_jax.evaluation.statistics import confidence_interval
-from data_pipelines.files import write_atomically
+from data_pipelines.files import read_json, write_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments import build, evaluate
 from experiments.interruption import Interruption
-from experiments.pictures import bandit, curves, grid_world
+from experiments.pictures import bandit, curves, grid_world, watermaze
 from experiments.workdir import Workdir
 
 SUMMARY = "summary.json"
 LABELS = {evaluate.HELDOUT: "held-out", evaluate.TRAIN: "training"}
 _SOURCE_TRIALS = 32  # of each bandit
 # Beside the learning curve; ``draw(env, params, results, reference, folder) -> names of files``.
-PICTURES = {AdversarialBandit: bandit.draw, GridWorld: grid_world.draw}
+PICTURES = {
+    AdversarialBandit: bandit.draw,
+    GridWorld: grid_world.draw,
+    Watermaze: watermaze.draw,
+}
 
 
 def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
@@ -39,7 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     world = build.world(config)
     results = dict(np.load(workdir.evaluation / evaluate.RESULTS))
-    provenance = json.loads((workdir.histories / PROVENANCE).read_text())
+    provenance = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
     tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
     source_final = last_tenth(np.array(provenance["mean_return_by_episode"])).mean()
     reference = bounds.optimal_returns(world.env, tasks.params)

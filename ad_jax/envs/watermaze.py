@@ -82,7 +82,7 @@ class Watermaze(environment.Environment):
 
     The task is to be solved from pictures, but a picture is a function of the pose: 20,736 bytes
     that follow from 6. So histories store poses, and the model that is distilled from them draws
-    the frames itself, with ``render``, inside its compiled program. The state keeps the pose
+    the frames itself, with ``picture``, inside its compiled program. The state keeps the pose
     rounded to what is stored, so a frame drawn later is the frame that would have been seen, bit
     for bit. ``PixelWatermaze`` is the same world for agents that want frames from ``step``.
 
@@ -106,7 +106,7 @@ class Watermaze(environment.Environment):
     """
 
     version = "1.0.0"  # changes whenever the same actions would lead to another history
-    renderer_version = raycast.RENDERER_VERSION
+    picture_version = raycast.RENDERER_VERSION
     num_stages = 2
     reward_levels = (0.0, 1.0)
 
@@ -155,12 +155,12 @@ class Watermaze(environment.Environment):
 
         return TaskDistribution(params=params, num_tasks=None)
 
-    def render(self, pose: jax.Array) -> jax.Array:
+    def picture(self, pose: jax.Array) -> jax.Array:
         """Frames from poses: int32 [..., 3] → uint8 [..., 72, 96, 3]."""
         return raycast.render(pose)
 
     @property
-    def rendered_space(self) -> spaces.Box:
+    def picture_space(self) -> spaces.Box:
         """Space of a frame."""
         return spaces.Box(0, 255, raycast.FRAME_SHAPE, jnp.uint8)
 
@@ -256,6 +256,12 @@ class Watermaze(environment.Environment):
 
         return jax.vmap(distance)(jnp.arange(len(ACTIONS))).argmin().astype(jnp.int32)
 
+    def expert_action(self, pose: jax.Array, params: EnvParams) -> jax.Array:
+        """The same for an agent that sees poses alone, and so takes itself to be at rest; int32."""
+        zero = jnp.zeros((), jnp.int32)
+        state = EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
+        return self.shortest_path_action(state, params)
+
     @property
     def num_actions(self) -> int:
         return len(ACTIONS)
@@ -311,28 +317,28 @@ class PixelWatermaze(Watermaze):
         info |= {
             "terminated": terminated,
             "truncated": truncated,
-            "final_observation": self.render(pose),
+            "final_observation": self.picture(pose),
         }
-        return self.render(state.pose), state, reward, terminated, truncated, info
+        return self.picture(state.pose), state, reward, terminated, truncated, info
 
     def step_env(self, key, state, action, params):
         """One transition without auto-reset. See gymnax's ``Environment.step_env``."""
         pose, *rest = super().step_env(key, state, action, params)
-        return self.render(pose), *rest
+        return self.picture(pose), *rest
 
     def reset_env(self, key, params):
         """Starts an episode at rest. See gymnax's ``Environment.reset_env``."""
         pose, state = super().reset_env(key, params)
-        return self.render(pose), state
+        return self.picture(pose), state
 
     def observe(self, key, state, action, params):
         """The frame, uint8 [72, 96, 3]; the platform is not to be seen."""
         del key, action, params
-        return self.render(state.pose)
+        return self.picture(state.pose)
 
     def observation_space(self, params=None):
         del params
-        return self.rendered_space
+        return self.picture_space
 
 
 def _checked_pose(start) -> tuple[int, int, int]:

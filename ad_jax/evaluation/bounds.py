@@ -33,7 +33,8 @@ def optimal_returns(env: Any, env_params: Any) -> np.ndarray | None:
         if not hasattr(env, "all_states"):
             return None
         own = lambda params: dynamic_programming.optimal_return(env, params)
-    return np.asarray(jax.jit(jax.vmap(own))(env_params))
+    returns = jax.jit(jax.vmap(own))(env_params)
+    return None if returns is None else np.asarray(returns)
 
 
 def random_returns(env: Any, env_params: Any) -> np.ndarray:

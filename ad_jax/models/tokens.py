@@ -79,7 +79,8 @@ class TransitionToken(nn.Module):
             components = observation.reshape(*previous_action.shape, -1)
             components = components - spaces.lowest(self.space)
             for i, size in enumerate(spaces.component_sizes(self.space)):
-                token += embed(f"observation_{i}", size, components[..., i])
+                if size > 1:  # else it says nothing
+                    token += embed(f"observation_{i}", size, components[..., i])
         else:
             if kind == "image":
                 image = self.picture(observation) if self.picture else observation

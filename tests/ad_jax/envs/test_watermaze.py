@@ -463,9 +463,9 @@ def test_pixel_watermaze_shows_what_the_poses_of_watermaze_show():
     pose, state, *rest, info = walk(poses, params, actions)
     frame, pixel_state, *pixel_rest, pixel_info = walk(pixels, params, actions)
     assert frame.shape == (10, 72, 96, 3) and frame.dtype == np.uint8
-    np.testing.assert_array_equal(poses.render(pose), frame)
+    np.testing.assert_array_equal(poses.picture(pose), frame)
     final, pixel_final = info.pop("final_observation"), pixel_info.pop("final_observation")
-    np.testing.assert_array_equal(poses.render(final), pixel_final)
+    np.testing.assert_array_equal(poses.picture(final), pixel_final)
     assert np.any(pixel_final[3] != frame[3]) and np.all(pixel_final[4] == frame[4])
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
@@ -473,7 +473,7 @@ def test_pixel_watermaze_shows_what_the_poses_of_watermaze_show():
         (pixel_state, pixel_rest, pixel_info),
     )
     space = pixels.observation_space()
-    assert space.shape == raycast.FRAME_SHAPE == poses.rendered_space.shape
+    assert space.shape == raycast.FRAME_SHAPE == poses.picture_space.shape
     assert np.all(jax.vmap(space.contains)(frame))
 
 
