@@ -1,5 +1,6 @@
 """Reads a data set of histories, after checking that it is whole and unharmed."""
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -11,6 +12,34 @@ from ad_jax.errors import UserError
 from data_pipelines.files import checksum, read_json
 from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
 from data_pipelines.writer import METADATA, PROVENANCE, SPLIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What of each history is distilled.
+
+    Attributes:
+      every: keep every so manieth episode, which shows the same learning in fewer of them.
+      streams: keep the first so many streams of each task; None keeps all.
+      begin, end: keep this part of each history; (0, 1) is all of it, (0.9, 1) its expert end.
+
+    Raises:
+      UserError: nothing would be kept.
+    """
+
+    every: int = 1
+    streams: int | None = None
+    begin: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.begin < self.end <= 1:
+            raise UserError(
+                f"train.keep_begin={self.begin} and train.keep_end={self.end} must be parts of a "
+                "history, from 0 to 1, the first below the second"
+            )
+        if self.streams is not None and self.streams < 1:
+            raise UserError(f"train.keep_streams={self.streams}: keep one or more, or None")
 
 
 class Histories:
@@ -79,9 +108,17 @@ class Histories:
             for k in STEP_FIELDS
         }
 
-    def kept_episodes(self, every: int) -> list[np.ndarray]:
-        """For each row, int64 [kept, 2]: begin and end of every ``every``-th episode."""
-        return [np.stack([s[:-1], s[1:]], -1)[::every] for s in self.episode_starts]
+    def kept_episodes(self, selection: "Selection") -> list[np.ndarray]:
+        """For each row, int64 [kept, 2]: begin and end of the episodes that are kept."""
+
+        def kept(stream: int, starts: np.ndarray) -> np.ndarray:
+            episodes = np.stack([starts[:-1], starts[1:]], -1)
+            if selection.streams is not None and stream >= selection.streams:
+                return episodes[:0]
+            first, last = (round(part * len(episodes)) for part in (selection.begin, selection.end))
+            return episodes[first : last : selection.every]
+
+        return [kept(*row) for row in zip(self.stream, self.episode_starts, strict=True)]
 
 
 def _read_provenance(folder: pathlib.Path) -> dict[str, Any]:

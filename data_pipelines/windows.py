@@ -1,7 +1,7 @@
 """Cuts training windows out of histories.
 
 A window is ``context`` consecutive steps of one stream, so it spans several episodes and shows
-the source improving; where only every k-th episode is kept, the kept ones follow each other. The
+the source improving; where only some episodes are kept, the kept ones follow each other. The
 windows of a training step are a pure function of (seed, step): there is no iterator to save, and
 any number of processes draws the same ones. They come from device memory or from disk, and are
 the same.
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ad_jax.errors import UserError
-from data_pipelines.reader import Histories
+from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import Schema
 
 RAW_FIELDS = ("observation", "action", "reward", "is_first")
@@ -61,10 +61,10 @@ class WindowSampler:
 
 
 def make_sampler(
-    histories: Histories, *, keep_every: int, context: int, batch_size: int, seed: int
+    histories: Histories, *, selection: Selection, context: int, batch_size: int, seed: int
 ) -> WindowSampler:
-    """The sampler of a data set of which every ``keep_every``-th episode is kept."""
-    kept = histories.kept_episodes(keep_every)
+    """The sampler of what is kept of a data set."""
+    kept = histories.kept_episodes(selection)
     lengths = np.array([(row[:, 1] - row[:, 0]).sum() for row in kept])
     return WindowSampler(lengths=lengths, context=context, batch_size=batch_size, seed=seed)
 
@@ -76,13 +76,15 @@ class DeviceWindows:
       arrays: dict of RAW_FIELDS, each [steps, ...]; to be put on the devices.
     """
 
-    def __init__(self, histories: Histories, sampler: WindowSampler, keep_every: int):
+    def __init__(self, histories: Histories, sampler: WindowSampler, selection: Selection):
         self._sampler = sampler
         self._offsets = np.append(0, np.cumsum(sampler.lengths))
         if self._offsets[-1] > np.iinfo(np.int32).max:
             raise UserError("the histories do not fit into device memory: train.windows='disk'")
         parts: dict[str, list[np.ndarray]] = {k: [] for k in RAW_FIELDS}
-        for row, episodes in enumerate(histories.kept_episodes(keep_every)):
+        for row, episodes in enumerate(histories.kept_episodes(selection)):
+            if not len(episodes):
+                continue
             steps = histories.read(row, 0, int(histories.episode_starts[row][-1]))
             kept = np.concatenate([np.arange(begin, end) for begin, end in episodes])
             for k in RAW_FIELDS:
@@ -105,10 +107,14 @@ class DeviceWindows:
 
 
 def disk_windows(
-    histories: Histories, sampler: WindowSampler, keep_every: int, first_step: int, prefetch: int
+    histories: Histories,
+    sampler: WindowSampler,
+    selection: Selection,
+    first_step: int,
+    prefetch: int,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Raw windows of the training steps from ``first_step`` on, read ahead in threads by Grain."""
-    kept = histories.kept_episodes(keep_every)
+    kept = histories.kept_episodes(selection)
     # Kept steps before each kept episode, row by row: from a kept step to its episode.
     before = [np.append(0, np.cumsum(row[:, 1] - row[:, 0])) for row in kept]
 

@@ -5,6 +5,7 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -28,6 +29,15 @@ SOURCES = {
     "thompson": (thompson, ThompsonConfig),
     "noise": (noise, NoiseConfig),
 }
+
+
+PURPOSES = ("collect", "initialise", "train", "evaluate", "report")
+
+
+def key(config: ml_collections.ConfigDict, purpose: str) -> jax.Array:
+    """The random key of a purpose: every draw of a run descends from one of these."""
+    keys = jax.random.split(jax.random.key(config.seed), len(PURPOSES))
+    return keys[PURPOSES.index(purpose)]
 
 
 class World(NamedTuple):

@@ -64,7 +64,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         for tile in missing:
             tasks = tiles[tile]
             padded = parallel.pad_tasks(mesh, tasks)
-            state = init(jax.random.key(config.seed), padded, world.tasks.params(padded))
+            state = init(build.key(config, "collect"), padded, world.tasks.params(padded))
             if len(padded) not in compiled:  # apart from the timing; the last tile may be smaller
                 compiled[len(padded)] = advance.lower(state).compile()
             began = time.perf_counter()

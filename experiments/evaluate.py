@@ -66,7 +66,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
     init, advance = make_evaluator(world.env, model, mesh, options.mode, options.temperature)
     params = jax.device_put(params, parallel.replicated(mesh))
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)  # not the keys of training
+    key = build.key(config, "evaluate")
     state = init(params, key, tasks.ids[padded], padded_params, options.rollouts)
     per_call = min(_EPISODES_PER_CALL, options.episodes)
     calls, steps = -(-options.episodes // per_call), per_call * limit

@@ -4,7 +4,6 @@ import contextlib
 import json
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 
@@ -174,7 +173,7 @@ def bandit_scores(
     source = build.source(config, env)
     trials = -(-_SOURCE_TRIALS // source.num_streams)
     results["source_reward"] = bounds.source_rewards(
-        source, jax.random.key(config.seed), tasks.params, trials
+        source, build.key(config, "report"), tasks.params, trials
     )
     scores = {}
     for name in np.unique(results["group"]).tolist():

@@ -21,7 +21,7 @@ from ad_jax.training import distill
 from ad_jax.training.optimizer import learning_rate, make_optimizer
 from data_pipelines import windows
 from data_pipelines.files import write_atomically
-from data_pipelines.reader import Histories
+from data_pipelines.reader import Histories, Selection
 from experiments import build
 from experiments.interruption import Interrupted, Interruption
 from experiments.workdir import Workdir
@@ -50,13 +50,14 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     settings = build.optimizer(config)
     optimizer = make_optimizer(settings, config.train.steps)
     histories = Histories(workdir.histories)
+    build.check_version(world.env, histories.provenance)
 
     checkpoints = Checkpoints(workdir.checkpoints)
     init = jax.jit(
         lambda key: distill.init_state(key, model, optimizer),
         out_shardings=parallel.replicated(mesh),
     )
-    state, first_step = init(jax.random.key(config.seed)), 0
+    state, first_step = init(build.key(config, "initialise")), 0
     before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
         state, before = checkpoints.restore(newest, state)
@@ -138,16 +139,21 @@ def make_training(config, mesh, model, optimizer, histories: Histories, first_st
       after ``first_step``, which are on the devices.
     """
     options = config.train
+    selection = Selection(
+        options.keep_every, options.keep_streams, options.keep_begin, options.keep_end
+    )
     sampler = windows.make_sampler(
-        histories, keep_every=options.keep_every, context=config.model.context,
+        histories, selection=selection, context=config.model.context,
         batch_size=options.batch_size, seed=config.seed,
     )  # fmt: skip
-    update = distill.make_update(model, optimizer, config.seed, options.label_smoothing)
+    update = distill.make_update(
+        model, optimizer, build.key(config, "train"), options.label_smoothing
+    )
     schema = histories.schema
     sharded, replicated = parallel.sharded(mesh), parallel.replicated(mesh)
 
     if options.windows == "device":
-        source = windows.DeviceWindows(histories, sampler, options.keep_every)
+        source = windows.DeviceWindows(histories, sampler, selection)
         arrays = jax.device_put(source.arrays, replicated)
 
         def step(state, arrays, starts):
@@ -164,9 +170,7 @@ def make_training(config, mesh, model, optimizer, histories: Histories, first_st
             lambda state, raw: update(state, windows.to_batch(schema, raw)),
             donate_argnums=0, out_shardings=replicated,
         )  # fmt: skip
-        raw = windows.disk_windows(
-            histories, sampler, options.keep_every, first_step, options.prefetch
-        )
+        raw = windows.disk_windows(histories, sampler, selection, first_step, options.prefetch)
         return jitted, (jax.device_put(windows_, sharded) for windows_ in raw)
     raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
 

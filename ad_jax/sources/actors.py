@@ -55,7 +55,9 @@ class Actors(NamedTuple):
     rollout: Callable[..., tuple[ActorState, Rollout]]
 
 
-def make_actors(env: Any, num_streams: int, privileged: bool) -> Actors:
+def make_actors(
+    env: Any, num_streams: int, privileged: bool, draws_pictures: bool = False
+) -> Actors:
     """Actors in a gymnax environment.
 
     Args:
@@ -63,12 +65,19 @@ def make_actors(env: Any, num_streams: int, privileged: bool) -> Actors:
       num_streams: how many; each leaves a learning history.
       privileged: the learner sees the environment's ``privileged_observation``; the history holds
         the ordinary observation all the same.
+      draws_pictures: the learner draws the pictures that observations stand for, where they do.
 
     Raises:
-      UserError: ``privileged`` is set and the environment has nothing privileged to show.
+      UserError: ``privileged`` is set and the environment has nothing privileged to show, or the
+        observations are of no use to the learner.
     """
     if privileged and not hasattr(env, "privileged_observation"):
-        raise UserError(f"source.privileged: {env.name} has no privileged_observation")
+        raise UserError(f"privileged: {env.name} has no privileged_observation")
+    if not privileged and not draws_pictures and hasattr(env, "picture"):
+        raise UserError(
+            f"{env.name} is to be seen in pictures, which this source does not draw: set its "
+            "privileged=True, or source.name='dqn'"
+        )
     space = env.observation_space(env.default_params)
     if privileged:
         space = env.privileged_observation_space(env.default_params)

@@ -118,7 +118,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
             f"source.dqn.sequence_steps={config.sequence_steps} does not fit into a rollout of "
             f"{steps} steps (source.dqn.rollout_steps)"
         )
-    actors = make_actors(env, streams, config.privileged)
+    actors = make_actors(env, streams, config.privileged, draws_pictures=True)
     picture = None if config.privileged else getattr(env, "picture", None)
     network = QNetwork(actors.space, env.num_actions, config.hidden, config.encoder, picture)
     bind = over_observations(network)

@@ -51,7 +51,7 @@ class ActorCritic(nn.Module):
     """Separate tanh MLPs for the policy and the value, with zero-initialised heads.
 
     Attributes:
-      space, encoder, picture: see Features.
+      space: observation space of a single observation.
       num_actions: size of the action space.
       hidden: widths of the hidden layers.
     """
@@ -59,13 +59,11 @@ class ActorCritic(nn.Module):
     space: Any
     num_actions: int
     hidden: Sequence[int]
-    encoder: str = "resnet"
-    picture: Callable[[jax.Array], jax.Array] | None = None
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         """observation [..., *space.shape] → (logits [..., actions], value [...]), float32."""
-        features = Features(self.space, self.encoder, self.picture, name="features")(observation)
+        features = Features(self.space, name="features")(observation)
 
         def mlp(name: str, outputs: int) -> jax.Array:
             h = features
@@ -78,7 +76,13 @@ class ActorCritic(nn.Module):
 
 
 class QNetwork(nn.Module):
-    """A ReLU MLP for the values of all actions; attributes as in ActorCritic."""
+    """A ReLU MLP for the values of all actions.
+
+    Attributes:
+      space, encoder, picture: see Features.
+      num_actions: size of the action space.
+      hidden: widths of the hidden layers.
+    """
 
     space: Any
     num_actions: int

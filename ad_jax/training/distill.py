@@ -71,20 +71,20 @@ def distillation_loss(
 def make_update(
     model: Transformer,
     optimizer: optax.GradientTransformation,
-    seed: int,
+    key: jax.Array,
     label_smoothing: float = 0.0,
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """One training step, a pure function to be jitted.
 
-    Its random draws depend on (seed, step) alone.
+    Its random draws depend on (key, step) alone.
 
     Returns:
       ``update(state, batch) -> (state, metrics)``; metrics are float32 scalars.
     """
 
     def update(state: TrainState, batch: dict[str, jax.Array]):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss = lambda params: distillation_loss(model, params, batch, key, label_smoothing)
+        step_key = jax.random.fold_in(key, state.step)
+        loss = lambda params: distillation_loss(model, params, batch, step_key, label_smoothing)
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
         metrics["grad_norm"] = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -75,7 +75,10 @@ def defaults() -> ml_collections.ConfigDict:
     config.train = {
         "steps": 1000,
         "batch_size": 64,
-        "keep_every": 1,  # keep every k-th episode of a stream
+        "keep_every": 1,  # keep every k-th episode of a stream,
+        "keep_streams": ml_collections.config_dict.placeholder(int),  # of so many streams per task,
+        "keep_begin": 0.0,  # in this part of its history
+        "keep_end": 1.0,
         "label_smoothing": 0.0,
         "windows": "device",  # or "disk"
         "prefetch": 8,  # batches read ahead from disk

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ad_jax.errors import UserError
-from data_pipelines.reader import Histories
+from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import Schema
 from data_pipelines.windows import (
     DeviceWindows,
@@ -84,13 +84,18 @@ def histories(write_histories, tmp_path_factory):
 
 def sampler_of(histories, keep_every, batch_size=16, context=CONTEXT, seed=0):
     return make_sampler(
-        histories, keep_every=keep_every, context=context, batch_size=batch_size, seed=seed
+        histories,
+        selection=Selection(keep_every),
+        context=context,
+        batch_size=batch_size,
+        seed=seed,
     )
 
 
 def device_batches(histories, keep_every, steps, **kwargs):
     """Batches of the training steps, cut from memory inside jit."""
-    windows = DeviceWindows(histories, sampler_of(histories, keep_every, **kwargs), keep_every)
+    sampler = sampler_of(histories, keep_every, **kwargs)
+    windows = DeviceWindows(histories, sampler, Selection(keep_every))
     cut = jax.jit(lambda arrays, starts: to_batch(SCHEMA, windows.cut(arrays, starts)))
     return [jax.device_get(cut(windows.arrays, windows.starts(step))) for step in steps]
 
@@ -98,7 +103,7 @@ def device_batches(histories, keep_every, steps, **kwargs):
 def disk_batches(histories, keep_every, steps, **kwargs):
     """Batches of consecutive training steps, read from disk."""
     sampler = sampler_of(histories, keep_every, **kwargs)
-    raw = disk_windows(histories, sampler, keep_every, first_step=steps[0], prefetch=3)
+    raw = disk_windows(histories, sampler, Selection(keep_every), first_step=steps[0], prefetch=3)
     batch = jax.jit(lambda raw: to_batch(SCHEMA, raw))
     return [jax.device_get(batch(next(raw))) for _ in steps]
 
@@ -205,7 +210,7 @@ def test_windows_are_runs_of_kept_steps(batches, histories, keep_every):
 
 @steps_differ
 def test_memory_holds_every_kept_step_and_no_other(histories, keep_every):
-    windows = DeviceWindows(histories, sampler_of(histories, keep_every), keep_every)
+    windows = DeviceWindows(histories, sampler_of(histories, keep_every), Selection(keep_every))
     held = SCHEMA.decode_observation(windows.arrays["observation"]).tolist()
     assert held == [[row, step] for row in range(6) for step in kept_steps(row, keep_every)]
     assert all(len(v) == len(held) for v in windows.arrays.values())

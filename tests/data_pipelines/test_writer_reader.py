@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from ad_jax.errors import UserError
 from data_pipelines import writer as writer_module
 from data_pipelines.files import read_json, write_json
-from data_pipelines.reader import Histories
+from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import STEP_FIELDS, Schema
 from data_pipelines.writer import PROVENANCE, Writer
 
@@ -110,8 +110,21 @@ def test_episodes_are_found(pristine):
     histories = Histories(pristine)
     assert histories.episode_starts[0].tolist() == [0, 7, 14, 21, 28, 35, 42, 49, 56, 60]
     assert histories.episode_starts[2].tolist() == [0, 7, 14, 21, 28, 35, 40]
-    assert histories.kept_episodes(4)[0].tolist() == [[0, 7], [28, 35], [56, 60]]
-    assert histories.kept_episodes(1)[2][-1].tolist() == [35, 40]
+    assert histories.kept_episodes(Selection(4))[0].tolist() == [[0, 7], [28, 35], [56, 60]]
+    assert histories.kept_episodes(Selection())[2][-1].tolist() == [35, 40]
+    # Nine episodes: from the fourth to the seventh, and every other one of these.
+    middle = Selection(2, None, 0.35, 0.8)
+    assert histories.kept_episodes(middle)[0].tolist() == [[21, 28], [35, 42]]
+    assert [len(k) > 0 for k in histories.kept_episodes(Selection(streams=1))] == (
+        histories.stream < 1
+    ).tolist()
+
+
+def test_selections_that_keep_nothing():
+    with pytest.raises(UserError, match=r"keep_begin=0\.5 and train\.keep_end=0\.5"):
+        Selection(begin=0.5, end=0.5)
+    with pytest.raises(UserError, match="keep_streams=0"):
+        Selection(streams=0)
 
 
 def test_a_file_takes_three_bytes_a_transition(

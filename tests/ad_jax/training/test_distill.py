@@ -37,7 +37,7 @@ def jitted(seed):
     """(init, update), compiled once for all tests."""
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
     init = jax.jit(lambda key: distill.init_state(key, MODEL, optimizer))
-    return init, jax.jit(distill.make_update(MODEL, optimizer, seed))
+    return init, jax.jit(distill.make_update(MODEL, optimizer, jax.random.key(seed)))
 
 
 def train(steps, shard=None, seed=0):

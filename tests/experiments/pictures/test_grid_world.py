@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from ad_jax.envs import registry
-from experiments import report
+from experiments.pictures import grid_world
 
 
 def rollouts(env_name, returns):
@@ -13,7 +13,7 @@ def rollouts(env_name, returns):
     observation[:, :, 0] = np.arange(steps) % 4  # no two frames alike
     return tasks, {
         "task": np.arange(n),
-        "heldout": np.arange(n) < n // 2,
+        "group": np.where(np.arange(n) < n // 2, "heldout", "train"),
         "returns": returns,
         "observation": observation,
         "reward": np.zeros((n, steps)),
@@ -26,7 +26,7 @@ def test_goals_shows_the_final_return_at_the_cell_of_the_goal(tmp_path):
     returns = np.tile(final[:, None, None], (1, 2, 10))
     tasks, results = rollouts("DarkRoom", returns)
     params = tasks.params(results["task"])
-    report.goals(results, params, np.ones(81), 9, tmp_path / "goals.png")
+    grid_world.goals(results, params, np.ones(81), 9, tmp_path / "goals.png")
     image = np.asarray(Image.open(tmp_path / "goals.png").convert("RGB")).astype(int)
     height, width = image.shape[:2]
     top = image[: height // 3, : width // 2].reshape(-1, 3)
@@ -37,12 +37,12 @@ def test_goals_shows_the_final_return_at_the_cell_of_the_goal(tmp_path):
     ).sum()
     assert purple(top) > 100 and purple(bottom) == 0  # viridis: low ids are low returns
     assert yellow(top) == 0
-    assert report._places(params)["goal"][10].tolist() == [1, 1]
+    assert grid_world._places(params)["goal"][10].tolist() == [1, 1]
 
 
 def test_key_to_door_has_a_map_for_each_place():
     tasks, results = rollouts("DarkKeyToDoor", np.ones((6, 2, 3)))
-    places = report._places(tasks.params(results["task"]))
+    places = grid_world._places(tasks.params(results["task"]))
     assert list(places) == ["key", "door"]
     assert places["door"][4].tolist() == [4, 0]
 
@@ -50,6 +50,6 @@ def test_key_to_door_has_a_map_for_each_place():
 def test_the_gif_shows_at_most_twenty_episodes_and_ends_with_the_last(tmp_path):
     tasks, results = rollouts("DarkRoom", np.ones((4, 2, 50)))
     params = tasks.params(results["task"])
-    report.rollout(results, params, np.ones(4), 9, tmp_path / "rollout.gif")
+    grid_world.rollout(results, params, np.ones(4), 9, tmp_path / "rollout.gif")
     with Image.open(tmp_path / "rollout.gif") as gif:
         assert gif.n_frames == 20 * 4

@@ -1,0 +1,151 @@
+"""Every environment runs to its report, and every source that suits it can be distilled."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ad_jax.errors import UserError
+from ad_jax.evaluation.agents import transformer_agent
+from data_pipelines.reader import Histories
+from experiments import build, collect, evaluate, report, train
+from experiments.configs import (
+    adversarial_bandit,
+    cart_pole,
+    dark_key_to_door,
+    dark_room,
+    dark_room_hard,
+    watermaze,
+)
+from experiments.workdir import Workdir
+
+# The source that a preset names comes first; the first one runs to the report.
+SUITED = {
+    adversarial_bandit: ("ucb", "thompson", "ppo"),
+    cart_pole: ("ppo", "a2c", "dqn"),
+    dark_room: ("a2c", "dqn", "noise"),
+    dark_room_hard: ("ppo", "dqn", "noise"),
+    dark_key_to_door: ("ppo", "a2c"),
+    watermaze: ("ppo", "dqn", "noise"),
+}
+WHOLE = [(module, sources[0]) for module, sources in SUITED.items()]
+COLLECTED = [(module, s) for module, sources in SUITED.items() for s in sources[1:]]
+name = lambda value: getattr(value, "__name__", value).split(".")[-1]
+
+
+def smoke(module, source):
+    config = module.get_config("smoke")
+    config.source.name = source
+    config.collect.min_improved = 0.0  # a few updates teach little
+    if module is not dark_room_hard:
+        config.collect.update({"updates": 20, "updates_per_chunk": 10})
+    if module is adversarial_bandit:
+        config.collect.update({"updates": 1, "updates_per_chunk": 1})
+    config.train.update({"steps": 4, "log_every": 2, "checkpoint_every": 4, "batch_size": 4})
+    config.optimizer.warmup_steps = 1
+    config.evaluation.update({"episodes": min(2, config.evaluation.episodes), "train_tasks": 2})
+    return config
+
+
+@pytest.mark.parametrize("module, source", WHOLE, ids=name)
+def test_an_environment_runs_to_its_report(module, source, tmp_path, never):
+    config = smoke(module, source)
+    workdir = Workdir(tmp_path, config)
+    for stage in (collect, train, evaluate, report):
+        stage.run(config, workdir, never)
+        assert stage.done(config, workdir)
+    summary = json.loads((workdir.report / "summary.json").read_text())
+    assert summary["source_name"] == source
+    for group in summary["groups"]:
+        assert np.isfinite(summary[group]["normalized"]).all()
+        assert 0 <= summary[group]["random_normalized"] < 1
+    for path in workdir.report.glob("*.*"):
+        if path.suffix in (".png", ".gif"):
+            assert np.asarray(Image.open(path).convert("L")).std() > 5, path
+    if module is adversarial_bandit:
+        assert summary["groups"] == ["heldout", "train", "even", "uniform"]
+        assert np.isfinite([summary[g]["score"] for g in summary["groups"]]).all()
+    if module is watermaze:
+        histories = Histories(workdir.histories)
+        block = histories.read(0, 0, 24)
+        flags = 4 / 8  # of a byte: the reward and three flags
+        assert (block["observation"].nbytes + block["action"].nbytes) / 24 + flags <= 8
+
+
+@pytest.mark.parametrize("module, source", COLLECTED, ids=name)
+def test_a_source_that_suits_can_be_distilled(module, source, tmp_path, never):
+    config = smoke(module, source)
+    workdir = Workdir(tmp_path, config)
+    collect.run(config, workdir, never)
+    train.run(config, workdir, never)
+    assert Histories(workdir.histories).provenance["config"]["source"]["name"] == source
+
+
+UNSUITED = [
+    (dark_room, "ucb", "does not suit DarkRoom"),
+    (cart_pole, "noise", "no optimal policy is known"),
+    (adversarial_bandit, "noise", "no optimal policy is known"),
+]
+
+
+@pytest.mark.parametrize("module, source, message", UNSUITED, ids=name)
+def test_a_source_that_does_not_suit_is_refused(module, source, message):
+    config = smoke(module, source)
+    with pytest.raises(UserError, match=message):
+        build.source(config, build.world(config).env)
+
+
+def test_a_watermaze_source_must_see_frames_or_be_privileged(tmp_path, never):
+    """DQN draws the frames; a bare MLP over poses is refused."""
+    config = smoke(watermaze, "a2c")
+    with pytest.raises(UserError, match="privileged=True"):
+        build.source(config, build.world(config).env)
+
+
+def test_worlds_that_are_not_complete():
+    config = smoke(cart_pole, "ppo")
+    config.env.tasks = None
+    with pytest.raises(UserError, match="CartPole-v1 has no distribution of tasks"):
+        build.world(config)
+    config.env.tasks = "experiments.configs.cart_pole:task"
+    with pytest.raises(UserError, match="'module:function'"):
+        build.world(config)
+    config = smoke(watermaze, "ppo")
+    config.env.kwargs = {"goal_mode": "twice"}
+    with pytest.raises(UserError, match="goal_mode must be one of"):
+        build.world(config)
+
+
+def test_histories_of_another_renderer_are_refused(tmp_path, never, monkeypatch):
+    config = smoke(watermaze, "ppo")
+    workdir = Workdir(tmp_path, config)
+    collect.run(config, workdir, never)
+    monkeypatch.setattr(type(build.world(config).env), "picture_version", "0.9.0")
+    with pytest.raises(UserError, match=r"histories are of Watermaze .*, this program has"):
+        train.run(config, workdir, never)
+
+
+def test_the_distilled_model_sees_frames_and_nothing_else(monkeypatch):
+    """With another room on the walls it acts otherwise; with blank frames, poses don't matter."""
+    import jax
+    import jax.numpy as jnp
+
+    config = smoke(watermaze, "ppo")
+    env = build.world(config).env
+
+    def logits(picture, pose):
+        monkeypatch.setattr(type(env), "picture", lambda self, pose: picture(pose))
+        model = build.model(config, env)
+        step = (jnp.asarray(pose)[None, None], jnp.zeros((1, 1), jnp.int32),
+                jnp.zeros((1, 1)), jnp.zeros((1, 1), bool))  # fmt: skip
+        params = model.init(jax.random.key(0), *step)
+        assert transformer_agent(model, params)
+        return np.asarray(model.apply(params, *step))
+
+    blank = lambda pose: jnp.zeros((*pose.shape[:-1], 72, 96, 3), jnp.uint8)
+    from ad_jax.envs import raycast
+
+    here, there = [0, 0, 0], [4000, -3000, 20000]
+    np.testing.assert_array_equal(logits(blank, here), logits(blank, there))
+    assert np.abs(logits(raycast.render, here) - logits(raycast.render, there)).max() > 1e-4
