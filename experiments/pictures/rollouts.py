@@ -4,7 +4,7 @@ import numpy as np
 
 from experiments.evaluate import HELDOUT
 
-GIF_EPISODES = 20
+GIF_EPISODES = 12
 
 
 def median_task(results: dict[str, np.ndarray], final: np.ndarray) -> int:
@@ -14,5 +14,7 @@ def median_task(results: dict[str, np.ndarray], final: np.ndarray) -> int:
 
 
 def shown_episodes(episodes: int, most: int = GIF_EPISODES) -> np.ndarray:
-    """Indices of at most so many episodes, the first and the last among them."""
-    return np.unique(np.linspace(0, episodes - 1, min(episodes, most)).round().astype(int))
+    """Indices of at most so many episodes, most of them early, where most is learnt."""
+    if episodes <= most:
+        return np.arange(episodes)
+    return np.unique(np.geomspace(1, episodes, most).round().astype(int)) - 1

@@ -55,6 +55,14 @@ def test_every_part_of_the_picture_matters(kind):
         assert np.abs(apply(changed) - before).max() > 1e-4, (row, column)
 
 
+def test_pooled_pictures_are_means_of_four_by_four_pixels():
+    _, params, images, features = encoder("pooled")
+    means = images.reshape(2, 3, 6, 4, 8, 4, 3).mean((3, 5)) / 255
+    layer = params["params"]["out"]
+    want = np.maximum(means.reshape(2, 3, -1) @ layer["kernel"] + layer["bias"], 0)
+    np.testing.assert_allclose(features, want, rtol=1e-4, atol=1e-5)
+
+
 def test_only_the_paper_s_encoder_drops_and_only_in_training():
     for kind in ENCODERS:
         module, params, images, features = encoder(kind)

@@ -3,6 +3,7 @@ from PIL import Image
 
 from ad_jax.envs import registry
 from experiments.pictures import grid_world
+from experiments.pictures.rollouts import shown_episodes
 
 
 def rollouts(env_name, returns):
@@ -47,9 +48,11 @@ def test_key_to_door_has_a_map_for_each_place():
     assert places["door"][4].tolist() == [4, 0]
 
 
-def test_the_gif_shows_at_most_twenty_episodes_and_ends_with_the_last(tmp_path):
+def test_the_gif_shows_some_episodes_and_ends_with_the_last(tmp_path):
     tasks, results = rollouts("DarkRoom", np.ones((4, 2, 50)))
     params = tasks.params(results["task"])
     grid_world.rollout(results, params, np.ones(4), 9, tmp_path / "rollout.gif")
     with Image.open(tmp_path / "rollout.gif") as gif:
-        assert gif.n_frames == 20 * 4
+        assert gif.n_frames == len(shown_episodes(50)) * 4
+    assert shown_episodes(50)[[0, 1, -1]].tolist() == [0, 1, 49] and len(shown_episodes(50)) <= 12
+    assert shown_episodes(7).tolist() == list(range(7))
