@@ -1,10 +1,12 @@
 """Every setting of an experiment, and how a preset changes them."""
 
 import dataclasses
+import inspect
 from typing import Any
 
 import ml_collections
 
+from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
 from ad_jax.models.transformer import TransformerConfig
 from ad_jax.training.optimizer import OptimizerConfig
@@ -102,7 +104,7 @@ def choose(preset: str, presets: dict[str, dict[str, Any]], **always: Any):
     Args:
       preset: a key of ``presets``.
       presets: for each preset, its values by dotted key.
-      **always: values of env, for every preset.
+      **always: values of env, for every preset; the arguments of a known environment are there.
 
     Raises:
       UserError: there is no such preset.
@@ -112,5 +114,8 @@ def choose(preset: str, presets: dict[str, dict[str, Any]], **always: Any):
     config = defaults()
     config.preset = preset
     config.env.update(always)
+    if environment := ENVIRONMENTS.get(config.env.name):
+        arguments = inspect.signature(environment).parameters.values()
+        config.env.kwargs = {argument.name: argument.default for argument in arguments}
     config.update_from_flattened_dict(presets[preset])
     return config

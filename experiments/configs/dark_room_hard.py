@@ -2,9 +2,10 @@
 
     python -m experiments.run --config=experiments/configs/dark_room_hard.py:cpu --workdir=DIR
 
-260 goals for training, 29 held out. The farthest goals are never found by chance within 20 steps,
-so the source need not improve on all of them.
-smoke: seconds, no result. cpu: not measured yet; sized for some 15 minutes on two cores.
+260 goals for training, 29 held out. The source sees whether the goal has paid (privileged). The
+farthest goals are hardly ever found by chance within 20 steps, so it need not improve on all.
+smoke: seconds, no result.
+cpu: 13 minutes on two cores; held-out goals go from 0.06 in episode 1 to 0.65 in episode 200.
 paper: the paper's sizes; for a GPU, not run here.
 """
 

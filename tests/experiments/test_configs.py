@@ -75,3 +75,13 @@ def test_overrides_are_locked_against_typos_and_wrong_types():
         config.train.steps = "many"
     fields = {f.name for f in dataclasses.fields(build.OptimizerConfig)}
     assert set(common.defaults().optimizer) == fields
+
+
+def test_the_arguments_of_an_environment_can_be_overridden():
+    config = dark_room.get_config("quickstart")
+    config.lock()
+    assert config.env.kwargs.to_dict() == {"size": 9, "max_steps_in_episode": 20, "start": "centre"}
+    config.env.kwargs.size = 5
+    assert build.world(config).env.size == 5
+    assert watermaze.get_config("cpu").env.kwargs.goal_mode == "once"
+    assert dark_room.get_config("smoke").env.kwargs.size == 3

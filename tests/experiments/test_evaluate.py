@@ -45,3 +45,10 @@ def test_learned_positions_are_refused_past_the_context_in_fast_mode(trained, co
 def test_no_checkpoint(tmp_path, config, never):
     with pytest.raises(UserError, match="run the stage 'train' first"):
         evaluate.run(config, Workdir(tmp_path, config), never)
+
+
+def test_training_that_is_not_finished_is_not_evaluated(trained, config, never):
+    config.train.steps = 80
+    with pytest.raises(UserError, match="training stopped at step 40 of 80"):
+        evaluate.run(config, trained, never)
+    assert not evaluate.done(config, trained)
