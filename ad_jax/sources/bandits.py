@@ -1,7 +1,7 @@
 """Algorithms for bandits as sources: UCB, which the paper distils, and Thompson sampling.
 
-A learning history is one trial. The algorithm knows nothing when a trial begins; every block is a
-new trial of every stream.
+A learning history is one trial. The algorithm, which lives in the memory of an agent, knows nothing
+when a trial begins; every block is a new trial of every stream.
 """
 
 import dataclasses
@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from ad_jax.envs.spaces import component_sizes
 from ad_jax.errors import UserError
-from ad_jax.interfaces import History, Source
+from ad_jax.interfaces import Agent, Source
+from ad_jax.sources.scripted import agent_source
 
 _NEVER_PULLED = 1e3  # above every bound
 
@@ -42,14 +42,6 @@ class ThompsonConfig:
     """
 
     num_streams: int = 1
-
-
-@struct.dataclass
-class BanditState:
-    """The learner between two trials, which remembers nothing of them."""
-
-    key: jax.Array
-    env_params: Any
 
 
 def ucb(env: Any, config: UCBConfig) -> Source:
@@ -93,42 +85,18 @@ def _index_policy(env: Any, streams: int, index: Callable) -> Source:
             f"a bandit algorithm does not suit {env.name}, which has more than one observation: "
             "choose another source.name"
         )
+
+    def init(key: jax.Array):
+        return key, jnp.zeros(env.num_actions), jnp.zeros(env.num_actions)
+
+    def act(memory, observation, previous_action, previous_reward, is_first):
+        del observation
+        key, pulls, wins = memory
+        pulled = jax.nn.one_hot(previous_action, env.num_actions)  # all 0 where there was none
+        pulls = jnp.where(is_first, 0.0, pulls + pulled)
+        wins = jnp.where(is_first, 0.0, wins + pulled * previous_reward)
+        key, key_index = jax.random.split(key)
+        return (key, pulls, wins), jnp.argmax(index(key_index, pulls, wins))
+
     steps = int(env.default_params.max_steps_in_episode)
-
-    def trial(key: jax.Array, env_params: Any) -> History:
-        key, key_reset = jax.random.split(key)
-        observation, env_state = env.reset(key_reset, env_params)
-        nothing = jnp.zeros(env.num_actions)
-
-        def pull(carry: Any, key_and_time: Any):
-            env_state, pulls, wins = carry
-            key, time = key_and_time
-            key_index, key_env = jax.random.split(key)
-            arm = jnp.argmax(index(key_index, pulls, wins))
-            _, env_state, reward, terminated, truncated, _ = env.step(
-                key_env, env_state, arm, env_params
-            )
-            history = History(
-                observation=observation,
-                action=arm,
-                reward=reward.astype(jnp.float32),
-                is_first=time == 0,
-                is_last=terminated | truncated,
-                is_terminal=terminated,
-            )
-            chosen = jax.nn.one_hot(arm, env.num_actions)
-            return (env_state, pulls + chosen, wins + chosen * reward), history
-
-        keys = jax.random.split(key, steps)
-        return jax.lax.scan(pull, (env_state, nothing, nothing), (keys, jnp.arange(steps)))[1]
-
-    def init(key: jax.Array, env_params: Any) -> BanditState:
-        return BanditState(key, env_params)
-
-    def step(state: BanditState) -> tuple[BanditState, History]:
-        key, key_trials = jax.random.split(state.key)
-        trials = jax.vmap(trial, in_axes=(0, None))
-        history = trials(jax.random.split(key_trials, streams), state.env_params)
-        return state.replace(key=key), history
-
-    return Source(init=init, step=step, num_streams=streams, steps_per_block=steps)
+    return agent_source(env, lambda env_params: Agent(init, act), streams, steps)
