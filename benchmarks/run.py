@@ -5,13 +5,14 @@
 The rows to compare with PyTorch need the extra "bench". Run it when nothing else runs.
 """
 
+import argparse
 import json
 import os
 import pathlib
 import platform
+import sys
 
 import jax
-from absl import app, flags
 
 from benchmarks import collect, evaluate, render, train
 from experiments.memory import keep_freed_memory
@@ -23,17 +24,21 @@ STAGES = {
     "render": render.run,
 }
 
-_QUICK = flags.DEFINE_bool("quick", False, "Fewer rounds.")
-_STAGES = flags.DEFINE_list("stages", list(STAGES), "What to time.")
-_OUTPUT = flags.DEFINE_string("output", "runs/benchmarks.json", "Where the table is stored.")
 
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--stages", default=",".join(STAGES), help="what to time")
+    parser.add_argument("--output", default="runs/benchmarks.json", help="where the table goes")
+    options = parser.parse_args(arguments)
+    stages = options.stages.split(",")
+    if unknown := set(stages) - set(STAGES):
+        parser.error(f"--stages={','.join(sorted(unknown))}: choose from {','.join(STAGES)}")
 
-def main(argv: list[str]) -> None:
-    del argv
     keep_freed_memory()
-    rounds = 4 if _QUICK.value else 9
+    rounds = 4 if options.quick else 9
     lines = []
-    for stage in _STAGES.value:
+    for stage in stages:
         for line in STAGES[stage](rounds):
             lines.append(line)
             print(describe(line), flush=True)
@@ -45,7 +50,7 @@ def main(argv: list[str]) -> None:
         "rounds": rounds,
         "rows": lines,
     }
-    path = pathlib.Path(_OUTPUT.value)
+    path = pathlib.Path(options.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1))
     print(path)
@@ -60,4 +65,4 @@ def describe(line: dict) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main(sys.argv[1:])

@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from absl.testing import flagsaver
+import pytest
 
 from benchmarks import run, timing, train
 
@@ -50,13 +50,16 @@ def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, 
     monkeypatch.setitem(run.STAGES, "train", lambda rounds: train.run(rounds, contexts=(10,)))
     monkeypatch.setattr(run, "keep_freed_memory", lambda: None)
     output = tmp_path / "new" / "table.json"
-    if not run.flags.FLAGS.is_parsed():
-        run.flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(quick=True, stages=["train"], output=str(output)):
-        run.main([])
+    run.main(["--quick", "--stages=train", f"--output={output}"])
     table = json.loads(output.read_text())
     assert table["rounds"] == 4
     rows = {row["what"]: row for row in table["rows"]}
     assert rows.keys() == {"ad_jax, context 10", "ad_jax with dense attention, context 10"}
     assert all(row["per_second"] > 0 for row in rows.values())
     assert capsys.readouterr().out.count("\n") == len(rows) + 1
+
+
+def test_an_unknown_stage(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--stages=trian"])
+    assert "trian: choose from collect,train" in capsys.readouterr().err
