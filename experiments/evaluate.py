@@ -162,12 +162,12 @@ def _trained_params(config: ml_collections.ConfigDict, workdir: Workdir, model: 
             raise UserError(
                 f"{workdir.checkpoints} holds no checkpoint: run the stage 'train' first"
             )
+        optimizer = make_optimizer(build.optimizer(config), config.train.steps)
+        like = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))
+        state, _ = checkpoints.restore(step, like)
         if step != config.train.steps:
             raise UserError(
                 f"training stopped at step {step} of {config.train.steps}: run the stage 'train' "
                 "to its end first"
             )
-        optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-        like = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))
-        state, _ = checkpoints.restore(step, like)
     return state.params

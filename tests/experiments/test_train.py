@@ -68,7 +68,7 @@ def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
     def poisoned(model, params, batch, key, label_smoothing):
         loss, metrics = original(model, params, batch, key, label_smoothing)
         # The key depends on the step: poison the one of step 27.
-        bad = jax.random.key_data(jax.random.fold_in(jax.random.key(0), 26))
+        bad = jax.random.key_data(jax.random.fold_in(build.key(config, "train"), 26))
         factor = jax.numpy.where((jax.random.key_data(key) == bad).all(), jax.numpy.nan, 1.0)
         return loss * factor, {**metrics, "loss": loss * factor}
 
@@ -94,7 +94,7 @@ def test_a_bad_gradient_stops_before_it_is_saved(workdir_for, config, never, mon
 
     def poisoned(model, params, batch, key, label_smoothing):
         loss, metrics = original(model, params, batch, key, label_smoothing)
-        bad = jax.random.key_data(jax.random.fold_in(jax.random.key(0), 19))
+        bad = jax.random.key_data(jax.random.fold_in(build.key(config, "train"), 19))
         return spoil(loss, (jax.random.key_data(key) == bad).all()), metrics
 
     monkeypatch.setattr(distill, "distillation_loss", poisoned)
