@@ -39,7 +39,7 @@ PRESETS = {
         "model.mask_probability": 0.15,
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 10,
-        "train.steps": 1000,
+        "train.steps": 1300,
         "evaluation.rollouts": 16,
     },
     "cpu": {
