@@ -4,8 +4,9 @@
 
 65 goals for training, 16 held out.
 smoke: seconds, no result.
-quickstart: 4 minutes on two cores; held-out goals go from 0.03 of the optimal return in episode 1
-to 0.77 in episode 20.
+quickstart: 5 minutes on two cores; held-out goals go from 0.06 of the optimal return in episode 1
+to 0.73 in episode 20.
+cpu: not measured yet.
 paper: the paper's sizes; for a GPU, not run here.
 """
 
