@@ -13,7 +13,7 @@ from ad_jax.envs.grid_world import GridWorld
 from ad_jax.envs.watermaze import Watermaze
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
-from ad_jax.evaluation.statistics import confidence_interval
+from ad_jax.evaluation.statistics import confidence_interval, last_tenth
 from data_pipelines.files import read_json, write_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments import build, evaluate
@@ -74,8 +74,10 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         for name, score in bandit_scores(config, world.env, tasks, results, chance).items():
             summary[name].update(score)
     workdir.report.mkdir(exist_ok=True)
-    curves.learning_curve(summary, workdir.report / "learning_curve.png")
-    pictures = ["learning_curve.png"]
+    pictures = []
+    if config.evaluation.episodes > 1:
+        curves.learning_curve(summary, workdir.report / "learning_curve.png")
+        pictures.append("learning_curve.png")
     for kind, draw in PICTURES.items():
         if isinstance(world.env, kind):
             pictures += draw(world.env, tasks.params, results, reference, workdir.report)
@@ -83,11 +85,6 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     print(table(summary))
     for name in (*pictures, SUMMARY):
         print(workdir.report / name)
-
-
-def last_tenth(values: np.ndarray) -> np.ndarray:
-    """The last tenth of the last axis, at least one."""
-    return values[..., -max(1, values.shape[-1] // 10) :]
 
 
 def summarize(

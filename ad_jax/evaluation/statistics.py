@@ -27,6 +27,11 @@ def episode_returns(reward: np.ndarray, is_last: np.ndarray, num_episodes: int) 
     return returns.reshape(*lead, num_episodes)
 
 
+def last_tenth(values: np.ndarray) -> np.ndarray:
+    """The last tenth of the last axis, at least one."""
+    return values[..., -max(1, values.shape[-1] // 10) :]
+
+
 def confidence_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000) -> np.ndarray:
     """95 % bootstrap interval of the mean over tasks and rollouts.
 

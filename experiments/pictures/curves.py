@@ -23,7 +23,7 @@ def learning_curve(summary: dict[str, Any], path: Any) -> None:
         label = f"{LABELS.get(name, name)}, in context ({split['tasks']})"
         axes.plot(episode, split["normalized"], color=COLORS.get(name), label=label)
         axes.fill_between(episode, low, high, color=COLORS.get(name), alpha=0.2, lw=0)
-    source = np.array(summary["source"]["normalized"])[: max(2, len(episode))]
+    source = np.array(summary["source"]["normalized"])[: len(episode)]
     axes.plot(
         np.arange(1, len(source) + 1), source, color=SOURCE, ls="--", label="source, one stream"
     )
@@ -33,7 +33,7 @@ def learning_curve(summary: dict[str, Any], path: Any) -> None:
     chance = summary["heldout"]["random_normalized"]
     axes.axhline(chance, color=BOUND, lw=0.8, ls=":")
     axes.annotate("random policy", (summary["episodes"], chance), (0, 3), ha="right", **note)
-    axes.set_xlim(1, max(2, summary["episodes"]))
+    axes.set_xlim(1, summary["episodes"])
     axes.set_ylim(0, 1.1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("episode")
@@ -44,9 +44,3 @@ def learning_curve(summary: dict[str, Any], path: Any) -> None:
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
-
-
-def final_returns(returns: np.ndarray) -> np.ndarray:
-    """Mean over rollouts and the last tenth of the episodes: [task, rollout, episode] → [task]."""
-    last = max(1, returns.shape[-1] // 10)
-    return returns[..., -last:].mean((1, 2))

@@ -9,8 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ad_jax.evaluation.statistics import last_tenth
 from experiments.evaluate import HELDOUT
-from experiments.pictures.curves import COLORS, final_returns
+from experiments.pictures.curves import COLORS
 from experiments.pictures.rollouts import GIF_EPISODES, median_task, shown_episodes
 
 _CELL = 36  # pixels
@@ -28,7 +29,7 @@ def goals(
     results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
 ) -> None:
     """Final return by the cell of the goal (or of the key, and of the door), as maps."""
-    final = final_returns(results["returns"]) / optimum
+    final = last_tenth(results["returns"]).mean((1, 2)) / optimum
     places = _places(params)
     figure, panels = plt.subplots(
         1, len(places), figsize=(4.6 * len(places) + 0.8, 4.4), dpi=120, squeeze=False
@@ -59,8 +60,8 @@ def goals(
 def rollout(
     results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
 ) -> None:
-    """The first rollout on the held-out task of median final return, step by step."""
-    task = median_task(results, final_returns(results["returns"]) / optimum)
+    """The held-out task whose first rollout ends at the median return, step by step."""
+    task = median_task(results, optimum)
     observation, reward = results["observation"][task], results["reward"][task]
     ends = np.flatnonzero(results["is_last"][task]) + 1
     returns = [reward[a:b].sum() for a, b in zip(np.append(0, ends[:-1]), ends, strict=True)]

@@ -2,13 +2,20 @@
 
 import numpy as np
 
+from ad_jax.evaluation.statistics import last_tenth
 from experiments.evaluate import HELDOUT
 
 GIF_EPISODES = 12
 
 
-def median_task(results: dict[str, np.ndarray], final: np.ndarray) -> int:
-    """Index of the held-out task of median final return; ``final`` is float [task]."""
+def median_task(results: dict[str, np.ndarray], reference: np.ndarray) -> int:
+    """Index of the held-out task whose first rollout, the one that is drawn, ends at the median.
+
+    Args:
+      results: of the stage "evaluate".
+      reference: float [task], what returns are divided by.
+    """
+    final = last_tenth(results["returns"][:, 0]).mean(-1) / reference
     heldout = np.flatnonzero(results["group"] == HELDOUT)
     return heldout[np.argsort(final[heldout])[len(heldout) // 2]]
 

@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ad_jax.envs import raycast, watermaze
-from experiments.pictures.curves import final_returns
 from experiments.pictures.rollouts import median_task, shown_episodes
 
 _EPISODES = 6
@@ -18,7 +17,7 @@ _HEADER = 22
 
 def draw(env: Any, params: Any, results: dict, reference: np.ndarray, folder: Any) -> list[str]:
     """Writes rollout.gif and landmarks.png; returns their names."""
-    task = median_task(results, final_returns(results["returns"]) / reference)
+    task = median_task(results, reference)
     platform = np.asarray(params.platform)[task]
     picture = jax.jit(env.picture)
     rollout(results, task, platform, picture, folder / "rollout.gif")

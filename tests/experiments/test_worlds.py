@@ -107,7 +107,7 @@ def test_a_source_that_does_not_suit_is_refused(module, source, message):
         build.source(config, build.world(config).env)
 
 
-def test_a_watermaze_source_must_see_frames_or_be_privileged(tmp_path, never):
+def test_a_watermaze_source_must_see_frames_or_be_privileged():
     """DQN draws the frames; a bare MLP over poses is refused."""
     config = smoke(watermaze, "a2c")
     with pytest.raises(UserError, match="privileged=True"):
