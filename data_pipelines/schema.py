@@ -13,9 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
-from gymnax.environments import spaces
+from gymnax.environments.spaces import Discrete
 
-from ad_jax.envs.spaces import component_sizes, lowest, observation_dtype
+from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 
 VERSION = "1.1.0"  # of the format: a reader refuses a data set of another major version
@@ -54,16 +54,16 @@ class Schema:
         ``env.reward_levels``, where an environment has it, lists every reward it can give.
         """
         space = env.observation_space(env.default_params)
-        image = observation_dtype(space) == np.uint8
-        sizes = None if image else component_sizes(space)
-        if not isinstance(env.action_space(env.default_params), spaces.Discrete):
+        image = spaces.observation_dtype(space) == np.uint8
+        sizes = None if image else spaces.component_sizes(space)
+        if not isinstance(env.action_space(env.default_params), Discrete):
             raise UserError(f"{env.name}: only discrete actions can be distilled")
         if env.num_actions > 256:
             raise UserError(f"{env.name}: at most 256 actions can be stored, not {env.num_actions}")
         levels = getattr(env, "reward_levels", None)
         return cls(
             observation_shape=tuple(space.shape),
-            observation_low=None if sizes is None else tuple(lowest(space).tolist()),
+            observation_low=None if sizes is None else tuple(spaces.lowest(space).tolist()),
             observation_sizes=None if sizes is None else tuple(sizes.tolist()),
             num_actions=int(env.num_actions),
             reward_levels=None if levels is None else tuple(float(v) for v in levels),
@@ -147,7 +147,7 @@ class Schema:
             lead = observation.shape[: observation.ndim - len(self.observation_shape)]
             digits = observation.reshape(*lead, -1) - np.array(self.observation_low, np.int32)
             if self._one_number:
-                observation = (digits * self._strides()).sum(-1)
+                observation = spaces.to_number(digits, self.observation_sizes)
             else:
                 observation = digits.reshape(observation.shape)
             observation = observation.astype(self.observation_dtype)
@@ -170,8 +170,7 @@ class Schema:
         low = np.array(self.observation_low, np.int32)
         if not self._one_number:
             return stored.astype(np.int32) + low.reshape(self.observation_shape)
-        sizes = np.array(self.observation_sizes, np.int32)
-        digits = stored[..., None].astype(np.int32) // self._strides() % sizes
+        digits = spaces.from_number(stored.astype(np.int32), self.observation_sizes)
         return (digits + low).reshape(*stored.shape, *self.observation_shape)
 
     def decode_reward(self, stored: Any) -> Any:
@@ -179,9 +178,6 @@ class Schema:
         if self.reward_levels is None:
             return stored
         return jnp.array(self.reward_levels, jnp.float32)[stored]
-
-    def _strides(self) -> np.ndarray:
-        return np.cumprod(np.append(1, self.observation_sizes[:-1])).astype(np.int32)
 
     def to_record(self, task: int, stream: int, start: int, block: dict[str, np.ndarray]) -> dict:
         """One example for TFDS from ``block_steps`` encoded steps of one stream."""

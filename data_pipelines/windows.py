@@ -12,7 +12,7 @@ model's inputs, inside jit.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
@@ -106,14 +106,10 @@ class DeviceWindows:
         return {**raw, "has_previous": starts["has_previous"]}
 
 
-def disk_windows(
-    histories: Histories,
-    sampler: WindowSampler,
-    selection: Selection,
-    first_step: int,
-    prefetch: int,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Raw windows of the training steps from ``first_step`` on, read ahead in threads by Grain."""
+def make_reader(
+    histories: Histories, sampler: WindowSampler, selection: Selection
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """From a training step to its raw windows, read from disk."""
     kept = histories.kept_episodes(selection)
     # Kept steps before each kept episode, row by row: from a kept step to its episode.
     before = [np.append(0, np.cumsum(row[:, 1] - row[:, 0])) for row in kept]
@@ -135,14 +131,27 @@ def disk_windows(
             steps = {k: np.concatenate([v[:1], v]) for k, v in steps.items()}
         return steps
 
-    def batch(step: int) -> dict[str, np.ndarray]:
-        rows, starts = sampler.draw(first_step + step)
+    def read_windows(step: int) -> dict[str, np.ndarray]:
+        rows, starts = sampler.draw(step)
         windows = [window(row, start) for row, start in zip(rows, starts, strict=True)]
         stacked = {k: np.stack([w[k] for w in windows]) for k in RAW_FIELDS}
         return {**stacked, "has_previous": starts > 0}
 
+    return read_windows
+
+
+def disk_windows(
+    histories: Histories,
+    sampler: WindowSampler,
+    selection: Selection,
+    first_step: int,
+    prefetch: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Raw windows of the training steps from ``first_step`` on, read ahead in threads by Grain."""
+    read_windows = make_reader(histories, sampler, selection)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=prefetch)
-    steps = grain.MapDataset.range(np.iinfo(np.int32).max).map(batch)
+    last = np.iinfo(np.int32).max
+    steps = grain.MapDataset.range(first_step, last).map(read_windows)
     return iter(steps.to_iter_dataset(options))
 
 

@@ -14,7 +14,9 @@ SMALLEST = {
     "model.width": 1,
     "model.num_layers": 1,
     "model.num_heads": 1,
+    "model.mlp_width": 1,
     "model.context": 1,
+    "model.attention_block": 1,
     "train.steps": 1,
     "train.batch_size": 1,
     "train.keep_every": 1,
@@ -34,5 +36,14 @@ def check(config: ml_collections.ConfigDict) -> None:
         value = config
         for part in key.split("."):
             value = value[part]
-        if not smallest <= value <= LARGEST:
-            raise UserError(f"{key}={value}: give a number from {smallest} to {LARGEST}")
+        _check(key, value, smallest)
+    name = config.source.name
+    for key, value in config.source.get(name, {}).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is int:  # all of them count something; a bool is an int, too
+                _check(f"source.{name}.{key}", number, 1)
+
+
+def _check(key: str, value: int, smallest: int) -> None:
+    if not smallest <= value <= LARGEST:
+        raise UserError(f"{key}={value}: give a number from {smallest} to {LARGEST}")

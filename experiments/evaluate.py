@@ -6,6 +6,8 @@ Where an environment has shifted distributions of tasks, it is tested on as many
 import contextlib
 import os
 import time
+import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -107,6 +109,22 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     os.replace(temporary, workdir.evaluation / RESULTS)
     print(f"evaluate: {calls * env_steps:,} steps in {seconds:.1f} s, "
           f"{calls * env_steps / seconds:,.0f} steps/s")  # fmt: skip
+
+
+def load_results(workdir: Workdir) -> dict[str, np.ndarray]:
+    """What ``run`` has written.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    path = workdir.evaluation / RESULTS
+    try:
+        with np.load(path) as results:
+            return dict(results)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): remove it and run the stage 'evaluate' again"
+        ) from error
 
 
 class EvaluationTasks(NamedTuple):

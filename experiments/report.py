@@ -42,7 +42,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     if not evaluate.done(config, workdir):
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     world = build.world(config)
-    results = dict(np.load(workdir.evaluation / evaluate.RESULTS))
+    results = evaluate.load_results(workdir)
     provenance = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
     tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
     source_final = last_tenth(np.array(provenance["mean_return_by_episode"])).mean()

@@ -53,18 +53,25 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     build.check_version(world.env, histories.provenance)
 
     checkpoints = Checkpoints(workdir.checkpoints)
-    init = jax.jit(
-        lambda key: distill.init_state(key, model, optimizer),
-        out_shardings=parallel.replicated(mesh),
+    selection, sampler = make_sampler(config, histories)
+
+    def init(key, raw):
+        return distill.init_state(key, model, optimizer, windows.to_batch(histories.schema, raw))
+
+    first_windows = windows.make_reader(histories, sampler, selection)(0)
+    state = jax.jit(init, out_shardings=parallel.replicated(mesh))(
+        build.key(config, "initialise"), first_windows
     )
-    state, first_step = init(build.key(config, "initialise")), 0
+    first_step = 0
     before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
         state, before = checkpoints.restore(newest, state)
         first_step = newest
         print(f"train: going on from step {first_step}")
 
-    update, batches = make_training(config, mesh, model, optimizer, histories, first_step)
+    update, batches = make_training(
+        config, mesh, model, optimizer, histories, selection, sampler, first_step
+    )
     schedule = learning_rate(settings, config.train.steps)
     log = Metrics(workdir, first_step)
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
@@ -131,13 +138,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 raise Interrupted
 
 
-def make_training(config, mesh, model, optimizer, histories: Histories, first_step: int):
-    """The jitted training step and its inputs.
-
-    Returns:
-      ``update(state, inputs) -> (state, metrics)``, and an iterator of the inputs of the steps
-      after ``first_step``, which are on the devices.
-    """
+def make_sampler(config, histories: Histories) -> tuple[Selection, windows.WindowSampler]:
+    """What is kept of the histories, and which of its windows make the batch of a step."""
     options = config.train
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end
@@ -146,6 +148,19 @@ def make_training(config, mesh, model, optimizer, histories: Histories, first_st
         histories, selection=selection, context=config.model.context,
         batch_size=options.batch_size, seed=config.seed,
     )  # fmt: skip
+    return selection, sampler
+
+
+def make_training(
+    config, mesh, model, optimizer, histories: Histories, selection, sampler, first_step: int
+):
+    """The jitted training step and its inputs.
+
+    Returns:
+      ``update(state, inputs) -> (state, metrics)``, and an iterator of the inputs of the steps
+      after ``first_step``, which are on the devices.
+    """
+    options = config.train
     update = distill.make_update(
         model, optimizer, build.key(config, "train"), options.label_smoothing
     )

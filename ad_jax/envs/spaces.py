@@ -1,5 +1,7 @@
 """What an observation is made of."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
@@ -25,6 +27,25 @@ def lowest(space: spaces.Space) -> np.ndarray:
     if isinstance(space, spaces.Discrete):
         return np.zeros(1, np.int32)
     return np.broadcast_to(space.low, space.shape).reshape(-1).astype(np.int32)
+
+
+def to_number(digits: Any, sizes: Any) -> Any:
+    """Joins components counted from 0, [..., components], to one number [...]; numpy or JAX.
+
+    Args:
+      digits: int32, ``digits[..., i]`` below ``sizes[i]``.
+      sizes: number of values of each component; their product fits into an int32.
+    """
+    return (digits * _strides(sizes)).sum(-1)
+
+
+def from_number(number: Any, sizes: Any) -> Any:
+    """Inverse of ``to_number``."""
+    return number[..., None] // _strides(sizes) % np.asarray(sizes, np.int32)
+
+
+def _strides(sizes: Any) -> np.ndarray:
+    return np.cumprod(np.append(1, sizes[:-1])).astype(np.int32)
 
 
 def observation_dtype(space: spaces.Space) -> np.dtype:

@@ -6,13 +6,20 @@ import jax.numpy as jnp
 
 ENCODERS = ("pooled", "conv", "resnet")
 _DROPOUT = 0.2
+_CELLS = 9  # of "pooled", along the shorter side at least
+_MIN_DEVIATION = 0.03  # of a cell that "pooled" takes to tell something; 1 is white
 
 
 class ImageEncoder(nn.Module):
     """From uint8 pictures to vectors.
 
+    "pooled" standardises its cells by their mean and deviation over the pictures that it is
+    initialised with, which then stay: what all pictures of a world have in common would hide the
+    little in which they differ. It is therefore to be initialised with many different pictures.
+
     Attributes:
-      kind: "pooled", means over 4×4 pixels and one layer of 128, light enough for a CPU;
+      kind: "pooled", light enough for a CPU: means over square cells, nine of them along the
+        shorter side, and one layer of 128;
         "conv", the paper's (Table 3), three times conv 128 of 5×5 with stride 2, norm, ReLU,
         max-pool 2, dropout 0.2, then linear 256, with group norm where the paper has batch norm:
         a window then does not depend on those beside it; "resnet", the source's (Table 5),
@@ -44,10 +51,16 @@ class ImageEncoder(nn.Module):
         return x.reshape(*lead, -1)
 
     def _pooled(self, x: jax.Array) -> jax.Array:
-        x = x.astype(jnp.uint16)  # sums of bytes: three times as fast as a mean of floats on a CPU
-        x = sum(x[:, i::4] for i in range(4))
-        x = sum(x[:, :, i::4] for i in range(4))
-        return self._dense(x.astype(self.dtype) / (16 * 255), 128)
+        size = max(1, min(x.shape[1:3]) // _CELLS)
+        x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), (0, -x.shape[2] % size), (0, 0)), "edge")
+        # Sums of bytes are three times as fast as a mean of floats on a CPU.
+        x = x.astype(jnp.uint16 if size <= 16 else jnp.uint32)
+        x = sum(x[:, i::size] for i in range(size))
+        x = sum(x[:, :, i::size] for i in range(size))
+        x = x.astype(jnp.float32) / (255 * size**2)
+        mean = jax.lax.stop_gradient(self.param("mean", lambda _: x.mean(0)))
+        deviation = jax.lax.stop_gradient(self.param("deviation", lambda _: x.std(0)))
+        return self._dense(((x - mean) / (deviation + _MIN_DEVIATION)).astype(self.dtype), 128)
 
     def _conv(self, x: jax.Array, train: bool) -> jax.Array:
         for i in range(3):

@@ -133,7 +133,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
         key, key_reset, key_params = jax.random.split(key, 3)
         state = actors.reset(key_reset, env_params)
         seen = actors.seen(state)
-        params = network.init(key_params, seen[0])
+        params = network.init(key_params, seen)
         empty = lambda dtype, *shape: jnp.zeros((kept * steps, streams, *shape), dtype)
         replay = Replayed(
             seen=empty(seen.dtype, *seen.shape[1:]),

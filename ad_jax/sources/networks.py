@@ -117,8 +117,7 @@ def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array
     if sizes is None or math.prod(sizes.tolist()) > MAX_TABLE:
         return lambda params: lambda observation: network.apply(params, observation)
 
-    strides = np.cumprod(np.append(1, sizes[:-1])).astype(np.int32)
-    grid = np.arange(np.prod(sizes))[:, None] // strides % sizes + spaces.lowest(space)
+    grid = spaces.from_number(np.arange(sizes.prod()), sizes) + spaces.lowest(space)
     everything = grid.reshape(-1, *space.shape).astype(np.int32)
 
     def bind(params: Any) -> Callable[[jax.Array], Any]:
@@ -126,7 +125,8 @@ def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array
 
         def look_up(observation: jax.Array) -> Any:
             lead = observation.shape[: observation.ndim - len(space.shape)]
-            index = ((observation.reshape(*lead, -1) - spaces.lowest(space)) * strides).sum(-1)
+            digits = observation.reshape(*lead, -1) - spaces.lowest(space)
+            index = spaces.to_number(digits, sizes)
             return jax.tree.map(lambda column: column[index], table)
 
         return look_up

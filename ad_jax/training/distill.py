@@ -28,16 +28,28 @@ class TrainState:
 
 
 def init_state(
-    key: jax.Array, model: Transformer, optimizer: optax.GradientTransformation
+    key: jax.Array,
+    model: Transformer,
+    optimizer: optax.GradientTransformation,
+    batch: dict[str, jax.Array] | None = None,
 ) -> TrainState:
-    """A fresh state."""
-    window = {
-        "observation": jnp.zeros((1, 1, *model.space.shape), observation_dtype(model.space)),
-        "previous_action": jnp.zeros((1, 1), jnp.int32),
-        "previous_reward": jnp.zeros((1, 1)),
-        "is_first": jnp.zeros((1, 1), bool),
-    }
-    params = model.init(key, **window)
+    """A fresh state.
+
+    Args:
+      key: of the parameters.
+      model: the transformer.
+      optimizer: from ``make_optimizer``.
+      batch: as ``to_batch`` returns it; its pictures tell the encoder what is usual (see
+        ``ImageEncoder``). Without one the state is only good for its shapes, if there are pictures.
+    """
+    if batch is None:
+        batch = {
+            "observation": jnp.zeros((1, 1, *model.space.shape), observation_dtype(model.space)),
+            "previous_action": jnp.zeros((1, 1), jnp.int32),
+            "previous_reward": jnp.zeros((1, 1)),
+            "is_first": jnp.zeros((1, 1), bool),
+        }
+    params = model.init(key, **{name: batch[name] for name in INPUTS})
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 

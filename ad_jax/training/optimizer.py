@@ -4,15 +4,23 @@ import dataclasses
 
 import jax
 import optax
+import optax.contrib
 
 from ad_jax.errors import UserError
+
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with warm-up and cosine decay (paper, Table 3, which has no weight decay).
+    """AdamW with warm-up and cosine decay (paper, Table 3, which has no weight decay), or Muon.
+
+    Muon (Jordan et al., 2024) orthogonalises the momentum of the matrices between the first and
+    the last layer, scaled so that learning rates mean what they mean for AdamW, which updates all
+    other parameters. It needs fewer updates until a model learns in context.
 
     Attributes:
+      name: "adamw" or "muon".
       initial_learning_rate: before the first step.
       learning_rate: after the warm-up.
       final_learning_rate: at the last step.
@@ -22,6 +30,7 @@ class OptimizerConfig:
       max_grad_norm: the gradient is clipped to this global norm.
     """
 
+    name: str = "adamw"
     initial_learning_rate: float = 2e-6
     learning_rate: float = 3e-4
     final_learning_rate: float = 0.0
@@ -30,6 +39,10 @@ class OptimizerConfig:
     b2: float = 0.99
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+
+    def __post_init__(self):
+        if self.name not in OPTIMIZERS:
+            raise UserError(f"optimizer.name={self.name!r}: choose one of {OPTIMIZERS}")
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -48,19 +61,42 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW over ``steps`` updates."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(
-            learning_rate(config, steps),
-            config.b1,
-            config.b2,
+    """The optimiser over ``steps`` updates."""
+    rate = learning_rate(config, steps)
+    if config.name == "adamw":
+        optimizer = optax.adamw(
+            rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
+        )
+    else:
+        optimizer = optax.contrib.muon(
+            rate,
             weight_decay=config.weight_decay,
-            mask=_matrices,
-        ),
-    )
+            weight_decay_mask=_matrices,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            adam_weight_decay=config.weight_decay,
+            adam_learning_rate=rate,
+            muon_weight_dimension_numbers=_hidden_matrices,
+            consistent_rms=0.2,
+        )
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)
 
 
 def _matrices(params):
     """True for the kernels of linear maps."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def _hidden_matrices(params):
+    """For the kernels of the blocks, which of their axes are inputs and outputs; else None."""
+
+    def axes(path, x):
+        *modules, name = (key.key for key in path)
+        if name != "kernel" or not any(module.startswith("blocks") for module in modules):
+            return None
+        inputs = 1 if "qkv" in modules else x.ndim - 1
+        return optax.contrib.MuonDimensionNumbers(
+            tuple(range(inputs)), tuple(range(inputs, x.ndim))
+        )
+
+    return jax.tree_util.tree_map_with_path(axes, params)

@@ -10,8 +10,9 @@ from ad_jax.envs import raycast, watermaze
 from experiments.pictures.rollouts import median_task, shown_episodes
 
 _EPISODES = 6
-_MAP = 216  # pixels along a side, as high as the frame
-_ZOOM = 3
+_STRIDE = 2  # steps between two pictures of an animation
+_ZOOM = 2
+_MAP = _ZOOM * raycast.FRAME_SHAPE[0]  # pixels along a side, as high as the frame
 _HEADER = 22
 
 
@@ -41,11 +42,11 @@ def rollout(results: dict, task: int, platform: np.ndarray, picture: Any, path: 
     for episode in shown_episodes(len(ends), _EPISODES):
         begin, end = (0 if episode == 0 else ends[episode - 1]), ends[episode]
         views = np.asarray(picture(pose[begin:end]))
-        for step in range(begin, end):
+        for step in [*range(begin, end - 1, _STRIDE), end - 1]:
             found = reward[begin:step].sum()
             text = f"episode {episode + 1}   step {step - begin + 1}   return {found:.0f}"
             frames.append(_beside(views[step - begin], pose[begin : step + 1], platform, text))
-            durations.append(900 if step == end - 1 else 70)
+            durations.append(900 if step == end - 1 else 70 * _STRIDE)
     frames[0].save(
         path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
     )
@@ -70,7 +71,7 @@ def _beside(view: np.ndarray, poses: np.ndarray, platform: np.ndarray, text: str
     image = Image.new("RGB", (seen.width + _MAP, _HEADER + seen.height), "#101418")
     image.paste(seen, (0, _HEADER))
     pen = ImageDraw.Draw(image)
-    pen.text((6, 3), text, fill="white", font=ImageFont.load_default(13))
+    pen.text((6, 3), text, fill="white", font=ImageFont.load_default(12))
 
     scale = _MAP / 2 / (raycast.APOTHEM * 1.08)
     middle = np.array([seen.width + _MAP / 2, _HEADER + _MAP / 2])
@@ -94,4 +95,4 @@ def _beside(view: np.ndarray, poses: np.ndarray, platform: np.ndarray, text: str
     nose = path[-1] + 90 * np.array([np.cos(yaw), np.sin(yaw)])
     pen.line([place(path[-1]), place(nose)], fill="#e74c3c", width=3)
     pen.ellipse(disc(path[-1], 4), fill="#e74c3c")
-    return image.quantize(64)
+    return image.quantize(48)

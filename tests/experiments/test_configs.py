@@ -83,5 +83,6 @@ def test_the_arguments_of_an_environment_can_be_overridden():
     assert config.env.kwargs.to_dict() == {"size": 9, "max_steps_in_episode": 20, "start": "centre"}
     config.env.kwargs.size = 5
     assert build.world(config).env.size == 5
-    assert watermaze.get_config("cpu").env.kwargs.goal_mode == "once"
+    assert watermaze.get_config("paper").env.kwargs.goal_mode == "once"
+    assert watermaze.get_config("cpu").env.kwargs.goal_mode == "terminate"
     assert dark_room.get_config("smoke").env.kwargs.size == 3

@@ -42,6 +42,19 @@ def test_learned_positions_are_refused_past_the_context_in_fast_mode(trained, co
         evaluate.run(config, trained, never)
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut short", "flipped"])
+def test_damaged_results_are_refused(smoke_run, tmp_path, config, damage):
+    whole = bytearray((smoke_run[0] / "evaluation" / evaluate.RESULTS).read_bytes())
+    if damage == "flipped":
+        whole[len(whole) // 2] ^= 255
+    kept = {"empty": 0, "cut short": len(whole) // 2, "flipped": len(whole)}[damage]
+    workdir = Workdir(tmp_path, config)
+    workdir.evaluation.mkdir()
+    (workdir.evaluation / evaluate.RESULTS).write_bytes(whole[:kept])
+    with pytest.raises(UserError, match=r"rollouts.npz is damaged .*run the stage 'evaluate'"):
+        evaluate.load_results(workdir)
+
+
 def test_no_checkpoint(tmp_path, config, never):
     with pytest.raises(UserError, match="run the stage 'train' first"):
         evaluate.run(config, Workdir(tmp_path, config), never)

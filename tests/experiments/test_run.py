@@ -215,6 +215,18 @@ def test_every_number_has_its_bounds(config, key):
                 checks.check(config)
 
 
+def test_numbers_of_the_chosen_source_have_bounds_too(config):
+    config.source.dqn.batch_size = 0
+    checks.check(config)  # nobody asked for it
+    config.source.name = "dqn"
+    with pytest.raises(UserError, match=r"^source\.dqn\.batch_size=0: give a number from 1"):
+        checks.check(config)
+    config.source.dqn.batch_size = 1
+    config.source.dqn.hidden = (32, 0)
+    with pytest.raises(UserError, match=r"^source\.dqn\.hidden=0"):
+        checks.check(config)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_ends_in_one_clear_line(monkeypatch, number):
     def full(*_, **__):

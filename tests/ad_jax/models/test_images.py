@@ -55,12 +55,30 @@ def test_every_part_of_the_picture_matters(kind):
         assert np.abs(apply(changed) - before).max() > 1e-4, (row, column)
 
 
-def test_pooled_pictures_are_means_of_four_by_four_pixels():
+def test_pooled_pictures_are_standardised_means_of_cells():
     _, params, images, features = encoder("pooled")
-    means = images.reshape(2, 3, 6, 4, 8, 4, 3).mean((3, 5)) / 255
+    means = images.reshape(6, 12, 2, 16, 2, 3).mean((2, 4)) / 255
+    means = (means - means.mean(0)) / (means.std(0) + 0.03)
     layer = params["params"]["out"]
     want = np.maximum(means.reshape(2, 3, -1) @ layer["kernel"] + layer["bias"], 0)
-    np.testing.assert_allclose(features, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (20, 31), (200, 180)])
+def test_pooled_takes_pictures_of_any_size(size):
+    module = ImageEncoder("pooled")
+    images = np.random.default_rng(0).integers(0, 256, (4, *size, 1), dtype=np.uint8)
+    params = module.init(jax.random.key(0), images)
+    cells = params["params"]["mean"].shape[:2]
+    assert 9 <= min(cells) <= 18 or cells == size
+    np.testing.assert_allclose(params["params"]["mean"].mean(), images.mean() / 255, rtol=0.02)
+
+
+def test_what_pooled_knows_of_usual_pictures_is_not_trained():
+    module, params, images, _ = encoder("pooled")
+    grads = jax.grad(lambda p: module.apply(p, images).sum())(params)["params"]
+    assert not grads["mean"].any() and not grads["deviation"].any()
+    assert grads["out"]["kernel"].any()
 
 
 def test_only_the_paper_s_encoder_drops_and_only_in_training():

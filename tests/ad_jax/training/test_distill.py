@@ -58,6 +58,55 @@ def test_training_learns():
     assert int(state.step) == 200
 
 
+def test_muon_learns_too_and_moves_every_parameter():
+    optimizer = make_optimizer(OptimizerConfig(name="muon", learning_rate=2e-2, warmup_steps=5), 40)
+    first = state = distill.init_state(jax.random.key(0), MODEL, optimizer)
+    update = jax.jit(distill.make_update(MODEL, optimizer, jax.random.key(0)))
+    for step in range(40):
+        state, metrics = update(state, copy_task(step))
+    assert metrics["loss"] < 1.0
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), first.params, state.params)
+    moved["params"]["embed"].pop("reward")  # there is none
+    assert all(jax.tree.leaves(moved))
+
+
+def test_muon_orthogonalises_the_matrices_of_the_blocks():
+    config = OptimizerConfig(
+        name="muon", learning_rate=1.0, initial_learning_rate=1.0, warmup_steps=1
+    )
+    optimizer = make_optimizer(config, 10)
+    params = distill.init_state(jax.random.key(0), MODEL, optimizer).params
+    rng = np.random.default_rng(0)
+    grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+    updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
+    block = updates["params"]["blocks_0"]
+    for name, shape in (("qkv", (16, 48)), ("out", (16, 16)), ("up", (16, 32)), ("down", (32, 16))):
+        values = np.linalg.svd(np.asarray(block[name]["kernel"]).reshape(shape), compute_uv=False)
+        # Newton and Schulz's iteration brings singular values near 1; the scale is then 0.2 times
+        # the root of the longer side.
+        np.testing.assert_allclose(values / (0.2 * max(shape) ** 0.5), 1, atol=0.4)
+    head = np.abs(updates["params"]["head"]["kernel"])  # Adam's first step: the same everywhere
+    np.testing.assert_allclose(head, head.mean(), rtol=1e-3)
+
+
+def test_the_first_batch_tells_the_encoder_what_is_usual():
+    picture = lambda x: jnp.tile(x[..., None, None] * 30, (1, 2, 3)).astype(jnp.uint8)
+    model = Transformer(CONFIG, MODEL.space, 5, picture)
+    optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
+    batch = copy_task(0)
+    state = distill.init_state(jax.random.key(0), model, optimizer, batch)
+    mean = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
+    np.testing.assert_allclose(mean, picture(batch["observation"]).mean((0, 1)) / 255, rtol=1e-5)
+    state, _ = distill.make_update(model, optimizer, jax.random.key(0))(state, batch)
+    after = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
+    np.testing.assert_array_equal(mean, after)
+
+
+def test_an_unknown_optimiser_is_refused():
+    with pytest.raises(UserError, match="optimizer\\.name='sgd'"):
+        OptimizerConfig(name="sgd")
+
+
 def test_golden_first_loss():
     """The very first loss, to notice a change of the model, its initialisation or its keys.
 
