@@ -142,15 +142,15 @@ def test_the_distilled_model_sees_frames_and_nothing_else(monkeypatch):
     config = smoke(watermaze, "ppo")
     env = build.world(config).env
 
-    def logits(picture, pose):
+    poses = jnp.array([[[0, 0, 0]], [[4000, -3000, 20000]]])
+    steps = poses, jnp.zeros((2, 1), jnp.int32), jnp.zeros((2, 1)), jnp.zeros((2, 1), bool)
+
+    def logits(picture):
         monkeypatch.setattr(type(env), "picture", lambda self, pose: picture(pose))
         model = build.model(config, env)
-        step = (jnp.asarray(pose)[None, None], jnp.zeros((1, 1), jnp.int32),
-                jnp.zeros((1, 1)), jnp.zeros((1, 1), bool))  # fmt: skip
-        params = model.init(jax.random.key(0), *step)
-        return np.asarray(model.apply(params, *step))
+        return np.asarray(model.apply(model.init(jax.random.key(0), *steps), *steps))
 
-    blank = lambda pose: jnp.zeros((*pose.shape[:-1], 72, 96, 3), jnp.uint8)
-    here, there = [0, 0, 0], [4000, -3000, 20000]
-    np.testing.assert_array_equal(logits(blank, here), logits(blank, there))
-    assert np.abs(logits(raycast.render, here) - logits(raycast.render, there)).max() > 1e-4
+    here, there = logits(lambda pose: jnp.zeros((*pose.shape[:-1], 72, 96, 3), jnp.uint8))
+    np.testing.assert_array_equal(here, there)
+    here, there = logits(raycast.render)
+    assert np.abs(here - there).max() > 1e-4
