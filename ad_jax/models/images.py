@@ -7,7 +7,7 @@ import jax.numpy as jnp
 ENCODERS = ("pooled", "conv", "resnet")
 _DROPOUT = 0.2
 _CELLS = 9  # of "pooled", along the shorter side at least
-_MIN_DEVIATION = 0.03  # of a cell that "pooled" takes to tell something; 1 is white
+_MIN_DEVIATION = 0.03  # added to that of a cell, so that noise stays small; 1 is white
 
 
 class ImageEncoder(nn.Module):
@@ -18,8 +18,8 @@ class ImageEncoder(nn.Module):
     little in which they differ. It is therefore to be initialised with many different pictures.
 
     Attributes:
-      kind: "pooled", light enough for a CPU: means over square cells, nine of them along the
-        shorter side, and one layer of 128;
+      kind: "pooled", light enough for a CPU: means over square cells, nine of them or more
+        along the shorter side, and one layer of 128;
         "conv", the paper's (Table 3), three times conv 128 of 5×5 with stride 2, norm, ReLU,
         max-pool 2, dropout 0.2, then linear 256, with group norm where the paper has batch norm:
         a window then does not depend on those beside it; "resnet", the source's (Table 5),

@@ -17,7 +17,7 @@ class OptimizerConfig:
 
     Muon (Jordan et al., 2024) orthogonalises the momentum of the matrices between the first and
     the last layer, scaled so that learning rates mean what they mean for AdamW, which updates all
-    other parameters. It needs fewer updates until a model learns in context.
+    other parameters.
 
     Attributes:
       name: "adamw" or "muon".

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ad_jax.envs import raycast, watermaze
 from experiments.pictures.rollouts import median_task, shown_episodes
 
-_EPISODES = 6
+_EPISODES = 4
 _STRIDE = 2  # steps between two pictures of an animation
 _ZOOM = 2
 _MAP = _ZOOM * raycast.FRAME_SHAPE[0]  # pixels along a side, as high as the frame
