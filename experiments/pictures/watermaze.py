@@ -95,4 +95,4 @@ def _beside(view: np.ndarray, poses: np.ndarray, platform: np.ndarray, text: str
     nose = path[-1] + 90 * np.array([np.cos(yaw), np.sin(yaw)])
     pen.line([place(path[-1]), place(nose)], fill="#e74c3c", width=3)
     pen.ellipse(disc(path[-1], 4), fill="#e74c3c")
-    return image.quantize(48)
+    return image.quantize(64, Image.Quantize.MAXCOVERAGE)  # keeps the colours of small things
