@@ -61,14 +61,14 @@ def _ours(batch, context: int, block: int):
     config = TransformerConfig(**SHAPE, context=context, attention_block=block)
     model = Transformer(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
     optimizer = make_optimizer(OptimizerConfig(), 1000)
-    update = jax.jit(distill.make_update(model, optimizer, jax.random.key(0)), donate_argnums=0)
+    update = jax.jit(distill.make_update(model, optimizer), donate_argnums=0)
     init = jax.jit(lambda key: distill.init_state(key, model, optimizer))
     box = {"state": init(jax.random.key(0))}
-    batch = jax.device_put(batch)
+    batch, key = jax.device_put((batch, jax.random.key(0)))
 
     def work():
         for _ in range(STEPS):
-            box["state"], metrics = update(box["state"], batch)
+            box["state"], metrics = update(box["state"], batch, key)
         jax.block_until_ready((box, metrics))
 
     return work

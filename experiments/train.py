@@ -113,10 +113,10 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         ) as progress,
         contextlib.closing(log),
         contextlib.closing(checkpoints),
-        jax.transfer_guard("disallow"),
     ):  # fmt: skip
         for step in range(first_step + 1, config.train.steps + 1):
-            state, metrics = update(state, next(batches))
+            with jax.transfer_guard("disallow"):  # but for what next() puts on the devices
+                state, metrics = update(state, next(batches))
             pending.append((step, metrics))
             if step == first_step + 1:
                 jax.block_until_ready(state)
@@ -127,8 +127,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 fetch()
                 means = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
                 fetched.clear()
-                with jax.transfer_guard("allow"):
-                    lr = float(schedule(step - 1))
+                lr = float(schedule(step - 1))
                 log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate(step)})
                 progress.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             progress.update(tokens)
@@ -161,32 +160,34 @@ def make_training(
       after ``first_step``, which are on the devices.
     """
     options = config.train
-    update = distill.make_update(
-        model, optimizer, build.key(config, "train"), options.label_smoothing
-    )
+    update = distill.make_update(model, optimizer, options.label_smoothing)
     schema = histories.schema
     sharded, replicated = parallel.sharded(mesh), parallel.replicated(mesh)
+    key = jax.device_put(build.key(config, "train"), replicated)
 
     if options.windows == "device":
         source = windows.DeviceWindows(histories, sampler, selection)
         arrays = jax.device_put(source.arrays, replicated)
 
-        def step(state, arrays, starts):
-            return update(state, windows.to_batch(schema, source.cut(arrays, starts)))
+        def step(state, key, arrays, starts):
+            return update(state, windows.to_batch(schema, source.cut(arrays, starts)), key)
 
         jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated)
         raw = (source.starts(s) for s in range(first_step, options.steps))
         return (
-            lambda state, starts: jitted(state, arrays, starts),
+            lambda state, starts: jitted(state, key, arrays, starts),
             (jax.device_put(starts, sharded) for starts in raw),
         )
     if options.windows == "disk":
         jitted = jax.jit(
-            lambda state, raw: update(state, windows.to_batch(schema, raw)),
+            lambda state, key, raw: update(state, windows.to_batch(schema, raw), key),
             donate_argnums=0, out_shardings=replicated,
         )  # fmt: skip
         raw = windows.disk_windows(histories, sampler, selection, first_step, options.prefetch)
-        return jitted, (jax.device_put(windows_, sharded) for windows_ in raw)
+        return (
+            lambda state, windows_: jitted(state, key, windows_),
+            (jax.device_put(windows_, sharded) for windows_ in raw),
+        )
     raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
 
 

@@ -83,18 +83,16 @@ def distillation_loss(
 def make_update(
     model: Transformer,
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
     label_smoothing: float = 0.0,
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """One training step, a pure function to be jitted.
 
-    Its random draws depend on (key, step) alone.
-
     Returns:
-      ``update(state, batch) -> (state, metrics)``; metrics are float32 scalars.
+      ``update(state, batch, key) -> (state, metrics)``; metrics are float32 scalars, and the random
+      draws depend on the key, which stays the same, and on the state's step.
     """
 
-    def update(state: TrainState, batch: dict[str, jax.Array]):
+    def update(state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
         step_key = jax.random.fold_in(key, state.step)
         loss = lambda params: distillation_loss(model, params, batch, step_key, label_smoothing)
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)

@@ -33,20 +33,20 @@ def copy_task(seed, batch=16):
 
 
 @functools.cache
-def jitted(seed):
+def jitted():
     """(init, update), compiled once for all tests."""
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
     init = jax.jit(lambda key: distill.init_state(key, MODEL, optimizer))
-    return init, jax.jit(distill.make_update(MODEL, optimizer, jax.random.key(seed)))
+    return init, jax.jit(distill.make_update(MODEL, optimizer))
 
 
 def train(steps, shard=None, seed=0):
-    init, update = jitted(seed)
+    init, update = jitted()
     state = init(jax.random.key(0))
     losses = []
     for step in range(steps):
         batch = jax.device_put(copy_task(step), shard)
-        state, metrics = update(state, batch)
+        state, metrics = update(state, batch, jax.random.key(seed))
         losses.append(float(metrics["loss"]))
     return state, losses
 
@@ -61,9 +61,9 @@ def test_training_learns():
 def test_muon_learns_too_and_moves_every_parameter():
     optimizer = make_optimizer(OptimizerConfig(name="muon", learning_rate=2e-2, warmup_steps=5), 40)
     first = state = distill.init_state(jax.random.key(0), MODEL, optimizer)
-    update = jax.jit(distill.make_update(MODEL, optimizer, jax.random.key(0)))
+    update = jax.jit(distill.make_update(MODEL, optimizer))
     for step in range(40):
-        state, metrics = update(state, copy_task(step))
+        state, metrics = update(state, copy_task(step), jax.random.key(0))
     assert metrics["loss"] < 1.0
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), first.params, state.params)
     moved["params"]["embed"].pop("reward")  # there is none
@@ -97,7 +97,7 @@ def test_the_first_batch_tells_the_encoder_what_is_usual():
     state = distill.init_state(jax.random.key(0), model, optimizer, batch)
     mean = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
     np.testing.assert_allclose(mean, picture(batch["observation"]).mean((0, 1)) / 255, rtol=1e-5)
-    state, _ = distill.make_update(model, optimizer, jax.random.key(0))(state, batch)
+    state, _ = distill.make_update(model, optimizer)(state, batch, jax.random.key(0))
     after = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
     np.testing.assert_array_equal(mean, after)
 
