@@ -1,6 +1,8 @@
 """Stage 1: the source learns every training task, and its histories are stored."""
 
+import contextlib
 import importlib.metadata
+import itertools
 import time
 from typing import Any
 
@@ -43,7 +45,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             f"collect.updates={config.collect.updates} is not a multiple of "
             f"collect.updates_per_chunk={config.collect.updates_per_chunk}"
         )
-    mesh = parallel.make_mesh(config.mesh.data)
+    mesh = parallel.local_mesh()  # what a task does depends on no other: nothing is exchanged
     schema = Schema.of(world.env, source.steps_per_block * config.collect.updates_per_chunk)
     streams = source.num_streams if config.collect.streams is None else config.collect.streams
     if not 1 <= streams <= source.num_streams:
@@ -61,28 +63,36 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         total=sum(map(steps_of, range(len(tiles)))),
         initial=sum(steps_of(t) for t in range(len(tiles)) if t not in missing),
     ) as progress:  # fmt: skip
-        for tile in missing:
-            tasks = tiles[tile]
-            padded = parallel.pad_tasks(mesh, tasks)
-            state = init(build.key(config, "collect"), padded, world.tasks.params(padded))
-            if len(padded) not in compiled:  # apart from the timing; the last tile may be smaller
-                compiled[len(padded)] = advance.lower(state).compile()
+        for group in groups(missing, [len(tile) for tile in tiles], mesh.size):
+            tasks_DxB = np.stack([tiles[group[min(d, len(group) - 1)]] for d in range(mesh.size)])
+            shape, total = tasks_DxB.shape, chunks * schema.block_steps
+            params = jax.tree.map(
+                lambda x, shape=shape: x.reshape(*shape, *x.shape[1:]),
+                world.tasks.params(tasks_DxB.reshape(-1)),
+            )
+            state = init(build.key(config, "collect"), tasks_DxB, params)
+            if shape not in compiled:  # apart from the timing; the last tile may be smaller
+                compiled[shape] = advance.lower(state).compile()
             began = time.perf_counter()
-            total = chunks * schema.block_steps
-            statistics = TileStatistics(len(tasks), streams, total, schema)
-            with writer.shard(tile, tasks) as shard:
+            statistics = [TileStatistics(shape[1], streams, total, schema) for _ in group]
+            with contextlib.ExitStack() as stack:
+                shards = [stack.enter_context(writer.shard(t, tiles[t])) for t in group]
                 running = None
                 for number in range(chunks + 1):
                     interruption.check()
                     finished = running
                     if number < chunks:  # starts the next chunk; returns before it is done
-                        state, running = compiled[len(padded)](state)
+                        state, running = compiled[shape](state)
                     if finished is not None:
-                        finished = {k: v[: len(tasks)] for k, v in finished.items()}
-                        shard.write(finished)
-                        statistics.add(finished)
-                        progress.update(steps_of(tile) // chunks)
-                shard.describe(**statistics.summary(), seconds=time.perf_counter() - began)
+                        finished = jax.device_get(finished)
+                        for i, tile in enumerate(group):
+                            chunk = {k: v[i] for k, v in finished.items()}
+                            shards[i].write(chunk)
+                            statistics[i].add(chunk)
+                            progress.update(steps_of(tile) // chunks)
+                seconds = (time.perf_counter() - began) / len(group)
+                for shard, statistic in zip(shards, statistics, strict=True):
+                    shard.describe(**statistic.summary(), seconds=seconds)
 
     summaries = writer.summaries()
     join = lambda name: np.concatenate([s[name] for s in summaries])
@@ -111,17 +121,24 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
           f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
 
 
+def groups(tiles: list[int], sizes: list[int], devices: int) -> list[list[int]]:
+    """Tiles that are collected at once, one on each device: at most so many, of one size."""
+    by_size = [list(same) for _, same in itertools.groupby(tiles, key=lambda tile: sizes[tile])]
+    return [same[i : i + devices] for same in by_size for i in range(0, len(same), devices)]
+
+
 def make_collector(
     source: Source, schema: Schema, updates: int, streams: int, mesh: jax.sharding.Mesh
 ):
-    """The jitted parts of collection, spread over the tasks.
+    """The jitted parts of collection, of one tile of tasks on each device.
 
     Returns:
       ``init(key, task_ids, env_params) -> state`` and ``advance(state) -> (state, chunk)``, where
-      chunk is encoded steps [task, streams, updates * steps_per_block, ...] of the first streams
-      of each task. A task's histories depend on the key and its id, not on the tasks beside it.
+      ids and params are [device, task, ...] and chunk is encoded steps [device, task, streams,
+      updates * steps_per_block, ...] of the first streams of each task. A task's histories depend
+      on the key and its id, not on the tasks beside it; and since every device runs the program of
+      one tile, they are bit for bit the same on any number of devices.
     """
-    over_tasks = parallel.sharded(mesh)
 
     def init(key, task_ids, env_params):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, task_ids)
@@ -137,8 +154,8 @@ def make_collector(
 
         return state, schema.encode(jax.tree.map(join, blocks))
 
-    init = jax.jit(init, out_shardings=over_tasks)
-    return init, jax.jit(advance, donate_argnums=0, out_shardings=over_tasks)
+    init = parallel.on_each_device(mesh, init, num_shared=1)
+    return jax.jit(init), jax.jit(parallel.on_each_device(mesh, advance), donate_argnums=0)
 
 
 class TileStatistics:

@@ -47,7 +47,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     episode]), mean_reward (float [task, time], over the rollouts), and the first rollout of every
     task (observation, reward, is_last [task, time, ...]), cut after the last episode asked for.
     """
-    mesh = parallel.make_mesh(config.mesh.data)
+    mesh = parallel.make_mesh(**config.mesh)
     world = build.world(config)
     model = build.model(config, world.env)
     options = config.evaluation
@@ -161,7 +161,7 @@ def make_evaluator(env: Any, model: Transformer, mesh: Mesh, mode: str, temperat
     rollouts = lambda params: make_rollouts(
         env, lambda _: transformer_agent(model, params, mode=mode, temperature=temperature)
     )
-    over_tasks = parallel.sharded(mesh)
+    over_tasks = parallel.over_tasks(mesh)
     init = jax.jit(
         lambda params, *args: rollouts(params)[0](*args), static_argnums=4, out_shardings=over_tasks
     )

@@ -1,10 +1,11 @@
 """Stage 2: the transformer is trained to predict the source's next action."""
 
 import contextlib
+import functools
 import json
 import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -43,25 +44,25 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         gradient is NaN.
       Interrupted: after a signal, once the state is saved.
     """
-    mesh = parallel.make_mesh(config.mesh.data)
-    parallel.check_divides(mesh, config.train.batch_size, "train.batch_size")
+    mesh = parallel.make_mesh(**config.mesh)
+    spread = parallel.over_windows(mesh)
+    parallel.check_divides(spread, config.train.batch_size, "train.batch_size")
     world = build.world(config)
     model = build.model(config, world.env)
     settings = build.optimizer(config)
     optimizer = make_optimizer(settings, config.train.steps)
-    histories = Histories(workdir.histories)
-    build.check_version(world.env, histories.provenance)
+    data = open_data(config, workdir)
+    build.check_version(world.env, data.histories.provenance)
 
     checkpoints = Checkpoints(workdir.checkpoints)
-    selection, sampler = make_sampler(config, histories)
 
     def init(key, raw):
-        return distill.init_state(key, model, optimizer, windows.to_batch(histories.schema, raw))
+        batch = windows.to_batch(data.histories.schema, raw)
+        return distill.init_state(key, model, optimizer, batch)
 
-    first_windows = windows.make_reader(histories, sampler, selection)(0)
-    state = jax.jit(init, out_shardings=parallel.replicated(mesh))(
-        build.key(config, "initialise"), first_windows
-    )
+    first = build.key(config, "initialise"), windows.make_reader(*data)(0)
+    shardings = parallel.state_shardings(mesh, jax.eval_shape(init, *first))
+    state = jax.jit(init, out_shardings=shardings)(*first)
     first_step = 0
     before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
@@ -69,9 +70,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         first_step = newest
         print(f"train: going on from step {first_step}")
 
-    update, batches = make_training(
-        config, mesh, model, optimizer, histories, selection, sampler, first_step
-    )
+    update = distill.make_update(model, optimizer, config.train.label_smoothing)
+    update, batches = make_training(config, mesh, shardings, update, data, first_step)
     schedule = learning_rate(settings, config.train.steps)
     log = Metrics(workdir, first_step)
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
@@ -137,9 +137,17 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 raise Interrupted
 
 
-def make_sampler(config, histories: Histories) -> tuple[Selection, windows.WindowSampler]:
-    """What is kept of the histories, and which of its windows make the batch of a step."""
-    options = config.train
+class Data(NamedTuple):
+    """The histories, which windows make the batch of a step, and what is kept of the episodes."""
+
+    histories: Histories
+    sampler: windows.WindowSampler
+    selection: Selection
+
+
+def open_data(config: ml_collections.ConfigDict, workdir: Workdir) -> Data:
+    """The data set of a run."""
+    options, histories = config.train, Histories(workdir.histories)
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end
     )
@@ -147,48 +155,46 @@ def make_sampler(config, histories: Histories) -> tuple[Selection, windows.Windo
         histories, selection=selection, context=config.model.context,
         batch_size=options.batch_size, seed=config.seed,
     )  # fmt: skip
-    return selection, sampler
+    return Data(histories, sampler, selection)
 
 
-def make_training(
-    config, mesh, model, optimizer, histories: Histories, selection, sampler, first_step: int
-):
+def make_training(config, mesh, shardings, update, data: Data, first_step: int):
     """The jitted training step and its inputs.
 
+    Args:
+      config: of the run.
+      mesh: where it runs.
+      shardings: of the state.
+      update: from ``make_update``.
+      data: what it is trained on.
+      first_step: updates made already.
+
     Returns:
-      ``update(state, inputs) -> (state, metrics)``, and an iterator of the inputs of the steps
+      ``step(state, inputs) -> (state, metrics)``, and an iterator of the inputs of the steps
       after ``first_step``, which are on the devices.
     """
-    options = config.train
-    update = distill.make_update(model, optimizer, options.label_smoothing)
-    schema = histories.schema
-    sharded, replicated = parallel.sharded(mesh), parallel.replicated(mesh)
+    options, schema = config.train, data.histories.schema
+    spread, replicated = parallel.over_windows(mesh), parallel.replicated(mesh)
     key = jax.device_put(build.key(config, "train"), replicated)
+    jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, replicated))
 
     if options.windows == "device":
-        source = windows.DeviceWindows(histories, sampler, selection)
+        source = windows.DeviceWindows(*data)
         arrays = jax.device_put(source.arrays, replicated)
-
-        def step(state, key, arrays, starts):
-            return update(state, windows.to_batch(schema, source.cut(arrays, starts)), key)
-
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=replicated)
+        step = jit(
+            lambda state, key, arrays, starts: update(
+                state, windows.to_batch(schema, source.cut(arrays, starts)), key
+            )
+        )
         raw = (source.starts(s) for s in range(first_step, options.steps))
-        return (
-            lambda state, starts: jitted(state, key, arrays, starts),
-            (jax.device_put(starts, sharded) for starts in raw),
-        )
-    if options.windows == "disk":
-        jitted = jax.jit(
-            lambda state, key, raw: update(state, windows.to_batch(schema, raw), key),
-            donate_argnums=0, out_shardings=replicated,
-        )  # fmt: skip
-        raw = windows.disk_windows(histories, sampler, selection, first_step, options.prefetch)
-        return (
-            lambda state, windows_: jitted(state, key, windows_),
-            (jax.device_put(windows_, sharded) for windows_ in raw),
-        )
-    raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
+        run_step = lambda state, starts: step(state, key, arrays, starts)
+    elif options.windows == "disk":
+        step = jit(lambda state, key, raw: update(state, windows.to_batch(schema, raw), key))
+        raw = windows.disk_windows(*data, first_step, options.prefetch)
+        run_step = lambda state, raw: step(state, key, raw)
+    else:
+        raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
+    return run_step, (jax.device_put(inputs, spread) for inputs in raw)
 
 
 class Metrics:

@@ -68,7 +68,7 @@ def defaults() -> ml_collections.ConfigDict:
     config.collect = {
         "updates": 100,  # of the source, each on one rollout
         "updates_per_chunk": 20,  # a chunk is the unit of memory, and of a record
-        "tasks_per_tile": 1024,  # a tile is the unit of resumption: one shard
+        "tasks_per_tile": 1024,  # a tile is the work of a device, and of resumption: one shard
         "streams": ml_collections.config_dict.placeholder(int),  # stored per task; all of them
         "min_improved": 0.95,  # part of the tasks whose returns must have risen
     }
@@ -94,7 +94,7 @@ def defaults() -> ml_collections.ConfigDict:
         "mode": "fast",  # or "exact"
         "temperature": 1.0,  # 0 is greedy
     }
-    config.mesh = {"data": -1}  # devices; -1 is all
+    config.mesh = {"data": -1, "fsdp": 1, "model": 1}  # devices; -1 is all that are left
     return config
 
 

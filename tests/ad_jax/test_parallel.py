@@ -1,44 +1,121 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from gymnax.environments import spaces
+from jax.sharding import PartitionSpec as P
 
 from ad_jax import parallel
 from ad_jax.errors import UserError
+from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.training import distill
+from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 
-def test_mesh_takes_the_devices_asked_for():
-    assert parallel.make_mesh().size == jax.device_count() == 4
-    assert parallel.make_mesh(2).size == 2
-    with pytest.raises(UserError, match=r"mesh\.data=5.*4 devices"):
-        parallel.make_mesh(5)
+def state_shapes(optimizer="adamw", picture=None, **config):
+    """Of the smallest model that the rules can spread over two devices along each axis."""
+    config = TransformerConfig(width=8, num_layers=1, num_heads=2, mlp_width=16, **config)
+    model = Transformer(config, spaces.Box(0, 3, (2,), jnp.int32), 5, picture)
+    optimizer = make_optimizer(OptimizerConfig(name=optimizer, warmup_steps=1), 10)
+    return jax.eval_shape(lambda key: distill.init_state(key, model, optimizer), jax.random.key(0))
 
 
-def test_sharded_spreads_the_first_axis_and_replicated_copies():
-    mesh = parallel.make_mesh(4)
-    x = np.arange(8)
-    spread = jax.device_put(x, parallel.sharded(mesh))
-    assert [s.data.tolist() for s in spread.addressable_shards] == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    copied = jax.device_put(x, parallel.replicated(mesh))
-    assert [s.data.shape for s in copied.addressable_shards] == [(8,)] * 4
+def test_one_size_of_the_mesh_may_be_left_open():
+    shape = lambda **sizes: tuple(parallel.make_mesh(**sizes).shape.values())
+    assert shape() == (4, 1, 1) and parallel.make_mesh().axis_names == ("data", "fsdp", "model")
+    assert shape(data=2, fsdp=-1) == (2, 2, 1)
+    assert shape(fsdp=2, model=2) == (1, 2, 2)
+    assert shape(data=1, fsdp=1, model=4) == (1, 1, 4)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"data": 3}, {"data": 5}, {"data": 0}, {"fsdp": 3}, {"fsdp": -1}, {"data": 2, "model": 4}],
+)
+def test_sizes_that_do_not_multiply_to_the_devices_are_refused(sizes):
+    with pytest.raises(UserError, match="do not multiply to the 4 devices"):
+        parallel.make_mesh(**sizes)
+
+
+def test_where_tasks_and_windows_live():
+    mesh = parallel.make_mesh(data=1, fsdp=2, model=2)
+    parts = lambda sharding: [
+        s.data.tolist() for s in jax.device_put(np.arange(8), sharding).addressable_shards
+    ]
+    assert parts(parallel.over_tasks(mesh)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert parts(parallel.over_windows(mesh)) == [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2
+    assert parts(parallel.replicated(mesh)) == [list(range(8))] * 4
+
+
+def test_where_every_parameter_lives():
+    """The table says it again, on purpose: a misspelt axis would silently mean "everywhere"."""
+    block = {
+        "qkv": {"kernel": P("fsdp", None, "model", None), "bias": P(None, "model", None)},
+        "out": {"kernel": P("model", None, "fsdp"), "bias": P()},
+        "up": {"kernel": P("fsdp", "model"), "bias": P("model")},
+        "down": {"kernel": P("model", "fsdp"), "bias": P()},
+        "norm_attention": {"scale": P(), "bias": P()},
+        "norm_mlp": {"scale": P(), "bias": P()},
+    }
+    table = {"embedding": P(None, "fsdp")}
+    want = {
+        "embed": {
+            "action": table, "is_first": table, "observation_0": table, "observation_1": table,
+            "reward": {"kernel": P(None, "fsdp")}, "mask": P(),
+        },
+        "positions": P(None, "fsdp"),
+        "blocks_0": block,
+        "head": {"kernel": P("fsdp", None), "bias": P()},
+    }  # fmt: skip
+    mesh = parallel.make_mesh(data=1, fsdp=2, model=2)
+    state = state_shapes(positions="learned", norm="post", mask="token", mask_probability=0.1)
+    shardings = parallel.state_shardings(mesh, state)
+    got = jax.tree.map(lambda s: s.spec, shardings)
+    got.params["params"].pop("norm", None)
+    assert got.params["params"] == want
+    mu = optax.tree_utils.tree_get(got.opt_state, "mu")["params"]
+    assert mu["blocks_0"] == block  # Adam's moments live where the parameters do
+    assert got.step == P()
+
+
+def test_pictures_and_muon_have_their_rules():
+    picture = lambda x: jnp.zeros((*x.shape[:-1], 18, 18, 3), jnp.uint8)
+    for encoder in ("pooled", "conv", "resnet"):
+        state = state_shapes("muon", picture, image_encoder=encoder)
+        got = parallel.state_shardings(parallel.make_mesh(data=1, fsdp=4), state).params["params"]
+        assert got["embed"]["observation"]["kernel"].spec == P(None, "fsdp")
+        assert got["embed"]["ImageEncoder_0"]["out"]["kernel"].spec == P()
+
+
+def test_what_has_no_rule_or_no_array_is_an_error():
+    mesh, state = parallel.make_mesh(), state_shapes()
+    with pytest.raises(ValueError, match="no sharding rule for .*head/kernel"):
+        parallel.state_shardings(mesh, state, [r for r in parallel.RULES if "head" not in r[0]])
+    with pytest.raises(ValueError, match="match nothing: heads/kernel"):
+        parallel.state_shardings(mesh, state, [("heads/kernel", ()), *parallel.RULES])
+    with pytest.raises(UserError, match=r"mesh\.model=4 does not divide .*out.*\(2, 4, 8\)"):
+        parallel.state_shardings(parallel.make_mesh(data=1, model=4), state)
+
+
+def test_every_device_runs_its_own():
+    mesh = parallel.local_mesh()
+    double = parallel.on_each_device(mesh, lambda a, b: {"sum": a + b.sum(), "b": 2 * b}, 1)
+    got = jax.jit(double)(np.float32(1), np.arange(8.0).reshape(4, 2))
+    np.testing.assert_array_equal(got["sum"], [2, 6, 10, 14])
+    np.testing.assert_array_equal(got["b"], 2 * np.arange(8.0).reshape(4, 2))
+    assert len(got["b"].sharding.device_set) == 4
 
 
 def test_sizes_that_do_not_divide_are_refused():
-    mesh = parallel.make_mesh(4)
-    parallel.check_divides(mesh, 8, "train.batch_size")
-    with pytest.raises(UserError, match=r"train\.batch_size=6.*4 devices"):
-        parallel.check_divides(mesh, 6, "train.batch_size")
+    spread = parallel.over_windows(parallel.make_mesh(data=1, fsdp=2, model=2))
+    parallel.check_divides(spread, 6, "train.batch_size")
+    with pytest.raises(UserError, match=r"train\.batch_size=7.*2 devices"):
+        parallel.check_divides(spread, 7, "train.batch_size")
 
 
 def test_tasks_are_padded_with_the_last_one():
-    mesh = parallel.make_mesh(4)
-    assert parallel.pad_tasks(mesh, np.array([3, 5, 7, 9, 11])).tolist() == [
-        3,
-        5,
-        7,
-        9,
-        11,
-        11,
-        11,
-        11,
-    ]
+    mesh = parallel.make_mesh()
+    padded = parallel.pad_tasks(mesh, np.array([3, 5, 7, 9, 11]))
+    assert padded.tolist() == [3, 5, 7, 9, 11, 11, 11, 11]
     assert parallel.pad_tasks(mesh, np.arange(4)).tolist() == [0, 1, 2, 3]

@@ -42,6 +42,23 @@ def test_interrupted_collection_goes_on_and_is_the_same(tmp_path, config, never)
     assert shards[0] == shards[1] and len(shards[0]) == 2
 
 
+def test_any_number_of_devices_collects_the_same_bits(tmp_path, config, never, monkeypatch):
+    """Tiles of 2 of the 7 tasks: four at once, the last one smaller, against one after the other."""
+    config.collect.tasks_per_tile = 2
+    four, one = Workdir(tmp_path / "4", config), Workdir(tmp_path / "1", config)
+    collect.run(config, four, never)
+    first = jax.local_devices()[:1]
+    monkeypatch.setattr(jax, "local_devices", lambda: first)
+    collect.run(config, one, never)
+    shards = [Histories(w.histories).provenance["shards"] for w in (four, one)]
+    assert shards[0] == shards[1] and len(shards[0]) == 4
+
+
+def test_tiles_of_one_size_are_collected_together():
+    assert collect.groups([0, 1, 3, 4, 5], [8, 8, 8, 8, 8, 3], 2) == [[0, 1], [3, 4], [5]]
+    assert collect.groups([2], [8, 8, 8], 4) == [[2]]
+
+
 def test_a_task_has_the_same_histories_whatever_is_collected_beside_it(tmp_path, config, never):
     """And only training tasks are collected, with their provenance."""
     together, apart = Workdir(tmp_path / "a", config), Workdir(tmp_path / "b", config)

@@ -41,23 +41,24 @@ def final_params(config, workdir):
         return checkpoints.restore(checkpoints.latest_step(), like)[0].params
 
 
-def test_disk_and_device_windows_and_any_number_of_devices_train_alike(workdir_for, config, never):
+def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, never, monkeypatch):
     """One device and windows in memory, against four devices and windows from disk."""
     config.train.keep_every = 2
-    params = []
-    for devices, windows in ((1, "device"), (4, "disk")):
-        config.mesh.data, config.train.windows = devices, windows
-        workdir = workdir_for(config, windows)
+    params, losses = [], []
+    everything = jax.devices()
+    for devices, windows, fsdp, model in ((1, "device", 1, 1), (4, "device", 2, 2), (4, "disk", 1, 1)):
+        monkeypatch.setattr(jax, "devices", lambda n=devices: everything[:n])
+        config.mesh.update(fsdp=fsdp, model=model)
+        config.train.windows = windows
+        workdir = workdir_for(config, f"{windows}{fsdp}{devices}")
         train.run(config, workdir, never)
         params.append(final_params(config, workdir))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5e-3), *params)
-    losses = [
-        [json.loads(line)["loss"] for line in open(workdir_path)]
-        for workdir_path in (
-            workdir.path.parent / "device/metrics.jsonl", workdir.path / "metrics.jsonl",
-        )
-    ]  # fmt: skip
-    np.testing.assert_allclose(*losses, rtol=1e-3)
+        log = (workdir.path / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in log])
+    for other in (1, 2):
+        close = lambda a, b: np.testing.assert_allclose(a, b, atol=5e-3)
+        jax.tree.map(close, params[0], params[other])
+        np.testing.assert_allclose(losses[0], losses[other], rtol=1e-3)
 
 
 def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
@@ -221,8 +222,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(workdir_for, config, ne
     [
         ("model.context", 1000, "longer than the histories"),
         ("train.keep_every", 40, "longer than the histories"),
-        ("mesh.data", 3, "train.batch_size=16 is not a multiple of the 3 devices"),
-        ("mesh.data", 9, "there are 4 devices"),
+        ("train.batch_size", 6, "train.batch_size=6 is not a multiple of the 4 devices"),
+        ("mesh.data", 3, "do not multiply to the 4 devices"),
         ("train.windows", "tape", "choose 'device' or 'disk'"),
         ("optimizer.warmup_steps", 40, "must be fewer"),
     ],

@@ -144,8 +144,7 @@ def test_rollouts_spread_over_devices_are_the_same():
     init, advance = make_rollouts(env, lambda _: random_agent(5))
     ids = np.arange(8)
     results = []
-    for devices in (1, 4):
-        sharding = parallel.sharded(parallel.make_mesh(devices))
+    for sharding in (None, parallel.over_tasks(parallel.make_mesh())):
         state = jax.jit(init, static_argnums=3, out_shardings=sharding)(
             jax.random.key(0), ids, tasks.params(ids), 2
         )

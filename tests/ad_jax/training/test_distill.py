@@ -40,9 +40,12 @@ def jitted():
     return init, jax.jit(distill.make_update(MODEL, optimizer))
 
 
-def train(steps, shard=None, seed=0):
+def train(steps, mesh=None, shardings=None, seed=0):
     init, update = jitted()
-    state = init(jax.random.key(0))
+    state, shard = init(jax.random.key(0)), None
+    if mesh:
+        state, shard = jax.device_put(state, shardings), parallel.over_windows(mesh)
+        update = jax.jit(update, out_shardings=(shardings, parallel.replicated(mesh)))
     losses = []
     for step in range(steps):
         batch = jax.device_put(copy_task(step), shard)
@@ -140,11 +143,14 @@ def test_random_draws_depend_on_seed_and_step_alone():
     assert not all(jax.tree.leaves(other))
 
 
-def test_four_devices_train_like_one():
-    sharded = parallel.sharded(parallel.make_mesh(4))
-    (one, losses_one), (four, losses_four) = train(5), train(5, sharded)
+@pytest.mark.parametrize("sizes", [{}, {"fsdp": 4, "data": 1}, {"fsdp": 2, "model": 2}])
+def test_any_mesh_trains_like_one_device(sizes):
+    mesh = parallel.make_mesh(**sizes)
+    shardings = parallel.state_shardings(mesh, jax.eval_shape(jitted()[0], jax.random.key(0)))
+    (one, losses_one), (four, losses_four) = train(5), train(5, mesh, shardings)
     np.testing.assert_allclose(losses_one, losses_four, rtol=1e-4)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-3), one.params, four.params)
+    assert jax.tree.map(lambda x: x.sharding, four) == shardings  # and stays where it was
 
 
 def test_learning_rate_warms_up_and_decays():
