@@ -96,17 +96,16 @@ def state_shardings(mesh: Mesh, state: Any, rules: Sequence = RULES) -> Any:
         if not leaf.ndim:
             return replicated(mesh)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        for pattern, axes in rules:
-            if re.search(pattern, name):
-                break
-        else:
+        found = next((rule for rule in rules if re.search(rule[0], name)), None)
+        if found is None:
             raise ValueError(f"no sharding rule for {name}")
+        pattern, axes = found
         unused.discard(pattern)
         for size, axis in zip(leaf.shape, axes, strict=False):
             if axis and size % mesh.shape[axis]:
                 raise UserError(
                     f"mesh.{axis}={mesh.shape[axis]} does not divide {name} of shape {leaf.shape}: "
-                    f"lower it, or change the size of the model"
+                    "lower it, or change the size of the model"
                 )
         return NamedSharding(mesh, PartitionSpec(*axes))
 

@@ -19,6 +19,7 @@ SMALLEST = {
     "model.attention_block": 1,
     "train.steps": 1,
     "train.batch_size": 1,
+    "train.accumulate": 1,
     "train.keep_every": 1,
     "train.prefetch": 1,
     "train.log_every": 1,

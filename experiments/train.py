@@ -46,7 +46,13 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """
     mesh = parallel.make_mesh(**config.mesh)
     spread = parallel.over_windows(mesh)
-    parallel.check_divides(spread, config.train.batch_size, "train.batch_size")
+    part, rest = divmod(config.train.batch_size, config.train.accumulate)
+    if rest:
+        raise UserError(
+            f"train.batch_size={config.train.batch_size} is not a multiple of "
+            f"train.accumulate={config.train.accumulate}"
+        )
+    parallel.check_divides(spread, part, "train.batch_size / train.accumulate")
     world = build.world(config)
     model = build.model(config, world.env)
     settings = build.optimizer(config)
@@ -70,7 +76,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         first_step = newest
         print(f"train: going on from step {first_step}")
 
-    update = distill.make_update(model, optimizer, config.train.label_smoothing)
+    update = distill.make_update(
+        model, optimizer, config.train.label_smoothing, config.train.accumulate
+    )
     update, batches = make_training(config, mesh, shardings, update, data, first_step)
     schedule = learning_rate(settings, config.train.steps)
     log = Metrics(workdir, first_step)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ad_jax.errors import UserError
-from ad_jax.models.attention import blocked_attention, cached_attention, rotate
+from ad_jax.models.attention import IMPLEMENTATIONS, attention, cached_attention, rotate
 from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
 
@@ -35,7 +35,12 @@ class TransformerConfig:
       mask: what the input mask hides, "action" or "token"; see TransitionToken.
       mask_probability: of the input mask.
       dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
+      attention: how it is computed; see ``attention``.
       attention_block: queries per block of attention.
+      attention_window: steps that a layer looks back, its own included; 0 is the whole context.
+        With one, a layer hears of earlier steps through those it sees, and the cache stays exact
+        however long an agent acts.
+      remat: the backward pass computes each layer again instead of storing what is inside it.
     """
 
     width: int = 64
@@ -51,7 +56,10 @@ class TransformerConfig:
     mask: str = "action"
     mask_probability: float = 0.0
     dtype: str = "float32"
+    attention: str = "auto"
     attention_block: int = 40
+    attention_window: int = 0
+    remat: bool = False
 
     def __post_init__(self):
         choices = {
@@ -60,6 +68,7 @@ class TransformerConfig:
             "image_encoder": ENCODERS,
             "mask": MASKS,
             "dtype": tuple(DTYPES),
+            "attention": IMPLEMENTATIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -69,13 +78,23 @@ class TransformerConfig:
                 f"model.width={self.width} is not an even multiple of "
                 f"model.num_heads={self.num_heads}"
             )
+        if not 0 <= self.attention_window <= self.context:
+            raise UserError(
+                f"model.attention_window={self.attention_window}: give the steps that a layer "
+                f"looks back, at most model.context={self.context}, or 0 for all of them"
+            )
+
+    @property
+    def cache_steps(self) -> int:
+        """The steps that are remembered when acting."""
+        return self.attention_window or self.context
 
 
 class Cache(NamedTuple):
-    """What the model remembers of the steps it has seen: a ring of ``context`` entries.
+    """What the model remembers of the steps it has seen: a ring of ``cache_steps`` entries.
 
     Attributes:
-      layers: for each layer, (keys, values), each dtype [heads, context, head width].
+      layers: for each layer, (keys, values), each dtype [heads, cache_steps, head width].
       position: int32, the number of steps seen.
     """
 
@@ -98,28 +117,30 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(dtype=dtype)
         self.drop = nn.Dropout(c.dropout)
 
-    def __call__(self, x_BxTxE, *, train: bool):
+    def __call__(self, x_BxTxE, train: bool):
         c = self.config
 
         def attend(x_BxTxE):
             q, k, v = self._project(x_BxTxE, jnp.arange(x_BxTxE.shape[1]))
             dropout = c.attention_dropout if train else 0.0
             key = self.make_rng("dropout") if dropout else None
-            return self.out(
-                blocked_attention(q, k, v, block=c.attention_block, dropout=dropout, key=key)
-            )
+            attended = attention(
+                q, k, v, impl=c.attention, window=c.attention_window,
+                block=c.attention_block, dropout=dropout, key=key,
+            )  # fmt: skip
+            return self.out(attended)
 
         return self._residual(x_BxTxE, attend, train)
 
     def decode(self, x_E, layer, position):
         """One step: writes its key and value over the oldest entry, then reads the ring."""
         keys, values = layer
-        context = self.config.context
+        steps = self.config.cache_steps
         q, k, v = (p[0] for p in self._project(x_E[None], position[None]))
-        slot = position % context
+        slot = position % steps
         keys = jax.lax.dynamic_update_slice_in_dim(keys, k[:, None], slot, 1)
         values = jax.lax.dynamic_update_slice_in_dim(values, v[:, None], slot, 1)
-        visible = jnp.arange(context) <= position
+        visible = jnp.arange(steps) <= position
         x_E = self._residual(
             x_E, lambda _: self.out(cached_attention(q, keys, values, visible)), train=False
         )
@@ -170,7 +191,8 @@ class Transformer(nn.Module):
             self.positions = self.param(
                 "positions", nn.initializers.normal(0.02), (c.context, c.width)
             )
-        self.blocks = [Block(c) for _ in range(c.num_layers)]
+        block = nn.remat(Block, static_argnums=2) if c.remat else Block  # of "train"
+        self.blocks = [block(c) for _ in range(c.num_layers)]
         self.norm = nn.LayerNorm(dtype=dtype)
         # Small, so that training begins at the entropy of the uniform policy.
         self.head = nn.Dense(
@@ -198,15 +220,16 @@ class Transformer(nn.Module):
             x_BxTxE += self.positions[: x_BxTxE.shape[1]].astype(x_BxTxE.dtype)
         x_BxTxE = self.drop(x_BxTxE, deterministic=not train)
         for block in self.blocks:
-            x_BxTxE = block(x_BxTxE, train=train)
+            x_BxTxE = block(x_BxTxE, train)
         return self._logits(x_BxTxE)
 
     def decode(self, cache: Cache, observation, previous_action, previous_reward, is_first):
         """Logits for the next step of one environment.
 
         Equal to the whole pass over all steps seen, until they are more than the context; from
-        then on the oldest step is dropped, though what later steps read from it remains. With
-        learned positions there is no such continuation: at most ``context`` steps.
+        then on the oldest step is dropped, though what later steps read from it remains. With a
+        window it is equal to the whole pass however many steps there are. With learned
+        positions there is no such continuation: at most ``context`` steps.
 
         Args:
           cache: from ``empty_cache`` or the last call.
@@ -230,6 +253,6 @@ class Transformer(nn.Module):
 
 def empty_cache(config: TransformerConfig) -> Cache:
     """The cache of a model that has seen nothing."""
-    shape = (config.num_heads, config.context, config.width // config.num_heads)
+    shape = (config.num_heads, config.cache_steps, config.width // config.num_heads)
     zeros = jnp.zeros(shape, DTYPES[config.dtype])
     return Cache(((zeros, zeros),) * config.num_layers, jnp.zeros((), jnp.int32))

@@ -77,6 +77,7 @@ def defaults() -> ml_collections.ConfigDict:
     config.train = {
         "steps": 1000,
         "batch_size": 64,
+        "accumulate": 1,  # parts of a batch whose gradients are averaged, for less memory
         "keep_every": 1,  # keep every k-th episode of a stream,
         "keep_streams": ml_collections.config_dict.placeholder(int),  # of so many streams per task,
         "keep_begin": 0.0,  # in this part of its history

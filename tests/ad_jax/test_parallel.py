@@ -90,7 +90,7 @@ def test_pictures_and_muon_have_their_rules():
 
 def test_what_has_no_rule_or_no_array_is_an_error():
     mesh, state = parallel.make_mesh(), state_shapes()
-    with pytest.raises(ValueError, match="no sharding rule for .*head/kernel"):
+    with pytest.raises(ValueError, match=r"no sharding rule for .*head/kernel"):
         parallel.state_shardings(mesh, state, [r for r in parallel.RULES if "head" not in r[0]])
     with pytest.raises(ValueError, match="match nothing: heads/kernel"):
         parallel.state_shardings(mesh, state, [("heads/kernel", ()), *parallel.RULES])

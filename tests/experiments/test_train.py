@@ -46,7 +46,8 @@ def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, n
     config.train.keep_every = 2
     params, losses = [], []
     everything = jax.devices()
-    for devices, windows, fsdp, model in ((1, "device", 1, 1), (4, "device", 2, 2), (4, "disk", 1, 1)):
+    runs = ((1, "device", 1, 1), (4, "device", 2, 2), (4, "disk", 1, 1))
+    for devices, windows, fsdp, model in runs:
         monkeypatch.setattr(jax, "devices", lambda n=devices: everything[:n])
         config.mesh.update(fsdp=fsdp, model=model)
         config.train.windows = windows
@@ -222,7 +223,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(workdir_for, config, ne
     [
         ("model.context", 1000, "longer than the histories"),
         ("train.keep_every", 40, "longer than the histories"),
-        ("train.batch_size", 6, "train.batch_size=6 is not a multiple of the 4 devices"),
+        ("train.accumulate", 3, "train.batch_size=16 is not a multiple of train.accumulate=3"),
+        ("train.batch_size", 6, "accumulate=6 is not a multiple of the 4 devices"),
         ("mesh.data", 3, "do not multiply to the 4 devices"),
         ("train.windows", "tape", "choose 'device' or 'disk'"),
         ("optimizer.warmup_steps", 40, "must be fewer"),

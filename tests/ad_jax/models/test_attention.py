@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ad_jax.models.attention import blocked_attention, cached_attention, dense_attention, rotate
+from ad_jax.models.attention import (
+    attention,
+    blocked_attention,
+    cached_attention,
+    choose,
+    dense_attention,
+    rotate,
+)
 
 
 def qkv(seed=0, length=13):
@@ -11,32 +18,48 @@ def qkv(seed=0, length=13):
     return [jax.random.normal(k, (2, length, 3, 8)) for k in keys]
 
 
-def by_hand(q, k, v):
+def by_hand(q, k, v, window=100):
     """Attention by the formula, one query at a time, in float64."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     out = np.zeros_like(q)
     for b, t, h in np.ndindex(q.shape[:3]):
-        scores = k[b, : t + 1, h] @ q[b, t, h] / np.sqrt(q.shape[-1])
+        seen = slice(max(0, t + 1 - window), t + 1)
+        scores = k[b, seen, h] @ q[b, t, h] / np.sqrt(q.shape[-1])
         weights = np.exp(scores - scores.max())
-        out[b, t, h] = weights / weights.sum() @ v[b, : t + 1, h]
+        out[b, t, h] = weights / weights.sum() @ v[b, seen, h]
     return out
 
 
-def test_dense_attention_is_the_formula():
-    np.testing.assert_allclose(dense_attention(*qkv()), by_hand(*qkv()), atol=1e-5)
+@pytest.mark.parametrize("window", [0, 1, 4])
+def test_dense_attention_is_the_formula(window):
+    want = by_hand(*qkv(), window or 100)
+    np.testing.assert_allclose(dense_attention(*qkv(), window), want, atol=1e-5)
 
 
-@pytest.mark.parametrize("block", [1, 4, 13, 100])
-def test_blocked_attention_equals_dense_attention_and_so_do_its_gradients(block):
+@pytest.mark.parametrize("window", [0, 1, 6])
+@pytest.mark.parametrize("impl, block", [("blocked", b) for b in (1, 4, 13, 100)] + [("xla", 1)])
+def test_every_implementation_equals_dense_attention_and_so_do_its_gradients(impl, block, window):
     def loss(attention):
         return lambda args: (attention(*args) * jnp.arange(8)).sum()
 
-    blocked = lambda *args: blocked_attention(*args, block=block)
-    np.testing.assert_allclose(blocked(*qkv()), dense_attention(*qkv()), atol=1e-5)
-    for got, want in zip(
-        jax.grad(loss(blocked))(qkv()), jax.grad(loss(dense_attention))(qkv()), strict=True
-    ):
+    ours = lambda *args: attention(*args, impl=impl, block=block, window=window)
+    dense = lambda *args: dense_attention(*args, window)
+    np.testing.assert_allclose(ours(*qkv()), dense(*qkv()), atol=1e-5)
+    for got, want in zip(jax.grad(loss(ours))(qkv()), jax.grad(loss(dense))(qkv()), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_what_can_not_run_is_replaced_with_a_warning():
+    half, full = np.dtype(jnp.bfloat16), np.dtype(np.float32)
+    assert choose("auto", "gpu", half, 0.0) == choose("cudnn", "gpu", half, 0.0) == "cudnn"
+    assert choose("auto", "gpu", half, 0.1) == choose("auto", "gpu", full, 0.0) == "blocked"
+    assert choose("auto", "cpu", half, 0.0) == choose("auto", "tpu", half, 0.0) == "blocked"
+    assert choose("xla", "tpu", full, 0.0) == "xla"
+    for impl, platform, dtype, dropout in (
+        ("cudnn", "cpu", half, 0.0), ("cudnn", "gpu", full, 0.0), ("xla", "cpu", full, 0.5)
+    ):  # fmt: skip
+        with pytest.warns(UserWarning, match=f"attention='{impl}' can't run here.*slower"):
+            assert choose(impl, platform, dtype, dropout) == "blocked"
 
 
 def test_dropout_keeps_the_mean_and_depends_on_the_key():

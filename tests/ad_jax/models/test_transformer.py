@@ -85,6 +85,41 @@ def test_one_layer_ring_cache_is_a_sliding_window():
         np.testing.assert_allclose(logits[t], recomputed[0, -1], atol=2e-4)
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_with_a_window_the_cache_is_exact_for_ever(norm):
+    """Three layers over 30 steps, of which a layer sees 4 at a time and the cache holds 4."""
+    model = make(num_layers=3, attention_window=4, norm=norm)
+    inputs = window(batch=1, length=30)
+    params = spread(model.init(jax.random.key(0), *inputs))
+    full = model.apply(params, *inputs)
+    cache = empty_cache(model.config)
+    assert cache.layers[0][0].shape == (2, 4, 8)
+    _, logits = jax.lax.scan(
+        lambda c, s: model.apply(params, c, *s, method="decode"),
+        cache,
+        jax.tree.map(lambda x: x[0], inputs),
+    )
+    np.testing.assert_allclose(logits, full[0], atol=3e-4)
+    changed = model.apply(params, inputs[0] * (np.arange(30) > 9)[:, None], *inputs[1:])
+    assert np.abs(changed - full)[0, 18].max() > 1e-3  # three layers see nine steps back
+    np.testing.assert_allclose(changed[0, 19:], full[0, 19:], atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.2, "attention_dropout": 0.2}])
+def test_rematerialised_layers_are_the_same(changes):
+    inputs, rngs = window(), {"dropout": jax.random.key(1)}
+    params = spread(make().init(jax.random.key(0), *inputs))
+
+    def grads(remat):
+        model = make(remat=remat, **changes)
+        return jax.grad(lambda p: (model.apply(p, *inputs, train=True, rngs=rngs) ** 2).sum())(
+            params
+        )
+
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+    jax.tree.map(close, grads(False), grads(True))
+
+
 def test_every_input_is_read():
     model = make()
     inputs = window()
@@ -143,7 +178,7 @@ def test_bfloat16_is_close_to_float32_with_the_same_float32_parameters():
 
 @pytest.mark.parametrize(
     "changes", [{"norm": "both"}, {"positions": "none"}, {"mask": "all"}, {"dtype": "f8"},
-                {"num_heads": 3}]
+                {"num_heads": 3}, {"attention": "flash"}, {"attention_window": 13}]
 )  # fmt: skip
 def test_bad_settings_are_refused(changes):
     with pytest.raises(UserError, match=next(iter(changes))):

@@ -143,6 +143,21 @@ def test_random_draws_depend_on_seed_and_step_alone():
     assert not all(jax.tree.leaves(other))
 
 
+def test_gradients_of_parts_of_a_batch_are_averaged():
+    config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10)
+    model = Transformer(config, MODEL.space, 5)  # nothing drops or hides
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
+    state = distill.init_state(jax.random.key(0), model, optimizer)
+    step = lambda parts: jax.jit(distill.make_update(model, optimizer, accumulate=parts))(
+        state, copy_task(0), jax.random.key(0)
+    )
+    (whole, metrics), (parts, metrics_of_parts) = step(1), step(4)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(metrics_of_parts[name], value, rtol=1e-4)
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5)
+    jax.tree.map(close, whole.params, parts.params)
+
+
 @pytest.mark.parametrize("sizes", [{}, {"fsdp": 4, "data": 1}, {"fsdp": 2, "model": 2}])
 def test_any_mesh_trains_like_one_device(sizes):
     mesh = parallel.make_mesh(**sizes)
