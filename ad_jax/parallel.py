@@ -1,11 +1,15 @@
-"""The device mesh, and where arrays live on it."""
+"""The processes of a run, their device mesh, and where arrays live on it."""
 
+import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ad_jax.errors import UserError
@@ -28,6 +32,103 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
     (r"/(bias|scale|mask|ns_coeffs)$|/ImageEncoder_\d+/", ()),
 )
+
+JOIN_SECONDS = 300  # that processes wait for each other at the start,
+HEARTBEAT_SECONDS = 100  # and until a dead one is noticed
+
+
+def start() -> None:
+    """Joins the processes of a run, if there are several; before JAX's backend is started.
+
+    JAX finds the others by itself under SLURM, Open MPI and on TPU pods. Elsewhere
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
+    say it. AD_JAX_TIMEOUT, in seconds, takes the place of ``JOIN_SECONDS`` and
+    ``HEARTBEAT_SECONDS``. If not all come in time, the process ends with status 1.
+
+    Raises:
+      UserError: the variables contradict each other.
+    """
+    given = {}
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        try:
+            given = {
+                "coordinator_address": os.environ["JAX_COORDINATOR_ADDRESS"],
+                "num_processes": int(os.environ["JAX_NUM_PROCESSES"]),
+                "process_id": int(os.environ["JAX_PROCESS_ID"]),
+            }
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                "JAX_COORDINATOR_ADDRESS is set: give JAX_NUM_PROCESSES and JAX_PROCESS_ID, two "
+                f"numbers, as well ({error})"
+            ) from error
+    elif not _launched_by_a_cluster():
+        return
+    timeout = os.environ.get("AD_JAX_TIMEOUT")
+    seconds = int(timeout or JOIN_SECONDS)
+    # JAX's own timeout aborts the process with a stack trace.
+    watchdog = threading.Timer(seconds, _give_up, [seconds, given])
+    watchdog.daemon = True
+    watchdog.start()
+    jax.distributed.initialize(
+        **given,
+        initialization_timeout=2 * seconds,
+        heartbeat_timeout_seconds=int(timeout or HEARTBEAT_SECONDS),
+    )
+    watchdog.cancel()
+
+
+def _give_up(seconds: int, given: dict[str, Any]) -> None:
+    who = "process {process_id} of {num_processes}".format(**given) if given else "this process"
+    where = given.get("coordinator_address", "the cluster's first host")
+    print(
+        f"error: {who} waited {seconds} s at {where}, and not all of the others came: see in "
+        "their logs which were not started, or can't reach it",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+    os._exit(1)
+
+
+def _launched_by_a_cluster() -> bool:
+    """Whether SLURM, Open MPI or a TPU pod has started several processes."""
+    count = lambda name: int(os.environ.get(name, 1))
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return (
+        ("SLURM_PROCID" in os.environ and count("SLURM_NTASKS") > 1)
+        or count("OMPI_COMM_WORLD_SIZE") > 1
+        or len(workers) > 1
+    )
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes what is written once."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Waits until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Puts host arrays, which all processes have alike, where a sharding says."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def one(x):
+        if jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(x)))
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(one, tree)
+
+
+def fetch(tree: Any) -> Any:
+    """The whole of arrays, in every process, as NumPy arrays."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1) -> Mesh:

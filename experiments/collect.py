@@ -56,15 +56,20 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     tiles = np.split(world.train, range(size, len(world.train), size))
     writer = Writer(workdir.histories, schema, len(tiles))
     missing = writer.missing()
+    parallel.barrier("collect")  # nobody begins before all know what is missing
+    first = jax.process_index() * mesh.size
     compiled: dict[int, Any] = {}
     steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.block_steps * chunks
     with tqdm(
         desc="collect", unit=" steps", unit_scale=True, mininterval=1,
         total=sum(map(steps_of, range(len(tiles)))),
         initial=sum(steps_of(t) for t in range(len(tiles)) if t not in missing),
+        disable=not parallel.is_first(),
     ) as progress:  # fmt: skip
-        for group in groups(missing, [len(tile) for tile in tiles], mesh.size):
-            tasks_DxB = np.stack([tiles[group[min(d, len(group) - 1)]] for d in range(mesh.size)])
+        for group in groups(missing, [len(tile) for tile in tiles], jax.device_count()):
+            mine = group[first : first + mesh.size]
+            busy = (mine + [group[0]] * mesh.size)[: mesh.size]  # who has no tile keeps step
+            tasks_DxB = np.stack([tiles[tile] for tile in busy])
             shape, total = tasks_DxB.shape, chunks * schema.block_steps
             params = jax.tree.map(
                 lambda x, shape=shape: x.reshape(*shape, *x.shape[1:]),
@@ -74,9 +79,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             if shape not in compiled:  # apart from the timing; the last tile may be smaller
                 compiled[shape] = advance.lower(state).compile()
             began = time.perf_counter()
-            statistics = [TileStatistics(shape[1], streams, total, schema) for _ in group]
+            statistics = [TileStatistics(shape[1], streams, total, schema) for _ in mine]
             with contextlib.ExitStack() as stack:
-                shards = [stack.enter_context(writer.shard(t, tiles[t])) for t in group]
+                shards = [stack.enter_context(writer.shard(t, tiles[t])) for t in mine]
                 running = None
                 for number in range(chunks + 1):
                     interruption.check()
@@ -85,15 +90,16 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                         state, running = compiled[shape](state)
                     if finished is not None:
                         finished = jax.device_get(finished)
-                        for i, tile in enumerate(group):
+                        for i in range(len(mine)):
                             chunk = {k: v[i] for k, v in finished.items()}
                             shards[i].write(chunk)
                             statistics[i].add(chunk)
-                            progress.update(steps_of(tile) // chunks)
+                        progress.update(sum(map(steps_of, group)) // chunks)
                 seconds = (time.perf_counter() - began) / len(group)
                 for shard, statistic in zip(shards, statistics, strict=True):
                     shard.describe(**statistic.summary(), seconds=seconds)
 
+    parallel.barrier("collected")
     summaries = writer.summaries()
     join = lambda name: np.concatenate([s[name] for s in summaries])
     check_quality(world.train, join("early"), join("late"), join("first_action_share"),
@@ -102,23 +108,24 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     returns = np.concatenate([np.array(s["mean_return"])[:, :episodes] for s in summaries])
     seconds = sum(s["seconds"] for s in summaries)
     env_steps = sum(steps_of(t) for t in range(len(tiles)))
-    writer.commit(
-        {
-            "config": config.to_dict(),
-            "seed": config.seed,
-            "environment": {
-                "name": world.env.name,
-                "version": build.version(world.env),
-            },
-            "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
-            "device": jax.devices()[0].device_kind,
-            "seconds": seconds,
-            "env_steps": env_steps,
-            "mean_return_by_episode": returns.mean(0).tolist(),
-        }
-    )
-    print(f"collect: {env_steps:,} steps of {len(world.train)} tasks in {seconds:.1f} s, "
-          f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
+    provenance = {
+        "config": config.to_dict(),
+        "seed": config.seed,
+        "environment": {
+            "name": world.env.name,
+            "version": build.version(world.env),
+        },
+        "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
+        "device": jax.devices()[0].device_kind,
+        "seconds": seconds,
+        "env_steps": env_steps,
+        "mean_return_by_episode": returns.mean(0).tolist(),
+    }
+    if parallel.is_first():
+        writer.commit(provenance)
+        print(f"collect: {env_steps:,} steps of {len(world.train)} tasks in {seconds:.1f} s, "
+              f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
+    parallel.barrier("committed")
 
 
 def groups(tiles: list[int], sizes: list[int], devices: int) -> list[list[int]]:

@@ -44,8 +44,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """Rolls out the last checkpoint and stores the returns.
 
     The results hold task (int [task]) and group (str [task]), returns (float [task, rollout,
-    episode]), mean_reward (float [task, time], over the rollouts), and the first rollout of every
-    task (observation, reward, is_last [task, time, ...]), cut after the last episode asked for.
+    episode]), mean_reward (float [task, time], over the rollouts), the first rollout of every
+    task (observation, reward, is_last [task, time, ...]), cut after the last episode asked for, and
+    device, seconds and env_steps, with train_seconds and train_transitions_per_s of the training.
     """
     mesh = parallel.make_mesh(**config.mesh)
     world = build.world(config)
@@ -62,14 +63,13 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "evaluation.mode='fast' goes past the context, which learned positions can't: "
             "give evaluation.mode='exact', or model.positions='rotary'"
         )
-    params = _trained_params(config, workdir, model)
+    params, training = _trained(config, workdir, model, mesh)
     padded = parallel.pad_tasks(mesh, np.arange(len(tasks.ids)))
     padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
 
     init, advance = make_evaluator(world.env, model, mesh, options.mode, options.temperature)
-    params = jax.device_put(params, parallel.replicated(mesh))
-    key = build.key(config, "evaluate")
-    state = init(params, key, tasks.ids[padded], padded_params, options.rollouts)
+    inputs = (build.key(config, "evaluate"), tasks.ids[padded], padded_params)
+    state = init(params, *parallel.put(inputs, parallel.replicated(mesh)), options.rollouts)
     per_call = min(_EPISODES_PER_CALL, options.episodes)
     calls, steps = -(-options.episodes // per_call), per_call * limit
     advance = advance.lower(params, state, steps).compile()
@@ -77,15 +77,29 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     parts = []
     env_steps = len(tasks.ids) * options.rollouts * steps
     began = time.perf_counter()
-    with tqdm(desc="evaluate", unit=" steps", unit_scale=True, total=calls * env_steps) as progress:
+    with tqdm(
+        desc="evaluate", unit=" steps", unit_scale=True, total=calls * env_steps,
+        disable=not parallel.is_first(),
+    ) as progress:  # fmt: skip
         for _ in range(calls):
             interruption.check()
             state, history = advance(params, state)
             seen = (history.observation[:, 0], history.reward, history.is_last)
-            parts.append(jax.device_get(seen))
+            parts.append(parallel.fetch(seen))
             progress.update(env_steps)
     seconds = time.perf_counter() - began
-    number, time_asked_for = len(tasks.ids), options.episodes * limit
+    if parallel.is_first():
+        costs = {"seconds": seconds, "env_steps": calls * env_steps}
+        costs |= {f"train_{name}": value for name, value in training.items()}
+        _store(workdir, tasks, parts, options.episodes, limit, costs)
+        print(f"evaluate: {calls * env_steps:,} steps in {seconds:.1f} s, "
+              f"{calls * env_steps / seconds:,.0f} steps/s")  # fmt: skip
+    parallel.barrier("evaluated")
+
+
+def _store(workdir, tasks, parts, episodes: int, limit: int, costs: dict[str, float]) -> None:
+    """Writes the results, whole or not at all."""
+    number, time_asked_for = len(tasks.ids), episodes * limit
     observation = np.concatenate([p[0] for p in parts], 1)[:number, :time_asked_for]
     reward, is_last = (
         np.concatenate([p[i] for p in parts], 2)[:number, :, :time_asked_for] for i in (1, 2)
@@ -97,18 +111,15 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         temporary,
         task=tasks.ids,
         group=tasks.group,
-        returns=episode_returns(reward, is_last, options.episodes),
+        returns=episode_returns(reward, is_last, episodes),
         mean_reward=reward.mean(1),
         observation=observation,
         reward=reward[:, 0],
         is_last=is_last[:, 0],
         device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        seconds=seconds,
-        env_steps=calls * env_steps,
+        **costs,
     )
     os.replace(temporary, workdir.evaluation / RESULTS)
-    print(f"evaluate: {calls * env_steps:,} steps in {seconds:.1f} s, "
-          f"{calls * env_steps / seconds:,.0f} steps/s")  # fmt: skip
 
 
 def load_results(workdir: Workdir) -> dict[str, np.ndarray]:
@@ -172,8 +183,10 @@ def make_evaluator(env: Any, model: Transformer, mesh: Mesh, mode: str, temperat
     return init, advance
 
 
-def _trained_params(config: ml_collections.ConfigDict, workdir: Workdir, model: Transformer) -> Any:
-    """The parameters of the newest checkpoint."""
+def _trained(
+    config: ml_collections.ConfigDict, workdir: Workdir, model: Transformer, mesh: Mesh
+) -> tuple[Any, dict[str, float]]:
+    """The last parameters, on every device, and what it took to train them."""
     with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         step = checkpoints.latest_step()
         if step is None:
@@ -181,11 +194,17 @@ def _trained_params(config: ml_collections.ConfigDict, workdir: Workdir, model: 
                 f"{workdir.checkpoints} holds no checkpoint: run the stage 'train' first"
             )
         optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-        like = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))
-        state, _ = checkpoints.restore(step, like)
+        shapes = jax.eval_shape(
+            lambda key: distill.init_state(key, model, optimizer), jax.random.key(0)
+        )
+        everywhere = parallel.replicated(mesh)
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes
+        )
+        state, training = checkpoints.restore(step, like)
         if step != config.train.steps:
             raise UserError(
                 f"training stopped at step {step} of {config.train.steps}: run the stage 'train' "
                 "to its end first"
             )
-    return state.params
+    return state.params, training

@@ -2,21 +2,38 @@
 
 import signal
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class Interrupted(Exception):
     """The work was stopped on request; what was finished is saved."""
 
 
 class Interruption:
-    """Catches the signals from ``install`` on; ``check`` raises at the next safe place."""
+    """Catches the signals from ``install`` on; ``check`` raises at the next safe place.
+
+    Where there are several processes, JAX takes the SIGTERM to any one of them to all, and they
+    stop at the same place: they must ask equally often.
+    """
 
     def __init__(self):
-        self.requested = False
+        self._requested = False
+        self._questions = 0
 
     def install(self) -> None:
         """Handles SIGTERM and SIGINT; a second one ends the process at once."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._request)
+        if jax.process_count() == 1:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._request)
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        if jax.process_count() > 1:
+            self._questions += 1
+            self._requested |= multihost_utils.reached_preemption_sync_point(self._questions)
+        return self._requested
 
     def check(self) -> None:
         """Raises Interrupted if a signal came."""
@@ -25,5 +42,5 @@ class Interruption:
 
     def _request(self, number, frame) -> None:
         del frame
-        self.requested = True
+        self._requested = True
         signal.signal(number, signal.SIG_DFL)

@@ -1,13 +1,11 @@
 """Stage 4: pictures, a table and a summary of a run."""
 
-import contextlib
 import json
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from ad_jax.checkpoint import Checkpoints
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.grid_world import GridWorld
 from ad_jax.envs.watermaze import Watermaze
@@ -68,7 +66,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "normalized": source_curve(world, provenance, source_final if not known else None),
             "env_steps_total": provenance["env_steps"],
         },
-        **costs(workdir, results, provenance),
+        **costs(results, provenance),
     }
     if isinstance(world.env, AdversarialBandit):
         for name, score in bandit_scores(config, world.env, tasks, results, chance).items():
@@ -133,23 +131,19 @@ def source_curve(
     return (np.array(provenance["mean_return_by_episode"]) / float(reference)).tolist()
 
 
-def costs(
-    workdir: Workdir, results: dict[str, np.ndarray], provenance: dict[str, Any]
-) -> dict[str, Any]:
+def costs(results: dict[str, np.ndarray], provenance: dict[str, Any]) -> dict[str, Any]:
     """Device, seconds and throughput of each stage."""
-    with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        training = checkpoints.metadata(checkpoints.latest_step())
     return {
         "device": str(results["device"]),
         "jax": provenance["packages"]["jax"],
         "seconds": {
             "collect": provenance["seconds"],
-            "train": training["seconds"],
+            "train": float(results["train_seconds"]),
             "evaluate": float(results["seconds"]),
         },
         "throughput": {
             "collect_env_steps_per_s": provenance["env_steps"] / provenance["seconds"],
-            "train_transitions_per_s": training["transitions_per_s"],
+            "train_transitions_per_s": float(results["train_transitions_per_s"]),
             "evaluate_env_steps_per_s": float(results["env_steps"] / results["seconds"]),
         },
     }

@@ -12,7 +12,14 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ad_jax import parallel
 from ad_jax.errors import UserError
+
+try:  # before what follows: gymnax starts JAX's backend when it is imported
+    parallel.start()
+except UserError as error:
+    sys.exit(f"error: {error}")
+
 from experiments import checks, collect, evaluate, memory, report, train
 from experiments.interruption import Interrupted, Interruption
 from experiments.workdir import Workdir
@@ -47,11 +54,14 @@ def run(config, path: str, stages: list[str]) -> None:
                 continue
             interruption.check()
             if work[stage].done(config, workdir):
-                print(f"{stage}: already done, skipped")
+                if parallel.is_first():
+                    print(f"{stage}: already done, skipped")
                 continue
+            parallel.barrier(f"{stage}: not done")  # before anyone does it
             if stage != "report":  # which would show older results
                 (workdir.report / report.SUMMARY).unlink(missing_ok=True)
-            work[stage].run(config, workdir, interruption)
+            if stage != "report" or parallel.is_first():
+                work[stage].run(config, workdir, interruption)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -68,20 +68,22 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
     first = build.key(config, "initialise"), windows.make_reader(*data)(0)
     shardings = parallel.state_shardings(mesh, jax.eval_shape(init, *first))
+    first = parallel.put(first, parallel.replicated(mesh))
     state = jax.jit(init, out_shardings=shardings)(*first)
     first_step = 0
     before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
         state, before = checkpoints.restore(newest, state)
         first_step = newest
-        print(f"train: going on from step {first_step}")
+        if parallel.is_first():
+            print(f"train: going on from step {first_step}")
 
     update = distill.make_update(
         model, optimizer, config.train.label_smoothing, config.train.accumulate
     )
     update, batches = make_training(config, mesh, shardings, update, data, first_step)
     schedule = learning_rate(settings, config.train.steps)
-    log = Metrics(workdir, first_step)
+    log = Metrics(workdir, first_step) if parallel.is_first() else None
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
     fetched: list[dict[str, np.ndarray]] = []  # of the steps not logged yet
     began = first_done = time.perf_counter()
@@ -118,13 +120,15 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         tqdm(
             desc="train", unit=" tokens", unit_scale=True, mininterval=1,
             total=config.train.steps * tokens, initial=first_step * tokens,
+            disable=not parallel.is_first(),
         ) as progress,
-        contextlib.closing(log),
+        contextlib.closing(log) if log else contextlib.nullcontext(),
         contextlib.closing(checkpoints),
     ):  # fmt: skip
         for step in range(first_step + 1, config.train.steps + 1):
-            with jax.transfer_guard("disallow"):  # but for what next() puts on the devices
-                state, metrics = update(state, next(batches))
+            inputs = next(batches)
+            with jax.transfer_guard("disallow"):
+                state, metrics = update(state, inputs)
             pending.append((step, metrics))
             if step == first_step + 1:
                 jax.block_until_ready(state)
@@ -136,7 +140,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 means = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
                 fetched.clear()
                 lr = float(schedule(step - 1))
-                log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate(step)})
+                if log:
+                    log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate(step)})
                 progress.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
             progress.update(tokens)
             if step % config.train.checkpoint_every == 0 or last or stop:
@@ -183,12 +188,12 @@ def make_training(config, mesh, shardings, update, data: Data, first_step: int):
     """
     options, schema = config.train, data.histories.schema
     spread, replicated = parallel.over_windows(mesh), parallel.replicated(mesh)
-    key = jax.device_put(build.key(config, "train"), replicated)
+    key = parallel.put(build.key(config, "train"), replicated)
     jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, replicated))
 
     if options.windows == "device":
         source = windows.DeviceWindows(*data)
-        arrays = jax.device_put(source.arrays, replicated)
+        arrays = parallel.put(source.arrays, replicated)
         step = jit(
             lambda state, key, arrays, starts: update(
                 state, windows.to_batch(schema, source.cut(arrays, starts)), key
@@ -202,7 +207,7 @@ def make_training(config, mesh, shardings, update, data: Data, first_step: int):
         run_step = lambda state, raw: step(state, key, raw)
     else:
         raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
-    return run_step, (jax.device_put(inputs, spread) for inputs in raw)
+    return run_step, (parallel.put(inputs, spread) for inputs in raw)
 
 
 class Metrics:

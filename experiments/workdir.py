@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from ad_jax import parallel
 from ad_jax.errors import UserError
 from data_pipelines.files import read_json, write_atomically
 
@@ -26,7 +27,9 @@ READ_BY = {
 
 
 class Workdir:
-    """The folder of one run, locked against other processes while it is open.
+    """The folder of one run, locked against other runs while it is open.
+
+    Where a run has several processes, they share the folder, and the first one locks it.
 
     Attributes:
       path: the folder; ``histories``, ``checkpoints``, ``metrics``, ``evaluation`` and
@@ -43,6 +46,13 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike, config: ml_collections.ConfigDict):
         self.path = pathlib.Path(path).resolve()
+        self._lock = None
+        if parallel.is_first():
+            self._lock_folder(path)
+            self._check_config(config)
+        parallel.barrier("workdir")
+
+    def _lock_folder(self, path: str | os.PathLike) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / "lock", "a+")
@@ -61,7 +71,6 @@ class Workdir:
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
-        self._check_config(config)
 
     def _check_config(self, config: ml_collections.ConfigDict) -> None:
         path = self.path / "config.json"
@@ -110,7 +119,8 @@ class Workdir:
 
     def close(self) -> None:
         """Lets go of the lock."""
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
 
 def _has_content(path: pathlib.Path) -> bool:

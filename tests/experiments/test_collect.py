@@ -21,10 +21,10 @@ class After(Interruption):
         super().__init__()
         self._looks = looks
 
-    def check(self):
+    @property
+    def requested(self):
         self._looks -= 1
-        self.requested = self._looks < 0
-        super().check()
+        return self._looks < 0
 
 
 def test_interrupted_collection_goes_on_and_is_the_same(tmp_path, config, never):

@@ -33,12 +33,13 @@ def workdir_for(smoke_run, tmp_path):
     return make
 
 
-def final_params(config, workdir):
+def restored(config, workdir):
+    """The state and the metadata of the newest checkpoint."""
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), config.train.steps)
     like = distill.init_state(jax.random.key(0), model, optimizer)
     with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        return checkpoints.restore(checkpoints.latest_step(), like)[0].params
+        return checkpoints.restore(checkpoints.latest_step(), like)
 
 
 def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, never, monkeypatch):
@@ -53,7 +54,7 @@ def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, n
         config.train.windows = windows
         workdir = workdir_for(config, f"{windows}{fsdp}{devices}")
         train.run(config, workdir, never)
-        params.append(final_params(config, workdir))
+        params.append(restored(config, workdir)[0].params)
         log = (workdir.path / "metrics.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in log])
     for other in (1, 2):
@@ -143,11 +144,9 @@ def test_the_rate_survives_a_resume_with_one_step_left(workdir_for, config, neve
     workdir = workdir_for(config)
     with pytest.raises(Interrupted):
         train.run(config, workdir, Scripted(*[False] * 38, True))
-    checkpoints = Checkpoints(workdir.checkpoints)
-    before = checkpoints.metadata(39)["transitions_per_s"]
-    checkpoints.close()
+    before = restored(config, workdir)[1]["transitions_per_s"]
     train.run(config, workdir, never)
-    after = Checkpoints(workdir.checkpoints).metadata(40)["transitions_per_s"]
+    after = restored(config, workdir)[1]["transitions_per_s"]
     assert after == before > 0
     assert metrics(workdir)[-1]["transitions_per_s"] == before
 

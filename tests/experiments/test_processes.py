@@ -1,0 +1,127 @@
+"""Two processes with two simulated devices each, joined over loopback, against one alone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data_pipelines.reader import Histories
+from tests.experiments.conftest import ROOT, command
+
+TILES = "--config.collect.tasks_per_tile=2"  # four tiles, so that each device has one
+LONG = "--config.train.steps=2000"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(workdir, *options, count=2, devices=2, only=None, timeout=60):
+    """Starts the processes of a run, or ``only`` one of them."""
+    port = free_port()
+    processes = []
+    for number in range(count) if only is None else [only]:
+        environment = {
+            **{k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
+            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count),
+            "JAX_PROCESS_ID": str(number), "AD_JAX_TIMEOUT": str(timeout),
+            "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu",
+        }  # fmt: skip
+        processes.append(
+            subprocess.Popen(
+                command(workdir, *options), cwd=ROOT, env=environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+        )  # fmt: skip
+    return processes
+
+
+def finish(processes, timeout=300):
+    """[(exit status, output)] of each."""
+    return [(p.communicate(timeout=timeout)[0], p.returncode)[::-1] for p in processes]
+
+
+def metrics(workdir):
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for_training(workdir, processes, step=30):
+    """Until some steps are logged."""
+    deadline = time.monotonic() + 200
+    while not any(m["step"] >= step for m in metrics(workdir)):
+        assert time.monotonic() < deadline and all(p.poll() is None for p in processes)
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of one process with one device."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    ((status, output),) = finish(start(workdir, TILES, count=1, devices=1))
+    assert status == 0, output
+    return workdir
+
+
+def test_two_processes_do_what_one_does(tmp_path, alone):
+    """Started by the script for that."""
+    script = str(ROOT / "experiments/launch/local.sh")
+    devices = {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    process = subprocess.run(
+        [script, "2", *command(tmp_path / "run", TILES)[3:]], cwd=ROOT, text=True, timeout=300,
+        env={**os.environ, **devices, "PORT": str(free_port()), "PYTHON": sys.executable},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout
+    assert process.stdout.count("report/summary.json") == 1, process.stdout  # said once
+    shards = [Histories(w / "histories").provenance["shards"] for w in (alone, tmp_path / "run")]
+    assert shards[0] == shards[1] and len(shards[0]) == 4  # the same bytes
+    losses = [[m["loss"] for m in metrics(w)] for w in (alone, tmp_path / "run")]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    results = [np.load(w / "evaluation/rollouts.npz") for w in (alone, tmp_path / "run")]
+    assert (results[0]["task"] == results[1]["task"]).all()
+    same = results[0]["returns"] == results[1]["returns"]
+    assert same.mean() > 0.7  # a rounded logit may turn an action
+
+
+def test_a_signal_to_one_stops_all_at_one_step_and_one_alone_goes_on(tmp_path):
+    workdir = tmp_path / "run"
+    processes = start(workdir, TILES, LONG)
+    wait_for_training(workdir, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = finish(processes)
+    assert [status for status, _ in outputs] == [0, 0], outputs
+    assert all("stopped as asked" in output for _, output in outputs)
+    step = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
+    assert 30 <= step < 2000 and step % 20  # not one of the regular ones
+    (alone,) = start(workdir, TILES, LONG, count=1)
+    wait_for_training(workdir, [alone], step + 20)
+    alone.send_signal(signal.SIGTERM)
+    ((status, output),) = finish([alone])
+    assert status == 0 and f"going on from step {step}" in output, output
+    steps = [m["step"] for m in metrics(workdir)]
+    assert steps == sorted(set(steps))
+
+
+def test_a_killed_process_does_not_leave_the_other_waiting(tmp_path):
+    processes = start(tmp_path / "run", TILES, LONG, timeout=10)
+    wait_for_training(tmp_path / "run", processes)
+    processes[1].kill()
+    began = time.monotonic()
+    (status, output), _ = finish(processes, timeout=60)
+    assert status != 0 and time.monotonic() - began < 60
+    assert "task:1" in output or "distributed" in output, output
+
+
+def test_waiting_for_a_process_that_never_joins_is_bounded():
+    ((status, output),) = finish(start("unused", only=0, timeout=5))
+    assert status == 1
+    assert "error: process 0 of 2 waited 5 s" in output and len(output.splitlines()) == 1, output
