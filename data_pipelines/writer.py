@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_pipelines.files import checksum, read_json, write_json
 from data_pipelines.schema import VERSION, Schema
@@ -181,6 +182,7 @@ class ShardWriter:
 
     def _write_chunks(self) -> None:
         features = self._schema.features()
+        serializer = ExampleSerializer(features.get_serialized_info())
         writer = ArrayRecordWriter(str(self._temporary), "group_size:1")
         try:
             while (chunk := self._chunks.get()) is not None:
@@ -189,7 +191,9 @@ class ShardWriter:
                     for stream in range(chunk["action"].shape[1]):
                         block = {k: v[i, stream] for k, v in chunk.items()}
                         record = self._schema.to_record(task, stream, self._start, block)
-                        writer.write(features.serialize_example(record))
+                        example = serializer.get_tf_example(features.encode_example(record))
+                        # Otherwise the order of the fields differs from process to process.
+                        writer.write(example.SerializeToString(deterministic=True))
                         self._records += 1
                 self._start += self._schema.block_steps
         finally:
