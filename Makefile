@@ -11,7 +11,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m experiments.run --config=experiments/configs/dark_room.py:quickstart --workdir=runs/quickstart
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
