@@ -57,7 +57,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     writer = Writer(workdir.histories, schema, len(tiles))
     missing = writer.missing()
     parallel.barrier("collect")  # nobody begins before all know what is missing
-    first = jax.process_index() * mesh.size
+    first, together = (n * mesh.size for n in (jax.process_index(), jax.process_count()))
     compiled: dict[int, Any] = {}
     steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.block_steps * chunks
     with tqdm(
@@ -66,7 +66,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         initial=sum(steps_of(t) for t in range(len(tiles)) if t not in missing),
         disable=not parallel.is_first(),
     ) as progress:  # fmt: skip
-        for group in groups(missing, [len(tile) for tile in tiles], jax.device_count()):
+        for group in groups(missing, [len(tile) for tile in tiles], together):
             mine = group[first : first + mesh.size]
             busy = (mine + [group[0]] * mesh.size)[: mesh.size]  # who has no tile keeps step
             tasks_DxB = np.stack([tiles[tile] for tile in busy])
