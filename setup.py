@@ -32,7 +32,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "test": ["pytest", "pytest-xdist", "ruff"],
+        "test": ["pytest", "ruff"],
         "bench": ["torch==2.13.0"],
     },
 )
