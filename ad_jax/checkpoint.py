@@ -61,9 +61,6 @@ class Checkpoints:
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
             ),
-            # Else Orbax asks JAX for a signal by the training step, in between our own questions
-            # by their count, and processes that count differently miss it.
-            force=True,
         )
         self._manager.wait_until_finished()
 

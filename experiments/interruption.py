@@ -14,12 +14,17 @@ class Interruption:
     """Catches the signals from ``install`` on; ``check`` raises at the next safe place.
 
     Where there are several processes, JAX takes the SIGTERM to any one of them to all, and they
-    stop at the same place: they must ask equally often.
+    stop at the same question: they must ask equally often.
+
+    Attributes:
+      questions: how often was asked. Whoever saves checkpoints sets it to the steps made, for Orbax
+        asks JAX as well, with the number of the step: were that another one, a signal could be
+        missed.
     """
 
     def __init__(self):
         self._requested = False
-        self._questions = 0
+        self.questions = 0
 
     def install(self) -> None:
         """Handles SIGTERM and SIGINT; a second one ends the process at once."""
@@ -31,8 +36,8 @@ class Interruption:
     def requested(self) -> bool:
         """Whether a signal came."""
         if jax.process_count() > 1:
-            self._questions += 1
-            self._requested |= multihost_utils.reached_preemption_sync_point(self._questions)
+            self.questions += 1
+            self._requested |= multihost_utils.reached_preemption_sync_point(self.questions)
         return self._requested
 
     def check(self) -> None:

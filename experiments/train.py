@@ -134,6 +134,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 jax.block_until_ready(state)
                 first_done = time.perf_counter()
             last = step == config.train.steps
+            interruption.questions = step - 1
             stop = interruption.requested and not last  # read once: it may change at any time
             if step % config.train.log_every == 0 or last:
                 fetch()
