@@ -243,9 +243,9 @@ def on_each_device(mesh: Mesh, function: Callable, num_shared: int = 0) -> Calla
     return on_all
 
 
-def check_divides(sharding: NamedSharding, size: int, name: str) -> None:
-    """Raises UserError unless the devices share a first axis of ``size`` equally."""
-    parts = len(sharding.device_set) // sharding.mesh.shape[MODEL]
+def check_windows(mesh: Mesh, size: int, name: str) -> None:
+    """Raises UserError unless the devices share ``size`` windows equally."""
+    parts = mesh.shape[DATA] * mesh.shape[FSDP]
     if size % parts:
         raise UserError(
             f"{name}={size} is not a multiple of the {parts} devices that share it: change it, or "

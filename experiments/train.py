@@ -45,14 +45,13 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
       Interrupted: after a signal, once the state is saved.
     """
     mesh = parallel.make_mesh(**config.mesh)
-    spread = parallel.over_windows(mesh)
     part, rest = divmod(config.train.batch_size, config.train.accumulate)
     if rest:
         raise UserError(
             f"train.batch_size={config.train.batch_size} is not a multiple of "
             f"train.accumulate={config.train.accumulate}"
         )
-    parallel.check_divides(spread, part, "train.batch_size / train.accumulate")
+    parallel.check_windows(mesh, part, "train.batch_size / train.accumulate")
     world = build.world(config)
     model = build.model(config, world.env)
     settings = build.optimizer(config)

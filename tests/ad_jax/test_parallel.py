@@ -108,10 +108,10 @@ def test_every_device_runs_its_own():
 
 
 def test_sizes_that_do_not_divide_are_refused():
-    spread = parallel.over_windows(parallel.make_mesh(data=1, fsdp=2, model=2))
-    parallel.check_divides(spread, 6, "train.batch_size")
+    mesh = parallel.make_mesh(data=1, fsdp=2, model=2)
+    parallel.check_windows(mesh, 6, "train.batch_size")
     with pytest.raises(UserError, match=r"train\.batch_size=7.*2 devices"):
-        parallel.check_divides(spread, 7, "train.batch_size")
+        parallel.check_windows(mesh, 7, "train.batch_size")
 
 
 def test_tasks_are_padded_with_the_last_one():

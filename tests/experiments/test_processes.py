@@ -92,18 +92,18 @@ def test_two_processes_do_what_one_does(tmp_path, alone):
     assert same.mean() > 0.7  # a rounded logit may turn an action
 
 
-@pytest.mark.xfail(strict=False, reason="once, on a busy machine, the processes did not stop")
 def test_a_signal_to_one_stops_all_at_one_step_and_one_alone_goes_on(tmp_path):
+    """Even where it comes in the middle of a checkpoint: there is nearly always one."""
     workdir = tmp_path / "run"
-    processes = start(workdir, TILES, LONG)
+    processes = start(workdir, TILES, LONG, "--config.train.checkpoint_every=1")
     wait_for_training(workdir, processes)
     processes[1].send_signal(signal.SIGTERM)
     outputs = finish(processes)
     assert [status for status, _ in outputs] == [0, 0], outputs
     assert all("stopped as asked" in output for _, output in outputs)
     step = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
-    assert 30 <= step < 2000 and step % 20  # not one of the regular ones
-    (alone,) = start(workdir, TILES, LONG, count=1)
+    assert 30 <= step < 2000
+    (alone,) = start(workdir, TILES, LONG, "--config.train.checkpoint_every=1", count=1)
     wait_for_training(workdir, [alone], step + 20)
     alone.send_signal(signal.SIGTERM)
     ((status, output),) = finish([alone])
