@@ -243,6 +243,16 @@ def on_each_device(mesh: Mesh, function: Callable, num_shared: int = 0) -> Calla
     return on_all
 
 
+def on_mesh(mesh: Mesh, function: Callable) -> Callable:
+    """A function to be jitted which, while it is traced, knows the mesh it is for."""
+
+    def traced(*arguments):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return traced
+
+
 def check_windows(mesh: Mesh, size: int, name: str) -> None:
     """Raises UserError unless the devices share ``size`` windows equally."""
     parts = mesh.shape[DATA] * mesh.shape[FSDP]

@@ -1,6 +1,6 @@
 """Times collection, training, evaluation and rendering; prints a table and stores it as JSON.
 
-    python -m benchmarks.run [--quick] [--stages=collect,train,evaluate,render] [--output=FILE]
+    python -m benchmarks.run [--quick] [--device=cpu|gpu] [--stages=collect,train,…] [--output=FILE]
 
 The rows to compare with PyTorch need the extra "bench". Run it when nothing else runs.
 """
@@ -14,7 +14,7 @@ import sys
 
 import jax
 
-from benchmarks import collect, evaluate, render, train
+from benchmarks import collect, evaluate, render, train, utilisation
 from experiments.memory import keep_freed_memory
 
 STAGES = {
@@ -22,18 +22,23 @@ STAGES = {
     "train": train.run,
     "evaluate": evaluate.run,
     "render": render.run,
+    "model": utilisation.run,
 }
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--device", help="what it must run on: cpu or gpu")
     parser.add_argument("--stages", default=",".join(STAGES), help="what to time")
     parser.add_argument("--output", default="runs/benchmarks.json", help="where the table goes")
     options = parser.parse_args(arguments)
     stages = options.stages.split(",")
     if unknown := set(stages) - set(STAGES):
         parser.error(f"--stages={','.join(sorted(unknown))}: choose from {','.join(STAGES)}")
+
+    if options.device not in (None, jax.default_backend()):
+        parser.error(f"--device={options.device}: JAX has found {jax.devices()}")
 
     keep_freed_memory()
     rounds = 4 if options.quick else 9

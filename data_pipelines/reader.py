@@ -1,8 +1,10 @@
 """Reads a data set of histories, after checking that it is whole and unharmed."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from ad_jax.errors import UserError
 from data_pipelines.files import checksum, read_json
 from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
 from data_pipelines.writer import METADATA, PROVENANCE, SPLIT
+
+_BATCH = 4096  # records that are read together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,8 @@ class Histories:
         _check_files(self.folder, files)
         try:
             builder = tfds.builder_from_directory(self.folder)
-            self._source = builder.as_data_source(split=SPLIT)
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            self._source = builder.as_data_source(split=SPLIT, deserialize_method=raw)
             self._index()
         except (OSError, MemoryError):
             raise
@@ -80,33 +85,53 @@ class Histories:
 
     def _index(self) -> None:
         """Finds the blocks of every row, and where its episodes start."""
-        blocks: dict[tuple[int, int], list[tuple[int, int, np.ndarray]]] = {}
-        for i in range(len(self._source)):
-            record = self._source[i]
-            row = int(record["task"][0]), int(record["stream"][0])
-            is_first = self.schema.from_record(record)["is_first"]
-            start = int(record["start"][0])
-            blocks.setdefault(row, []).append((start, i, start + np.flatnonzero(is_first)))
-        rows = sorted(blocks)
-        self.task = np.array([task for task, _ in rows], np.int32)
-        self.stream = np.array([stream for _, stream in rows], np.int32)
-        self._records, self.episode_starts = [], []
-        for row in rows:
-            parts = sorted(blocks[row], key=lambda part: part[0])
-            self._records.append([i for _, i, _ in parts])
-            end = len(parts) * self.schema.block_steps
-            self.episode_starts.append(np.concatenate([*(f for *_, f in parts), [end]]))
+        size, parts = self.schema.block_steps, []
+        for begin in range(0, len(self._source), _BATCH):
+            records = range(begin, min(begin + _BATCH, len(self._source)))
+            found = self._parse(records, ("task", "stream", "start", "is_first"))
+            where = np.concatenate([found[k] for k in ("task", "stream", "start")], -1)
+            starts = [
+                s + np.flatnonzero(f) for s, f in zip(where[:, 2], found["is_first"], strict=True)
+            ]
+            parts += zip(map(tuple, where.tolist()), records, starts, strict=True)
+        parts.sort(key=lambda part: part[0])
+        rows = [list(row) for _, row in itertools.groupby(parts, key=lambda part: part[0][:2])]
+        self.task = np.array([row[0][0][0] for row in rows], np.int32)
+        self.stream = np.array([row[0][0][1] for row in rows], np.int32)
+        self._records = np.full((len(rows), max(map(len, rows), default=0)), -1)
+        self.episode_starts = []
+        for i, row in enumerate(rows):
+            self._records[i, : len(row)] = [record for _, record, _ in row]
+            self.episode_starts.append(np.concatenate([*(s for *_, s in row), [len(row) * size]]))
 
-    def read(self, row: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Steps start to stop of a row, encoded as by ``Schema.encode``."""
-        size = self.schema.block_steps
-        first, last = start // size, -(-stop // size)
-        blocks = [self.schema.from_record(self._source[i]) for i in self._records[row][first:last]]
-        begin = start - first * size
-        return {
-            k: np.concatenate([b[k] for b in blocks])[begin : begin + stop - start]
-            for k in STEP_FIELDS
-        }
+    def _parse(self, records: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Fields of some records, in the order of these, flags and rewards unpacked."""
+        fields = self.schema.parse(self._source.__getitems__(list(records)), names)
+        return fields | self.schema.from_record(fields)
+
+    def read(
+        self, rows: np.ndarray, steps: np.ndarray, names: Sequence[str] = STEP_FIELDS
+    ) -> dict[str, np.ndarray]:
+        """Steps of rows, encoded as by ``Schema.encode``.
+
+        Args:
+          rows: int [...].
+          steps: int [...], of each row, counted from the beginning of its stream.
+          names: of the fields.
+
+        Returns:
+          Fields [..., *shape], of the shape to which rows and steps are broadcast.
+
+        Raises:
+          IndexError: a row has no such step.
+        """
+        size, steps = self.schema.block_steps, np.asarray(steps)
+        record = self._records[rows, steps // size]
+        if (record < 0).any() or (steps < 0).any():
+            raise IndexError("a step before the first of its row, or after the last")
+        records, block = np.unique(record, return_inverse=True)
+        fields = self._parse(records.tolist(), names)
+        return {k: fields[k][block.reshape(record.shape), steps % size] for k in names}
 
     def kept_episodes(self, selection: "Selection") -> list[np.ndarray]:
         """For each row, int64 [kept, 2]: begin and end of the episodes that are kept."""

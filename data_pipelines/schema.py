@@ -7,13 +7,16 @@ side in the smallest type that holds them; booleans and two-valued rewards becom
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
 from gymnax.environments.spaces import Discrete
+from tensorflow_datasets.proto import tf_example_pb2
 
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
@@ -190,10 +193,37 @@ class Schema:
         }
 
     def from_record(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The encoded steps of one record; inverse of ``to_record``."""
-        block = {k: record[k] for k in STEP_FIELDS}
-        for flag in FLAGS:
-            block[flag] = np.unpackbits(block[flag], count=self.block_steps).astype(bool)
-        if self._reward_is_bit:
-            block["reward"] = np.unpackbits(block["reward"], count=self.block_steps)
+        """The encoded steps of one record, or of several [record, ...]; inverse of ``to_record``.
+
+        Of the fields that are there.
+        """
+        block = {k: record[k] for k in STEP_FIELDS if k in record}
+        unpack = lambda bits: np.unpackbits(bits, axis=-1, count=self.block_steps)
+        for flag in block.keys() & FLAGS:
+            block[flag] = unpack(block[flag]).astype(bool)
+        if self._reward_is_bit and "reward" in block:
+            block["reward"] = unpack(block["reward"])
         return block
+
+    def parse(self, examples: Sequence[bytes], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Fields of some records, from their bytes: [record, ...] each.
+
+        What TFDS makes of them, in a fraction of the time.
+        """
+        stored = [
+            tf_example_pb2.Example.FromString(example).features.feature for example in examples
+        ]
+        features, fields = self._features, {}
+        for name in names:
+            dtype, shape = features[name].np_dtype, features[name].shape
+            if name in STEP_FIELDS:
+                joined = b"".join(record[name].bytes_list.value[0] for record in stored)
+                values = np.frombuffer(joined, dtype)
+            else:
+                values = np.array([record[name].int64_list.value for record in stored], dtype)
+            fields[name] = values.reshape(-1, *shape)
+        return fields
+
+    @functools.cached_property
+    def _features(self) -> tfds.features.FeaturesDict:
+        return self.features()

@@ -81,15 +81,15 @@ class DeviceWindows:
         self._offsets = np.append(0, np.cumsum(sampler.lengths))
         if self._offsets[-1] > np.iinfo(np.int32).max:
             raise UserError("the histories do not fit into device memory: train.windows='disk'")
-        parts: dict[str, list[np.ndarray]] = {k: [] for k in RAW_FIELDS}
-        for row, episodes in enumerate(histories.kept_episodes(selection)):
-            if not len(episodes):
-                continue
-            steps = histories.read(row, 0, int(histories.episode_starts[row][-1]))
-            kept = np.concatenate([np.arange(begin, end) for begin, end in episodes])
-            for k in RAW_FIELDS:
-                parts[k].append(steps[k][kept])
-        self.arrays = {k: np.concatenate(v) for k, v in parts.items()}
+        kept = histories.kept_episodes(selection)
+        self.arrays = {k: [] for k in RAW_FIELDS}
+        for row, episodes in enumerate(kept):
+            steps = [np.arange(begin, end) for begin, end in episodes]
+            if steps:
+                read = histories.read(row, np.concatenate(steps), RAW_FIELDS)
+                for k in RAW_FIELDS:
+                    self.arrays[k].append(read[k])
+        self.arrays = {k: np.concatenate(v) for k, v in self.arrays.items()}
 
     def starts(self, step: int) -> dict[str, np.ndarray]:
         """What ``cut`` needs: where the windows of a training step begin, and if a row does."""
@@ -114,28 +114,15 @@ def make_reader(
     # Kept steps before each kept episode, row by row: from a kept step to its episode.
     before = [np.append(0, np.cumsum(row[:, 1] - row[:, 0])) for row in kept]
 
-    def read(row: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        first = np.searchsorted(before[row], start, side="right") - 1
-        last = np.searchsorted(before[row], stop, side="left")
-        parts = []
-        for episode in range(first, last):
-            begin, _ = kept[row][episode]
-            lo, hi = max(start, before[row][episode]), min(stop, before[row][episode + 1])
-            shift = begin - before[row][episode]
-            parts.append(histories.read(row, int(lo + shift), int(hi + shift)))
-        return {k: np.concatenate([p[k] for p in parts]) for k in RAW_FIELDS}
-
-    def window(row: int, start: int) -> dict[str, np.ndarray]:
-        steps = read(row, max(start - 1, 0), start + sampler.context)
-        if start == 0:  # a first step that counts for nothing
-            steps = {k: np.concatenate([v[:1], v]) for k, v in steps.items()}
-        return steps
-
     def read_windows(step: int) -> dict[str, np.ndarray]:
         rows, starts = sampler.draw(step)
-        windows = [window(row, start) for row, start in zip(rows, starts, strict=True)]
-        stacked = {k: np.stack([w[k] for w in windows]) for k in RAW_FIELDS}
-        return {**stacked, "has_previous": starts > 0}
+        index = starts[:, None] + np.arange(-1, sampler.context)
+        index = np.maximum(index, 0)  # a row's first step has none before; it counts for nothing
+        steps = np.empty_like(index)
+        for i, row in enumerate(rows):
+            episode = np.searchsorted(before[row], index[i], side="right") - 1
+            steps[i] = kept[row][episode, 0] + index[i] - before[row][episode]
+        return {**histories.read(rows[:, None], steps, RAW_FIELDS), "has_previous": starts > 0}
 
     return read_windows
 

@@ -29,6 +29,9 @@ STAGES = ("collect", "train", "evaluate", "report")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE.py:PRESET", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
 _STAGES = flags.DEFINE_list("stages", list(STAGES), "Which stages to run.")
+_STOPPED_STATUS = flags.DEFINE_integer(
+    "stopped_status", 0, "Exit status after a signal; 1 for a scheduler that restarts what failed."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -87,6 +90,7 @@ def entry_point() -> None:
         app.run(main, flags_parser=_parse)
     except Interrupted:
         print("stopped as asked: what was finished is saved, and the same command goes on")
+        sys.exit(_STOPPED_STATUS.value)
     except UserError as error:
         sys.exit(f"error: {error}")
     except Exception as error:

@@ -187,6 +187,7 @@ def make_training(config, mesh, shardings, update, data: Data, first_step: int):
       after ``first_step``, which are on the devices.
     """
     options, schema = config.train, data.histories.schema
+    update = parallel.on_mesh(mesh, update)
     spread, replicated = parallel.over_windows(mesh), parallel.replicated(mesh)
     key = parallel.put(build.key(config, "train"), replicated)
     jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, replicated))

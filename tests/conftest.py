@@ -1,4 +1,4 @@
-"""Four simulated CPU devices for every test, so that sharding is real.
+"""Four simulated CPU devices for every test, so that sharding is real; JAX_PLATFORMS asks for others.
 
 Programs that several tests compile, in this process or in one they start, are compiled once.
 """
@@ -15,5 +15,5 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax  # noqa: E402
 
-jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 4)

@@ -6,9 +6,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
-IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn")
+from ad_jax.parallel import DATA, FSDP, MODEL
+
+IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30
+_SPLASH_BLOCK = 128  # its blocks of queries and keys are multiples of this
 
 
 def attention(
@@ -20,8 +24,9 @@ def attention(
     Args:
       q_BxTxHxD, k_BxTxHxD, v_BxTxHxD: queries, keys and values.
       impl: "blocked" (see ``blocked_attention``); "xla", JAX's own, which stores all scores;
-        "cudnn", the flash attention of an NVIDIA GPU, for 16-bit floats without dropout; "auto",
-        "cudnn" where it can run, else "blocked".
+        "cudnn", the flash attention of an NVIDIA GPU, for 16-bit floats without dropout; "splash",
+        JAX's Pallas kernel for TPUs, without dropout; "auto", one of these two where it can run,
+        else "blocked".
       window: steps that a query sees, its own included; 0 is all before it.
       block: queries per block, of "blocked".
       dropout: probability of dropping an attention weight, of "blocked".
@@ -30,11 +35,13 @@ def attention(
     Returns:
       [B, T, H, D], in the dtype of the values.
     """
-    impl = choose(impl, jax.default_backend(), v_BxTxHxD.dtype, dropout)
+    impl = choose(impl, _platform(), v_BxTxHxD.dtype, dropout)
     if impl == "blocked":
         return blocked_attention(
             q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window=window, block=block, dropout=dropout, key=key
         )
+    if impl == "splash":
+        return splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window=window)
     seen = (window - 1, 0) if window else None
     return jax.nn.dot_product_attention(
         q_BxTxHxD, k_BxTxHxD, v_BxTxHxD,
@@ -46,8 +53,9 @@ def choose(impl: str, platform: str, dtype: jnp.dtype, dropout: float) -> str:
     """The implementation that can run; warns where it is not the one asked for."""
     can = {"blocked": True, "xla": not dropout}
     can["cudnn"] = platform == "gpu" and dtype.itemsize == 2 and not dropout
+    can["splash"] = platform == "tpu" and not dropout
     if impl == "auto":
-        return "cudnn" if can["cudnn"] else "blocked"
+        return next((name for name in ("cudnn", "splash") if can[name]), "blocked")
     if can[impl]:
         return impl
     warnings.warn(
@@ -56,6 +64,12 @@ def choose(impl: str, platform: str, dtype: jnp.dtype, dropout: float) -> str:
         stacklevel=2,
     )
     return "blocked"
+
+
+def _platform() -> str:
+    """Of the mesh that the program is traced for, if there is one: "cpu", "gpu" or "tpu"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
 
 
 def dense_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window: int = 0):
@@ -83,6 +97,52 @@ def blocked_attention(
         keys, values = k_BxTxHxD[:, first:end], v_BxTxHxD[:, first:end]
         blocks.append(rows(q_BxTxHxD[:, begin:end], keys, values, block_key))
     return jnp.concatenate(blocks, axis=1)
+
+
+def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interpret: bool = False):
+    """Causal softmax attention by JAX's Pallas kernel for TPUs, which never stores the scores.
+
+    Each device of the mesh that the program is traced for, if there is one, has windows and heads
+    of its own. Arguments as of ``attention``.
+
+    Args:
+      interpret: run it step by step on any platform, for tests.
+    """
+    # Not at the top, for it takes a second: only a TPU needs it.
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel,
+        splash_attention_mask,
+    )
+
+    length, width = q_BxTxHxD.shape[1], q_BxTxHxD.shape[-1]
+    padding = -length % _SPLASH_BLOCK  # after the end, where no query looks
+    size = min(length + padding, 4 * _SPLASH_BLOCK)
+    while (length + padding) % size:
+        size -= _SPLASH_BLOCK
+    sizes = splash_attention_kernel.BlockSizes(*[size] * 8, use_fused_bwd_kernel=False)
+
+    def on_one_device(*arrays_BxTxHxD):
+        shape = length + padding, length + padding
+        if window:
+            mask = splash_attention_mask.LocalMask(shape, (window - 1, 0), 0)
+        else:
+            mask = splash_attention_mask.CausalMask(shape)
+        heads = arrays_BxTxHxD[0].shape[2]
+        kernel = splash_attention_kernel.make_splash_mha_single_device(
+            splash_attention_mask.MultiHeadMask([mask] * heads),
+            block_sizes=sizes, interpret=interpret,
+        )  # fmt: skip
+        pads = (0, 0), (0, padding), (0, 0), (0, 0)
+        q, k, v = (jnp.pad(x, pads).swapaxes(1, 2) for x in arrays_BxTxHxD)
+        return jax.vmap(kernel)(q * width**-0.5, k, v).swapaxes(1, 2)[:, :length]
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty:
+        spec = PartitionSpec((DATA, FSDP), None, MODEL, None)
+        on_one_device = jax.shard_map(
+            on_one_device, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec, check_vma=False
+        )
+    return on_one_device(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD)
 
 
 def _rows(begin, first, window, dropout, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):

@@ -11,6 +11,7 @@ from ad_jax.envs import spaces
 from ad_jax.models.images import ImageEncoder
 
 MASKS = ("action", "token")
+MAX_ONE_HOT = 256  # rows of a table
 
 
 class TransitionToken(nn.Module):
@@ -67,7 +68,7 @@ class TransitionToken(nn.Module):
             previous_action = jnp.where(masked, self.num_actions + 1, previous_action)
 
         def embed(name: str, size: int, index: jax.Array) -> jax.Array:
-            return nn.Embed(int(size), self.width, dtype=self.dtype, name=name)(index)
+            return _Table(int(size), self.width, dtype=self.dtype, name=name)(index)
 
         token = embed("action", self.num_actions + 2, previous_action)
         token += embed("is_first", 2, is_first.astype(jnp.int32))
@@ -92,3 +93,17 @@ class TransitionToken(nn.Module):
             hidden = self.param("mask", nn.initializers.normal(0.02), (self.width,))
             token = jnp.where(masked[..., None], hidden.astype(self.dtype), token)
         return token
+
+
+class _Table(nn.Embed):
+    """An embedding by matrix product with a one-hot vector, where the table is small.
+
+    It is the same function as looking a row up, and so is its gradient; but that of a look-up
+    adds up many rows in few places, one after the other: on a GPU, most of a training step.
+    """
+
+    def __call__(self, index: jax.Array) -> jax.Array:
+        if self.num_embeddings > MAX_ONE_HOT:
+            return super().__call__(index)
+        one_hot = jax.nn.one_hot(index, self.num_embeddings, dtype=self.dtype)
+        return jnp.dot(one_hot, self.embedding.astype(self.dtype), precision="highest")

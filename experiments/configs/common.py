@@ -42,6 +42,23 @@ PAPER = {
     "evaluation.rollouts": 20,
     "evaluation.mode": "exact",
 }
+# A model for long contexts, on GPUs and TPUs.
+LARGE = {
+    "model.width": 512,
+    "model.num_layers": 8,
+    "model.num_heads": 8,
+    "model.mlp_width": 2048,
+    "model.context": 4096,
+    "model.attention_block": 512,
+    "model.dtype": "bfloat16",
+    "model.mask_probability": 0.15,
+    "optimizer.learning_rate": 3e-4,
+    "optimizer.warmup_steps": 1000,
+    "train.steps": 20_000,
+    "train.batch_size": 32,
+    "train.checkpoint_every": 1000,
+    "evaluation.rollouts": 4,
+}
 
 
 def defaults() -> ml_collections.ConfigDict:

@@ -6,11 +6,13 @@ The source alone sees whether it holds the key (privileged): a policy without me
 smoke: seconds, no result.
 cpu: 33 minutes on two cores with other work on them; held-out tasks go from 0.23 of 2 in episode 1
 to 1.29 in episode 10 and 1.99 in episode 200.
+large: all episodes of 4096 tasks, a context of 82 episodes, a model of width 512 and 8 layers; for GPUs
+and TPU pods, not run here.
 paper: the paper's sizes; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import PAPER, PAPER_SOURCE, choose
+from experiments.configs.common import LARGE, PAPER, PAPER_SOURCE, choose
 
 PRESETS = {
     "smoke": {
@@ -63,6 +65,13 @@ PRESETS = {
         "model.mask_probability": 0.3,
         "train.keep_every": 10,
     },
+}
+PRESETS["large"] = {
+    **PRESETS["cpu"],
+    **LARGE,
+    "tasks.num_heldout": 256,
+    "tasks.num_train": 4096,
+    "train.keep_every": 1,
 }
 
 

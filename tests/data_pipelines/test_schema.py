@@ -141,6 +141,12 @@ def test_a_record_holds_a_block(name, block_steps):
     stored = features.deserialize_example_np(features.serialize_example(record))
     assert [stored[k].tolist() for k in ("task", "stream", "start")] == [[70000], [3], [10**6]]
     assert as_lists(schema.from_record(stored)) == as_lists(block)
+    parsed = schema.parse([features.serialize_example(record)] * 2, list(record))
+    for field, value in stored.items():  # what TFDS makes of it
+        assert parsed[field].dtype == value.dtype
+        np.testing.assert_array_equal(parsed[field], [value, value])
+    for both in zip(*schema.from_record(parsed).values(), strict=True):
+        assert as_lists(dict(zip(schema.from_record(parsed), both, strict=True))) == as_lists(block)
 
 
 @all_environments

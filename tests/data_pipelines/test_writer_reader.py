@@ -98,11 +98,17 @@ def test_rows_are_sorted_by_task_and_stream(pristine):
 def test_read_spans_blocks(pristine, steps, start, stop):
     histories = Histories(pristine)
     for row, task, stream in [(1, 1, 1), (4, 0, 0)]:  # tasks 2 and 7 are second and first
-        read = histories.read(row, start, stop)
+        read = histories.read(row, np.arange(start, stop))
         assert set(read) == set(STEP_FIELDS)
         for k in STEP_FIELDS:
             np.testing.assert_array_equal(read[k], steps[0][k][task, stream, start:stop])
             assert read[k].dtype == steps[0][k].dtype
+
+
+@pytest.mark.parametrize("row, step", [(0, 60), (2, 40), (0, -1)])
+def test_steps_that_a_row_does_not_have(pristine, row, step):
+    with pytest.raises(IndexError):
+        Histories(pristine).read(row, np.array([0, step]))
 
 
 def test_episodes_are_found(pristine):
@@ -135,7 +141,7 @@ def test_a_file_takes_three_bytes_a_transition(
     write_histories(tmp_path, dark_room_schema, [(range(12), many)])
     total = sum(p.stat().st_size for p in tmp_path.iterdir())
     assert total / many["action"].size <= 3
-    row = Histories(tmp_path).read(8 * 11 + 5, 0, 4000)
+    row = Histories(tmp_path).read(8 * 11 + 5, np.arange(4000))
     np.testing.assert_array_equal(row["observation"], many["observation"][11, 5])
 
 
@@ -272,7 +278,7 @@ def test_a_flipped_bit_in_the_metadata_is_noticed_or_harmless(folder, name, step
             noticed += 1
             continue
         assert histories.schema == SMALL and histories.provenance["seed"] == 3
-        for field, values in histories.read(1, 0, 60).items():
+        for field, values in histories.read(1, np.arange(60)).items():
             np.testing.assert_array_equal(values, steps[0][field][1, 1])
     assert noticed > 100
 
@@ -441,7 +447,7 @@ def test_tensorflow_is_not_imported(pristine, tmp_path):
     program = (
         "import sys, data_pipelines.reader, data_pipelines.writer\n"
         f"histories = data_pipelines.reader.Histories({str(pristine)!r})\n"
-        "assert len(histories.read(0, 0, 60)['action']) == 60\n"
+        "assert len(histories.read(0, range(60))['action']) == 60\n"
         "print('tensorflow' in sys.modules)"
     )
     path = os.pathsep.join([str(stand_in.parent), *filter(None, sys.path)])

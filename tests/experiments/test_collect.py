@@ -73,12 +73,12 @@ def test_a_task_has_the_same_histories_whatever_is_collected_beside_it(tmp_path,
     assert a.stream.max() == 7 and b.stream.max() == 2
     for row in range(len(b.task)):
         match = int(np.flatnonzero((a.task == b.task[row]) & (a.stream == b.stream[row]))[0])
-        got, want = b.read(row, 0, 320), a.read(match, 0, 320)
+        got, want = b.read(row, np.arange(320)), a.read(match, np.arange(320))
         np.testing.assert_array_equal(got["action"][:8], want["action"][:8])
     provenance = a.provenance
     assert provenance["config"]["seed"] == 0 and provenance["environment"]["version"] == "1.0.0"
     assert provenance["packages"]["jax"] == jax.__version__
-    rows = [a.read(r, 0, 320) for r in range(len(a.task))]
+    rows = [a.read(r, np.arange(320)) for r in range(len(a.task))]
     returns = episode_returns(
         np.stack([r["reward"] for r in rows]), np.stack([r["is_last"] for r in rows]), 40
     )

@@ -7,7 +7,10 @@ import sys
 import time
 
 import pytest
+import yaml
 
+from ad_jax.errors import UserError
+from experiments.launch import gke
 from tests.experiments.conftest import ROOT
 from tests.experiments.test_processes import finish, free_port
 
@@ -86,6 +89,90 @@ def test_slurm_options_ask_for_a_signal_and_a_second_try():
     text = (LAUNCH / "slurm.sbatch").read_text()
     for option in ("--signal=B:TERM@", "--requeue", "--open-mode=append"):
         assert f"#SBATCH {option}" in text
+
+
+GCLOUD = """#!/bin/bash
+for word in "$@"; do printf '%s\\n' "$word"; done >> "$OUT/gcloud"
+echo == >> "$OUT/gcloud"
+"""
+
+
+def tpu_vm(tmp_path, *arguments, **environment):
+    """Runs the script with a stand-in for gcloud; its status and the calls."""
+    (tmp_path / "gcloud_here").mkdir(exist_ok=True)
+    program = tmp_path / "gcloud_here/gcloud"
+    program.write_text(GCLOUD)
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", str(LAUNCH / "tpu_vm.sh"), *arguments], cwd=ROOT, text=True, capture_output=True,
+        env={**os.environ, "PATH": path, "OUT": str(tmp_path), **environment},
+    )  # fmt: skip
+    calls = tmp_path / "gcloud"
+    calls = calls.read_text().split("==\n")[:-1] if calls.exists() else []
+    return result, [call.splitlines() for call in calls]
+
+
+def test_on_tpu_vms_the_run_starts_on_every_worker_with_its_arguments(tmp_path):
+    where = {"NAME": "ad", "ZONE": "z"}
+    result, calls = tpu_vm(tmp_path, "run", "--config=a b", "--workdir=/mnt/w", **where)
+    assert result.returncode == 0, result.stderr
+    (call,) = calls
+    assert call[:7] == ["compute", "tpus", "tpu-vm", "ssh", "--zone=z", "ad", "--worker=all"]
+    command = call[7].removeprefix("--command=cd ad_jax && exec .venv/bin/python ")
+    # As the shell over there splits it.
+    words = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True)
+    assert words.stdout.decode().splitlines() == [
+        "-m", "experiments.run", "--config=a b", "--workdir=/mnt/w"
+    ]  # fmt: skip
+
+
+def test_tpu_vms_get_the_committed_code_and_the_share(tmp_path):
+    where = {"NAME": "ad", "ZONE": "z", "TYPE": "v5litepod-16", "SHARE": "1.2.3.4:/v", "SPOT": "1"}
+    result, calls = tpu_vm(tmp_path, "create", **where)
+    assert result.returncode == 0, result.stderr
+    assert [call[3] for call in calls] == ["create", "scp", "ssh", "ssh"]
+    assert {"--accelerator-type=v5litepod-16", "--spot"} <= set(calls[0])
+    assert calls[1][5].endswith("ad_jax.tar.gz") and "--worker=all" in calls[1]
+    assert "-c constraints.txt -e '.[tpu]'" in "".join(calls[2])
+    assert "mount -o rw 1.2.3.4:/v /mnt/ad_jax" in "".join(calls[3])
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["fly"], []])
+def test_tpu_vms_without_a_name_or_a_verb(tmp_path, arguments):
+    given = {} if arguments == ["run"] else {"NAME": "ad", "ZONE": "z"}
+    result, calls = tpu_vm(tmp_path, *arguments, **given)
+    assert result.returncode and not calls
+    assert "say which slice" in result.stderr or result.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize("topology, hosts, chips", [("4x4", 4, 4), ("2x2", 1, 4), ("1x1", 1, 1)])
+def test_a_jobset_has_a_pod_for_each_host_of_the_slice(capsys, topology, hosts, chips):
+    gke.main(
+        ["--name=ad", "--image=i", f"--topology={topology}", "--claim=c", "--", "--config=a b"]
+    )
+    spec = yaml.safe_load(capsys.readouterr().out)["spec"]
+    assert spec["failurePolicy"]["maxRestarts"] > 0
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    assert job["completions"] == job["parallelism"] == hosts and job["backoffLimit"] == 0
+    pod = job["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] >= 60 and pod["restartPolicy"] == "Never"
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == topology
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"] == {"google.com/tpu": chips}
+    want = ["python", "-m", "experiments.run", "--config=a b", "--stopped_status=1"]
+    assert container["command"] == want
+
+
+@pytest.mark.parametrize("topology", ["four", "3x3", "0x4"])
+def test_a_slice_that_there_is_not(topology):
+    with pytest.raises(UserError, match=f"--topology={topology}"):
+        gke.jobset("ad", "i", topology, "a", "c", 1, [])
+
+
+@pytest.mark.parametrize("script", ["local.sh", "slurm.sbatch", "tpu_vm.sh"])
+def test_the_shell_can_read_every_script(script):
+    subprocess.run(["bash", "-n", str(LAUNCH / script)], check=True)
 
 
 def test_processes_find_each_other_under_slurm():

@@ -78,7 +78,7 @@ def test_an_environment_runs_to_its_report(module, source, tmp_path, never):
         assert np.isfinite([summary[g]["score"] for g in summary["groups"]]).all()
     if module is watermaze:
         histories = Histories(workdir.histories)
-        block = histories.read(0, 0, 24)
+        block = histories.read(0, np.arange(24))
         flags = 4 / 8  # of a byte: the reward and three flags
         assert (block["observation"].nbytes + block["action"].nbytes) / 24 + flags <= 8
 

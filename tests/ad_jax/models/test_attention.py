@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ad_jax import parallel
 from ad_jax.models.attention import (
     attention,
     blocked_attention,
@@ -10,6 +11,7 @@ from ad_jax.models.attention import (
     choose,
     dense_attention,
     rotate,
+    splash_attention,
 )
 
 
@@ -42,21 +44,64 @@ def test_every_implementation_equals_dense_attention_and_so_do_its_gradients(imp
     def loss(attention):
         return lambda args: (attention(*args) * jnp.arange(8)).sum()
 
-    ours = lambda *args: attention(*args, impl=impl, block=block, window=window)
-    dense = lambda *args: dense_attention(*args, window)
+    ours = jax.jit(lambda *args: attention(*args, impl=impl, block=block, window=window))
+    dense = jax.jit(lambda *args: dense_attention(*args, window))
     np.testing.assert_allclose(ours(*qkv()), dense(*qkv()), atol=1e-5)
-    for got, want in zip(jax.grad(loss(ours))(qkv()), jax.grad(loss(dense))(qkv()), strict=True):
+    gradients = [jax.jit(jax.grad(loss(attention)))(qkv()) for attention in (ours, dense)]
+    for got, want in zip(*gradients, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [0, 50])
+def test_the_kernel_for_tpus_equals_dense_attention_and_so_do_its_gradients(window):
+    """Interpreted; 150 steps are no multiple of its blocks. On a mesh each device has its own."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    args = [jax.random.normal(k, (4, 150, 2, 8)) for k in keys]
+    splash = lambda *args: splash_attention(*args, window=window, interpret=True)
+    mesh = parallel.make_mesh(data=2, model=2)
+
+    def run(attention, args):
+        loss = lambda args: (attention(*args) * jnp.arange(8)).mean()
+        return jax.jit(lambda args: (attention(*args), jax.grad(loss)(args)))(args)
+
+    want = run(lambda *args: dense_attention(*args, window), args)
+    spread = jax.device_put(args, parallel.over_windows(mesh))
+    for got in (run(splash, args), run(parallel.on_mesh(mesh, splash), spread)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
+
+
+SPECIAL = {"gpu": ["cudnn"], "tpu": ["splash"]}.get(jax.default_backend(), [])
+
+
+@pytest.mark.parametrize("window", [0, 50])
+@pytest.mark.parametrize("impl", ["blocked", "xla", *SPECIAL])
+def test_in_16_bits_every_implementation_that_runs_here_is_near_dense_attention(impl, window):
+    """On an NVIDIA GPU this is the test of cudnn."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    full = [jax.random.normal(k, (2, 256, 4, 64)) for k in keys]
+    half = [x.astype(jnp.bfloat16) for x in full]
+    ours = lambda *args: attention(*args, impl=impl, block=64, window=window)
+    dense = lambda *args: dense_attention(*args, window)
+
+    def run(attention, args):
+        loss = lambda args: (attention(*args).astype(jnp.float32) * jnp.arange(64)).mean()
+        return jax.jit(lambda args: (attention(*args), jax.grad(loss)(args)))(args)
+
+    got, want = run(ours, half), run(dense, full)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.02 * np.abs(b).max())
 
 
 def test_what_can_not_run_is_replaced_with_a_warning():
     half, full = np.dtype(jnp.bfloat16), np.dtype(np.float32)
     assert choose("auto", "gpu", half, 0.0) == choose("cudnn", "gpu", half, 0.0) == "cudnn"
     assert choose("auto", "gpu", half, 0.1) == choose("auto", "gpu", full, 0.0) == "blocked"
-    assert choose("auto", "cpu", half, 0.0) == choose("auto", "tpu", half, 0.0) == "blocked"
+    assert choose("auto", "cpu", half, 0.0) == choose("auto", "tpu", half, 0.1) == "blocked"
+    assert choose("auto", "tpu", half, 0.0) == choose("splash", "tpu", full, 0.0) == "splash"
     assert choose("xla", "tpu", full, 0.0) == "xla"
     for impl, platform, dtype, dropout in (
-        ("cudnn", "cpu", half, 0.0), ("cudnn", "gpu", full, 0.0), ("xla", "cpu", full, 0.5)
+        ("splash", "gpu", half, 0.0), ("cudnn", "cpu", half, 0.0), ("cudnn", "gpu", full, 0.0), ("xla", "cpu", full, 0.5)
     ):  # fmt: skip
         with pytest.warns(
             UserWarning, match=f"attention='{impl}' can't run here.*writes the scores"

@@ -1,0 +1,120 @@
+"""Training at the sizes of whole presets: how much of the machine's matrix products it uses.
+
+Model FLOPs are those of the matrix products that the function needs: six per parameter of a dense
+layer and transition (forward, and twice backward), and twelve per layer, unit of width and
+transition that a query sees (causal: on average half of the context). What is computed again does not count.
+They are divided by what one large matrix product of the same dtype does in the same run.
+"""
+
+import importlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ad_jax.envs.spaces import observation_dtype
+from ad_jax.training import distill
+from ad_jax.training.optimizer import make_optimizer
+from benchmarks.timing import interleave, row
+from experiments import build
+
+PRESETS = {
+    "cpu": ("dark_room:quickstart",),
+    "gpu": ("dark_room:quickstart", "dark_room:paper", "dark_key_to_door:large"),
+}
+SIZE = {"cpu": 2048, "gpu": 8192}  # of the large matrices
+SECONDS = 2.0  # of work in a round
+
+
+def run(rounds: int, presets: tuple[str, ...] = ()) -> list[dict]:
+    """Transitions per second, and the share of the measured matrix products."""
+    platform = jax.default_backend()
+    size, lines = SIZE[platform], []
+    for preset in presets or PRESETS[platform]:
+        step, config, flops = _training(preset)
+        dtype = jnp.dtype(config.model.dtype)
+        product = _product(size, dtype)
+        candidates = {"step": _repeated(step), "product": _repeated(product)}
+        seconds = interleave({name: work for name, (work, _) in candidates.items()}, rounds)
+        times = {name: times for name, (_, times) in candidates.items()}
+        amount = config.train.batch_size * config.model.context * times["step"]
+        peak = 2 * size**3 * times["product"] / seconds["product"]
+        share = np.percentile(amount * flops / seconds["step"] / peak, [0, 50, 100])
+        what = f"{preset}, {dtype}, {config.train.batch_size} windows of {config.model.context}"
+        line = row("model", what, amount, seconds["step"], "transitions")
+        line["model_tflops"] = line["per_second"] * flops / 1e12
+        line["matmul_tflops"] = float(np.median(peak)) / 1e12
+        names = ("low", "median", "high")
+        line["ratio"] = {"to": "a matrix product", **dict(zip(names, share, strict=True))}
+        line["memory_gib"] = _memory()
+        lines.append(line)
+    return lines
+
+
+def _training(preset: str):
+    """(one training step, the config, model FLOPs of a transition)."""
+    module, name = preset.split(":")
+    config = importlib.import_module(f"experiments.configs.{module}").get_config(name)
+    env = build.world(config).env
+    model, settings = build.model(config, env), build.optimizer(config)
+    optimizer = make_optimizer(settings, config.train.steps)
+    shape = config.train.batch_size, config.model.context
+    space, rng = model.space, np.random.default_rng(0)
+    batch = {
+        "observation": np.zeros((*shape, *space.shape), observation_dtype(space)),
+        "previous_action": rng.integers(0, model.num_actions, shape, np.int32),
+        "previous_reward": np.zeros(shape, np.float32),
+        "is_first": np.zeros(shape, bool),
+        "action": rng.integers(0, model.num_actions, shape, np.int32),
+    }
+    update = distill.make_update(
+        model, optimizer, config.train.label_smoothing, config.train.accumulate
+    )
+    update = jax.jit(update, donate_argnums=0)
+    state = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))
+    batch, key = jax.device_put((batch, jax.random.key(0)))
+    box = {"state": state}
+
+    def step():
+        box["state"], metrics = update(box["state"], batch, key)
+        return metrics
+
+    kernels = sum(
+        leaf.size
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+        if jax.tree_util.keystr(path).endswith("['kernel']")
+    )
+    m = config.model
+    seen = (m.context + 1) / 2
+    if m.attention_window:
+        seen = np.minimum(np.arange(m.context) + 1, m.attention_window).mean()
+    return step, config, 6 * kernels + 12 * m.num_layers * m.width * float(seen)
+
+
+def _product(size: int, dtype):
+    a = jnp.ones((size, size), dtype)
+    multiply = jax.jit(lambda a, b: a @ b)
+    return lambda: multiply(a, a)
+
+
+def _repeated(work):
+    """(work repeated for about ``SECONDS``, how often)."""
+    jax.block_until_ready([work() for _ in range(2)])
+    began = time.perf_counter()
+    jax.block_until_ready(work())
+    times = max(1, min(200, round(SECONDS / (time.perf_counter() - began))))
+
+    def repeated():
+        for _ in range(times):
+            result = work()
+        jax.block_until_ready(result)
+
+    return repeated, times
+
+
+def _memory() -> float | None:
+    """Most GiB of a device's memory that were in use so far, where the device knows."""
+    statistics = jax.devices()[0].memory_stats() or {}
+    used = statistics.get("peak_bytes_in_use")
+    return None if used is None else used / 2**30

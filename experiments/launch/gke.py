@@ -1,0 +1,103 @@
+"""Prints the JobSet of a run on a TPU slice of Google Kubernetes Engine.
+
+    python -m experiments.launch.gke --name=ad --image=IMAGE --topology=4x4 --claim=CLAIM -- \
+        --config=FILE.py:PRESET --workdir=/runs/DIR [--config.x=…] | kubectl apply -f -
+
+IMAGE has this project installed with its extra "tpu", and is where it runs from. CLAIM is a
+persistent volume claim that all pods can write (Filestore, say); it is mounted at /runs. A pod that
+is to go saves in its grace period and fails, so that the JobSet starts all again, and they go on.
+"""
+
+import argparse
+import json
+import math
+import sys
+
+from ad_jax.errors import UserError
+
+CHIPS_PER_HOST = 4
+
+
+def jobset(
+    name: str, image: str, topology: str, accelerator: str, claim: str, restarts: int,
+    arguments: list[str],
+) -> dict:  # fmt: skip
+    """The JobSet as an object of the Kubernetes API.
+
+    Args:
+      name: of the JobSet.
+      image: of the container.
+      topology: chips along each axis of the slice, such as 4x4.
+      accelerator: GKE's name of the kind of TPU.
+      claim: of the volume at /runs.
+      restarts: how often all pods are started again after one has failed.
+      arguments: of ``experiments.run``.
+
+    Raises:
+      UserError: the topology is none.
+    """
+    try:
+        chips = math.prod(int(size) for size in topology.split("x"))
+    except ValueError:
+        chips = 0
+    if chips < 1 or (chips > CHIPS_PER_HOST and chips % CHIPS_PER_HOST):
+        raise UserError(f"--topology={topology}: give the chips along each axis, such as 4x4")
+    hosts, chips_per_host = -(-chips // CHIPS_PER_HOST), min(chips, CHIPS_PER_HOST)
+    container = {
+        "name": "run",
+        "image": image,
+        "command": ["python", "-m", "experiments.run", *arguments, "--stopped_status=1"],
+        "ports": [{"containerPort": 8471}, {"containerPort": 8476}],
+        "resources": {"limits": {"google.com/tpu": chips_per_host}},
+        "volumeMounts": [{"name": "runs", "mountPath": "/runs"}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 120,
+        "nodeSelector": {
+            "cloud.google.com/gke-tpu-accelerator": accelerator,
+            "cloud.google.com/gke-tpu-topology": topology,
+        },
+        "containers": [container],
+        "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": claim}}],
+    }
+    job = {
+        "parallelism": hosts,
+        "completions": hosts,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,
+        "template": {"spec": pod},
+    }
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {
+            "name": name,
+            "annotations": {
+                "alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"
+            },
+        },
+        "spec": {
+            "failurePolicy": {"maxRestarts": restarts},
+            "replicatedJobs": [{"name": "slice", "replicas": 1, "template": {"spec": job}}],
+        },
+    }
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.launch.gke")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--image", required=True)
+    parser.add_argument("--topology", required=True, help="chips along each axis, such as 4x4")
+    parser.add_argument("--accelerator", default="tpu-v5-lite-podslice")
+    parser.add_argument("--claim", required=True, help="persistent volume claim, at /runs")
+    parser.add_argument("--restarts", type=int, default=100)
+    parser.add_argument("arguments", nargs="+", help="after --, those of experiments.run")
+    try:
+        print(json.dumps(jobset(**vars(parser.parse_args(arguments))), indent=2))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
