@@ -20,17 +20,17 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # What the compiler would ask a TPU machine for.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from jax.experimental import topologies  # noqa: E402
-from jax.sharding import AxisType  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType
 
-from ad_jax import parallel  # noqa: E402
-from ad_jax.envs.spaces import observation_dtype  # noqa: E402
-from ad_jax.training import distill  # noqa: E402
-from ad_jax.training.optimizer import make_optimizer  # noqa: E402
-from experiments import build  # noqa: E402
+from ad_jax import parallel
+from ad_jax.envs.spaces import observation_dtype
+from ad_jax.training import distill
+from ad_jax.training.optimizer import make_optimizer
+from experiments import build
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}

@@ -2,8 +2,8 @@
 
 Model FLOPs are those of the matrix products that the function needs: six per parameter of a dense
 layer and transition (forward, and twice backward), and twelve per layer, unit of width and
-transition that a query sees (causal: on average half of the context). What is computed again does not count.
-They are divided by what one large matrix product of the same dtype does in the same run.
+transition that a query sees (causal: on average half of the context). What is computed again does
+not count. They are divided by what one large matrix product of the same dtype does in the same run.
 """
 
 import importlib
@@ -45,8 +45,8 @@ def run(rounds: int, presets: tuple[str, ...] = ()) -> list[dict]:
         line = row("model", what, amount, seconds["step"], "transitions")
         line["model_tflops"] = line["per_second"] * flops / 1e12
         line["matmul_tflops"] = float(np.median(peak)) / 1e12
-        names = ("low", "median", "high")
-        line["ratio"] = {"to": "a matrix product", **dict(zip(names, share, strict=True))}
+        low, middle, high = share.tolist()
+        line["ratio"] = {"to": "a matrix product", "median": middle, "low": low, "high": high}
         line["memory_gib"] = _memory()
         lines.append(line)
     return lines

@@ -1,4 +1,7 @@
-"""Four simulated CPU devices for every test, so that sharding is real; JAX_PLATFORMS asks for others.
+"""Four simulated CPU devices for every test, so that sharding is real.
+
+JAX_PLATFORMS=cuda runs them on a GPU instead; those of several devices fail on one alone, and those
+of float32 where matrix products are rounded to TensorFloat-32.
 
 Programs that several tests compile, in this process or in one they start, are compiled once.
 """

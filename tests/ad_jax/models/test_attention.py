@@ -101,7 +101,8 @@ def test_what_can_not_run_is_replaced_with_a_warning():
     assert choose("auto", "tpu", half, 0.0) == choose("splash", "tpu", full, 0.0) == "splash"
     assert choose("xla", "tpu", full, 0.0) == "xla"
     for impl, platform, dtype, dropout in (
-        ("splash", "gpu", half, 0.0), ("cudnn", "cpu", half, 0.0), ("cudnn", "gpu", full, 0.0), ("xla", "cpu", full, 0.5)
+        ("splash", "gpu", half, 0.0), ("cudnn", "cpu", half, 0.0), ("cudnn", "gpu", full, 0.0),
+        ("xla", "cpu", full, 0.5),
     ):  # fmt: skip
         with pytest.warns(
             UserWarning, match=f"attention='{impl}' can't run here.*writes the scores"
