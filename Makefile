@@ -17,9 +17,15 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed .venv-rejax/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run
+
+# A peer that wants an older gymnax.
+.venv-rejax/installed:
+	$(PYTHON) -m venv .venv-rejax
+	.venv-rejax/bin/python -m pip install --quiet rejax==0.1.3 gymnax==0.0.9 jax==0.10.2
+	touch $@
 
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": give another one as make PYTHON=...")'

@@ -33,6 +33,6 @@ setup(
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "test": ["pytest", "ruff"],
-        "bench": ["torch==2.13.0"],
+        "bench": ["torch==2.13.0", "stable-baselines3==2.9.2"],
     },
 )

@@ -253,6 +253,18 @@ def on_mesh(mesh: Mesh, function: Callable) -> Callable:
     return traced
 
 
+def keep_windows_apart(x: jax.Array) -> jax.Array:
+    """The same array, its first axis spread over "data" and "fsdp" as the windows are.
+
+    Where parameters are spread over "fsdp", the compiler would otherwise spread the activations as
+    these are and send them around, many times the bytes of the parameters. Does nothing but in a
+    function that is traced ``on_mesh``.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec((DATA, FSDP)))
+
+
 def check_windows(mesh: Mesh, size: int, name: str) -> None:
     """Raises UserError unless the devices share ``size`` windows equally."""
     parts = mesh.shape[DATA] * mesh.shape[FSDP]

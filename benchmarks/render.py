@@ -7,7 +7,7 @@ import numpy as np
 
 from ad_jax.envs import raycast
 from ad_jax.envs.watermaze import Watermaze
-from benchmarks.timing import interleave, row
+from benchmarks.timing import interleave, table
 
 PLAYERS = 256
 
@@ -42,12 +42,12 @@ def run(rounds: int) -> list[dict]:
 
         return work, PLAYERS * steps
 
-    fast, frames = candidate(raycast.render, 100)
-    slow, few_frames = candidate(functools.partial(raycast.render_reference, samples=1), 10)
-    seconds = interleave({"fast": fast, "slow": slow}, rounds)
     what = f"Watermaze, {PLAYERS} players: a random step and a frame of 72 x 96"
-    against = ("point by point", seconds["slow"], few_frames)
-    return [
-        row("render", what, frames, seconds["fast"], "frames", against),
-        row("render", "the same, one point per pixel", few_frames, seconds["slow"], "frames"),
-    ]
+    candidates = {
+        f"ad_jax: {what}": candidate(raycast.render, 100),
+        "the same, point by point": candidate(
+            functools.partial(raycast.render_reference, samples=1), 10
+        ),
+    }
+    seconds = interleave({name: work for name, (work, _) in candidates.items()}, rounds)
+    return table("render", "frames", seconds, {name: n for name, (_, n) in candidates.items()})

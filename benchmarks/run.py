@@ -2,7 +2,8 @@
 
     python -m benchmarks.run [--quick] [--device=cpu|gpu] [--stages=collect,train,…] [--output=FILE]
 
-The rows to compare with PyTorch need the extra "bench". Run it when nothing else runs.
+The peers need the extra "bench"; rejax, an environment of its own (see the Makefile). Run it when
+nothing else runs.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 
 import jax
 
-from benchmarks import collect, evaluate, render, train, utilisation
+from benchmarks import collect, data, evaluate, render, start, train, utilisation
 from experiments.memory import keep_freed_memory
 
 STAGES = {
@@ -23,6 +24,8 @@ STAGES = {
     "evaluate": evaluate.run,
     "render": render.run,
     "model": utilisation.run,
+    "data": data.run,
+    "start": start.run,
 }
 
 
@@ -63,9 +66,15 @@ def main(arguments: list[str]) -> None:
 
 def describe(line: dict) -> str:
     """One line of the table as text."""
+    if "per_second" not in line:
+        numbers = [f"{k.replace('_', ' ')} {v:.2f}" for k, v in line.items() if k not in ("stage", "what")]
+        return f"{line['stage']:<9}{line['what']}: {', '.join(numbers)}"
     text = f"{line['stage']:<9}{line['per_second']:>12,.0f} {line['unit']}/s  {line['what']}"
-    if ratio := line.get("ratio"):
-        text += f": {ratio['median']:.2f} x {ratio['to']} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+    spread = "{median:.2f} [{low:.2f}, {high:.2f}]".format
+    if ratio := line.get("first_is_times"):
+        text += f"; ad_jax is {spread(**ratio)} times as fast"
+    if share := line.get("share"):
+        text += f"; {spread(**share)} of a matrix product's FLOP/s"
     return text
 
 

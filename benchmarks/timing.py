@@ -26,26 +26,25 @@ def interleave(candidates: dict[str, Callable[[], None]], rounds: int) -> dict[s
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def row(stage: str, what: str, amount: float, seconds: np.ndarray, unit: str, against=None) -> dict:
-    """One line of the table: throughput, and its ratio to another candidate's, round by round.
+def table(
+    stage: str, unit: str, seconds: dict[str, np.ndarray], amounts: dict[str, float]
+) -> list[dict]:
+    """A line for each candidate; the first one is compared with all others, round by round.
 
     Args:
       stage: which benchmark.
-      what: the candidate.
-      amount: of work in one round.
-      seconds: [rounds].
       unit: of the work.
-      against: (name, seconds [rounds], amount) of the one it is compared with.
+      seconds: [rounds] of each candidate, ours first.
+      amounts: work of each candidate in a round.
     """
-    line = {
-        "stage": stage,
-        "what": what,
-        "per_second": amount / float(np.median(seconds)),
-        "unit": unit,
-    }
-    if against:
-        name, other, other_amount = against
-        ratios = (amount / seconds) / (other_amount / other)
-        low, middle, high = np.percentile(ratios, [0, 50, 100])
-        line["ratio"] = {"to": name, "median": middle, "low": low, "high": high}
-    return line
+    ours = next(iter(seconds))
+    lines = []
+    for name, times in seconds.items():
+        line = {"stage": stage, "what": name, "unit": unit}
+        line["per_second"] = amounts[name] / float(np.median(times))
+        if name != ours:
+            ratios = (amounts[ours] / seconds[ours]) / (amounts[name] / times)
+            low, middle, high = np.percentile(ratios, [0, 50, 100]).tolist()
+            line["first_is_times"] = {"median": middle, "low": low, "high": high}
+        lines.append(line)
+    return lines

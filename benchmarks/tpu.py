@@ -128,7 +128,7 @@ def collectives(program: str) -> dict[str, dict[str, float]]:
         for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", result):
             count = np.prod([int(d) for d in dims.split(",") if d])
             size[kind] += int(count * _SIZES.get(dtype, 4))
-    return {kind: {"number": number[kind], "mib": round(size[kind] / 2**20, 2)} for kind in number}
+    return {kind: {"number": number[kind], "mib": round(size[kind] / 2**20, 3)} for kind in number}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.training import distill
 from ad_jax.training.optimizer import make_optimizer
-from benchmarks.timing import interleave, row
+from benchmarks.timing import interleave, table
 from experiments import build
 
 PRESETS = {
@@ -38,16 +38,16 @@ def run(rounds: int, presets: tuple[str, ...] = ()) -> list[dict]:
         candidates = {"step": _repeated(step), "product": _repeated(product)}
         seconds = interleave({name: work for name, (work, _) in candidates.items()}, rounds)
         times = {name: times for name, (_, times) in candidates.items()}
-        amount = config.train.batch_size * config.model.context * times["step"]
-        peak = 2 * size**3 * times["product"] / seconds["product"]
-        share = np.percentile(amount * flops / seconds["step"] / peak, [0, 50, 100])
         what = f"{preset}, {dtype}, {config.train.batch_size} windows of {config.model.context}"
-        line = row("model", what, amount, seconds["step"], "transitions")
-        line["model_tflops"] = line["per_second"] * flops / 1e12
-        line["matmul_tflops"] = float(np.median(peak)) / 1e12
-        low, middle, high = share.tolist()
-        line["ratio"] = {"to": "a matrix product", "median": middle, "low": low, "high": high}
-        line["memory_gib"] = _memory()
+        transitions = config.train.batch_size * config.model.context * times["step"]
+        amounts = {what: transitions}
+        (line,) = table("model", "transitions", {what: seconds["step"]}, amounts)
+        peak = 2 * size**3 * times["product"] / seconds["product"]
+        share = np.percentile(transitions * flops / seconds["step"] / peak, [0, 50, 100])
+        line["model_tflop_per_second"] = line["per_second"] * flops / 1e12
+        line["matmul_tflop_per_second"] = float(np.median(peak)) / 1e12
+        line["share"] = dict(zip(("low", "median", "high"), share.tolist(), strict=True))
+        line["peak_memory_gib"] = _memory()
         lines.append(line)
     return lines
 

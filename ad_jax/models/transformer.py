@@ -12,6 +12,7 @@ from ad_jax.errors import UserError
 from ad_jax.models.attention import IMPLEMENTATIONS, attention, cached_attention, rotate
 from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
+from ad_jax.parallel import keep_windows_apart
 
 POSITIONS = ("rotary", "learned")
 NORMS = ("pre", "post")
@@ -157,11 +158,11 @@ class Block(nn.Module):
     def _residual(self, x, attend, train):
         """Both halves of a block; ``attend`` normalises its own input where norm is "pre"."""
         pre = self.config.norm == "pre"
-        x = x + self.drop(attend(x), deterministic=not train)
+        x = keep_windows_apart(x + self.drop(attend(x), deterministic=not train))
         if not pre:
             x = self.norm_attention(x)
         h = self.down(nn.gelu(self.up(self.norm_mlp(x) if pre else x)))
-        x = x + self.drop(h, deterministic=not train)
+        x = keep_windows_apart(x + self.drop(h, deterministic=not train))
         return x if pre else self.norm_mlp(x)
 
 
@@ -218,7 +219,7 @@ class Transformer(nn.Module):
         x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
         if self.config.positions == "learned":
             x_BxTxE += self.positions[: x_BxTxE.shape[1]].astype(x_BxTxE.dtype)
-        x_BxTxE = self.drop(x_BxTxE, deterministic=not train)
+        x_BxTxE = keep_windows_apart(self.drop(x_BxTxE, deterministic=not train))
         for block in self.blocks:
             x_BxTxE = block(x_BxTxE, train)
         return self._logits(x_BxTxE)
