@@ -32,7 +32,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "test": ["pytest", "ruff"],
+        "test": ["pytest", "pytest-xdist", "ruff"],
         "bench": ["torch==2.13.0", "stable-baselines3==2.9.2"],
     },
 )

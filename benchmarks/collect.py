@@ -111,7 +111,9 @@ def stable_baselines3():
         steps = STREAMS * 20 * PEER_UPDATES["Stable-Baselines3"]
         learner.learn(steps, reset_num_timesteps=False)
 
-    last = lambda: float(np.mean([e["r"] for e in list(learner.ep_info_buffer)[-STREAMS:]])) / OPTIMUM
+    last = lambda: (
+        float(np.mean([e["r"] for e in list(learner.ep_info_buffer)[-STREAMS:]])) / OPTIMUM
+    )
     return work, last
 
 

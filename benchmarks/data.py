@@ -66,9 +66,7 @@ def _write(folder: pathlib.Path, name: str) -> dict[str, np.ndarray]:
 
 def _windows(folder: pathlib.Path, steps: dict[str, np.ndarray], rounds: int) -> list[dict]:
     histories, selection = Histories(folder / "histories"), Selection()
-    sampler = make_sampler(
-        histories, selection=selection, context=WINDOW, batch_size=BATCH, seed=0
-    )
+    sampler = make_sampler(histories, selection=selection, context=WINDOW, batch_size=BATCH, seed=0)
     read = make_reader(histories, sampler, selection)
     memory = DeviceWindows(histories, sampler, selection)
     arrays, cut = jax.device_put(memory.arrays), jax.jit(memory.cut)

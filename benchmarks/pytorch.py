@@ -57,8 +57,7 @@ class Model(nn.Module):
         self.action, self.is_first = nn.Embedding(7, width), nn.Embedding(2, width)
         self.reward = nn.Linear(1, width, bias=False)
         self.blocks = nn.ModuleList(
-            Block(width, shape["num_heads"], shape["mlp_width"])
-            for _ in range(shape["num_layers"])
+            Block(width, shape["num_heads"], shape["mlp_width"]) for _ in range(shape["num_layers"])
         )
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 5)
         half = width // shape["num_heads"] // 2

@@ -77,6 +77,5 @@ def main(streams: int, updates: int) -> None:
             print(float(returns.mean()), flush=True)
 
 
-
 if __name__ == "__main__":
     main(*map(int, sys.argv[1:]))

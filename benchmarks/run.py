@@ -67,7 +67,9 @@ def main(arguments: list[str]) -> None:
 def describe(line: dict) -> str:
     """One line of the table as text."""
     if "per_second" not in line:
-        numbers = [f"{k.replace('_', ' ')} {v:.2f}" for k, v in line.items() if k not in ("stage", "what")]
+        numbers = [
+            f"{k.replace('_', ' ')} {v:.2f}" for k, v in line.items() if k not in ("stage", "what")
+        ]
         return f"{line['stage']:<9}{line['what']}: {', '.join(numbers)}"
     text = f"{line['stage']:<9}{line['per_second']:>12,.0f} {line['unit']}/s  {line['what']}"
     spread = "{median:.2f} [{low:.2f}, {high:.2f}]".format

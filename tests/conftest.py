@@ -11,9 +11,10 @@ import os
 import shutil
 import tempfile
 
-CACHE = tempfile.mkdtemp(prefix="ad_jax_tests_")
-atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that starts the others
+    CACHE = tempfile.mkdtemp(prefix="ad_jax_tests_")
+    atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax  # noqa: E402

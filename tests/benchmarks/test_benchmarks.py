@@ -81,7 +81,9 @@ def test_spread_parameters_are_sent_around_and_not_activations():
     costs = tpu.costs(config, mesh)
     model = build.model(config, build.world(config).env)
     state = jax.eval_shape(
-        lambda: distill.init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000))
+        lambda: distill.init_state(
+            jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000)
+        )
     )
     parameters = sum(x.size * 4 for x in jax.tree.leaves(state.params)) / 2**20
     activations = 512 * 16 * 16 * 4 / 2**20  # of one layer's input
