@@ -1,7 +1,7 @@
 """Collection: PPO on all goals of Dark Room at once, learning verified, beside one goal at a time.
 
-The peers have the same network, epochs and minibatches: Stable-Baselines3 (extra "bench"), and rejax
-in an environment of its own, whose Python REJAX_PYTHON names.
+The peers have the same network, epochs and minibatches: Stable-Baselines3 (extra "bench"), and
+rejax in an environment of its own, whose Python REJAX_PYTHON names.
 """
 
 import os
