@@ -6,7 +6,6 @@ rejax in an environment of its own, whose Python REJAX_PYTHON names.
 
 import os
 import pathlib
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ import numpy as np
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.sources import networks
 from ad_jax.sources.ppo import PPOConfig, ppo
+from benchmarks import peers
 from benchmarks.timing import interleave, table
 
 STREAMS = 32
@@ -121,18 +121,5 @@ def rejax():
     """(work, the part of the optimum that it has reached), where its environment is."""
     if not pathlib.Path(REJAX).exists():
         return None
-    arguments = [str(STREAMS), str(PEER_UPDATES["rejax"])]
-    process = subprocess.Popen(
-        [REJAX, "-m", "benchmarks.rejax_ppo", *arguments], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-
-    def ask(question: str) -> str:
-        process.stdin.write(f"{question}\n")
-        process.stdin.flush()
-        if not (answer := process.stdout.readline()):
-            raise RuntimeError("rejax's process has ended")
-        return answer
-
-    process.stdout.readline()  # ready
-    return lambda: ask("train"), lambda: float(ask("return")) / OPTIMUM
+    ask = peers.start("benchmarks.rejax_ppo", STREAMS, PEER_UPDATES["rejax"], python=REJAX)
+    return lambda: ask("work"), lambda: float(ask("return")) / OPTIMUM

@@ -1,5 +1,7 @@
 """Evaluation in context: one agent in each of 81 Dark Rooms, by the length of the context."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ from ad_jax.envs import registry
 from ad_jax.evaluation.agents import transformer_agent
 from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.models.transformer import Transformer, TransformerConfig
+from benchmarks import peers
+from benchmarks.peers import SHAPE
 from benchmarks.timing import interleave, table
-from benchmarks.train import SHAPE
 
 STEPS, FEW_STEPS = 100, 5  # per round; those that pass over the context at every step make few
 ROOMS = 81
@@ -55,16 +58,12 @@ def _ours(mode: str, context: int, steps: int):
 
 
 def _pytorch(context: int, what: str):
-    """The same model in PyTorch, where it is installed; its contexts are full."""
-    try:
-        from benchmarks import pytorch
-    except ImportError:
+    """The same model in PyTorch, where it is installed."""
+    if not importlib.util.find_spec("torch"):
         return {}
-    forms = {"KV cache": (True, STEPS), "the context at every step": (False, FEW_STEPS)}
+    forms = {"KV cache": (1, STEPS), "the context at every step": (0, FEW_STEPS)}
     candidates = {}
     for name, (cached, steps) in forms.items():
-        act = pytorch.rollout(SHAPE, context, ROOMS, cached)
-        if not cached:
-            act(context)
-        candidates[f"PyTorch: {what}, {name}"] = (lambda act=act, steps=steps: act(steps), steps)
+        ask = peers.start("benchmarks.pytorch", "act", context, ROOMS, cached, steps)
+        candidates[f"PyTorch: {what}, {name}"] = (lambda ask=ask: ask("work"), steps)
     return candidates

@@ -1,10 +1,19 @@
-"""The transformer of Algorithm Distillation in PyTorch, to be compared with."""
+"""The transformer of Algorithm Distillation in PyTorch, to be compared with.
+
+    python -m benchmarks.pytorch train CONTEXT TOKENS COMPILED
+    python -m benchmarks.pytorch act CONTEXT ROOMS CACHED STEPS
+
+Asked to "work", it makes some steps of training, or in its environments.
+"""
 
 import os
+import sys
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from benchmarks.peers import SHAPE, STEPS, random_batch, serve
 
 torch.set_num_threads(len(os.sched_getaffinity(0)))
 
@@ -99,9 +108,9 @@ class Model(nn.Module):
         return self.head(self.norm(x[:, 0]))
 
 
-def train_step(batch: dict, shape: dict[str, int], context: int, tokens: int, compiled: bool):
-    """One step of training on a batch of NumPy arrays, to be called again and again."""
-    model = Model(shape, context, tokens)
+def training(context: int, tokens: int, compiled: int):
+    """A function that makes ``STEPS`` steps of training."""
+    model, batch = Model(SHAPE, context, tokens), random_batch(context)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-4, (0.9, 0.99), weight_decay=0.0)
     tensors = {k: torch.as_tensor(v) for k, v in batch.items()}
     inputs = [
@@ -111,14 +120,15 @@ def train_step(batch: dict, shape: dict[str, int], context: int, tokens: int, co
     target = tensors["action"].long().flatten()
     apply = torch.compile(model) if compiled else model
 
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(apply(*inputs).flatten(0, 1), target)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    def work() -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(apply(*inputs).flatten(0, 1), target)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
 
-    return step
+    return work
 
 
 class Room:
@@ -144,10 +154,10 @@ class Room:
             self.seen = self._reset(action, reward)
 
 
-def rollout(shape: dict[str, int], context: int, number: int, cached: bool):
-    """In-context acting in ``number`` Dark Rooms: a function of a number of steps."""
-    model, room = Model(shape, context).eval(), Room(number)
-    cache, windows = model.empty_cache(number), []
+def acting(context: int, rooms: int, cached: int, steps: int):
+    """A function that makes so many steps in context, in each of some rooms."""
+    model, room = Model(SHAPE, context).eval(), Room(rooms)
+    cache, windows = model.empty_cache(rooms), []
 
     @torch.inference_mode()
     def act(steps: int) -> None:
@@ -160,4 +170,11 @@ def rollout(shape: dict[str, int], context: int, number: int, cached: bool):
                 logits = model(*(torch.stack(x, 1) for x in zip(*windows, strict=True)))[:, -1]
             room.step(torch.distributions.Categorical(logits=logits).sample())
 
-    return act
+    if not cached:
+        act(context)  # it is full
+    return lambda: act(steps)
+
+
+if __name__ == "__main__":
+    make = {"train": training, "act": acting}[sys.argv[1]]
+    serve({"work": make(*map(int, sys.argv[2:]))})

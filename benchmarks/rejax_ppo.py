@@ -2,8 +2,8 @@
 
     ENVIRONMENT/bin/python -m benchmarks.rejax_ppo STREAMS UPDATES
 
-rejax 0.1.3 wants gymnax 0.0.x. At every line "train" on its input it trains for so many updates
-more, and says when it has; at any other it prints the mean return of the policy.
+rejax 0.1.3 wants gymnax 0.0.x. Asked to "work" it trains for so many updates more; asked for the
+"return", it answers with the policy's mean return.
 """
 
 import sys
@@ -14,6 +14,8 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from rejax import PPO
 from rejax.evaluate import evaluate
+
+from benchmarks.peers import serve
 
 GOAL, STEPS = (2, 2), 20  # 4 moves from the centre: the optimum is 17
 
@@ -65,16 +67,16 @@ def main(streams: int, updates: int) -> None:
     )  # fmt: skip
     step = lambda state, _: (algorithm.train_iteration(state), None)
     train = jax.jit(lambda state: jax.lax.scan(step, state, length=updates)[0])
-    state = jax.jit(algorithm.init_state)(jax.random.key(0))
-    print("ready", flush=True)
-    for line in sys.stdin:
-        if line == "train\n":
-            state = jax.block_until_ready(train(state))
-            print("trained", flush=True)
-        else:
-            act, params = algorithm.make_act(state), algorithm.env_params
-            _, returns = evaluate(act, jax.random.key(1), algorithm.env, params, 32, STEPS)
-            print(float(returns.mean()), flush=True)
+    box = {"state": jax.jit(algorithm.init_state)(jax.random.key(0))}
+
+    def work():
+        box["state"] = jax.block_until_ready(train(box["state"]))
+
+    def mean_return():
+        act, params = algorithm.make_act(box["state"]), algorithm.env_params
+        return float(evaluate(act, jax.random.key(1), algorithm.env, params, 32, STEPS)[1].mean())
+
+    serve({"work": work, "return": mean_return})
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """Training: one step of Algorithm Distillation, beside the same transformer in PyTorch."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from gymnax.environments import spaces
 
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from ad_jax.training import distill
 from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
+from benchmarks import peers
+from benchmarks.peers import BATCH, SHAPE, STEPS, random_batch
 from benchmarks.timing import interleave, table
-
-BATCH, STEPS = 64, 5  # steps per round
-SHAPE = dict(width=64, num_layers=4, num_heads=4, mlp_width=256)
 
 
 def run(rounds: int, contexts: tuple[int, ...] = (80, 300)) -> list[dict]:
@@ -20,18 +20,11 @@ def run(rounds: int, contexts: tuple[int, ...] = (80, 300)) -> list[dict]:
 
 
 def _at(context: int, rounds: int) -> list[dict]:
-    rng = np.random.default_rng(0)
-    batch = {
-        "observation": rng.integers(0, 9, (BATCH, context, 2)).astype(np.int32),
-        "previous_action": rng.integers(0, 6, (BATCH, context)).astype(np.int32),
-        "previous_reward": rng.random((BATCH, context)).astype(np.float32),
-        "is_first": rng.random((BATCH, context)) < 0.05,
-        "action": rng.integers(0, 5, (BATCH, context)).astype(np.int32),
-    }
+    batch = random_batch(context)
     candidates = {
         f"ad_jax, context {context}": _ours(batch, context, block=60 if context > 100 else 40),
         f"ad_jax with dense attention, context {context}": _ours(batch, context, block=context),
-        **_pytorch(batch, context),
+        **_pytorch(context),
     }
     amounts = dict.fromkeys(candidates, BATCH * context * STEPS)
     return table("train", "transitions", interleave(candidates, rounds), amounts)
@@ -54,17 +47,13 @@ def _ours(batch, context: int, block: int):
     return work
 
 
-def _pytorch(batch, context: int):
+def _pytorch(context: int):
     """The same model, loss and optimiser in PyTorch, where it is installed."""
-    try:
-        from benchmarks import pytorch
-    except ImportError:
+    if not importlib.util.find_spec("torch"):
         return {}
-    forms = {"1 token": (1, False), "1 token, compiled": (1, True), "3 tokens": (3, False)}
+    forms = {"1 token": (1, 0), "1 token, compiled": (1, 1), "3 tokens": (3, 0)}
     candidates = {}
-    for name, (tokens, compiled) in forms.items():
-        step = pytorch.train_step(batch, SHAPE, context, tokens, compiled)
-        candidates[f"PyTorch, {name}, context {context}"] = lambda step=step: [
-            step() for _ in range(STEPS)
-        ]
+    for name, form in forms.items():
+        ask = peers.start("benchmarks.pytorch", "train", context, *form)
+        candidates[f"PyTorch, {name}, context {context}"] = lambda ask=ask: ask("work")
     return candidates

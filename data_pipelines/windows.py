@@ -12,6 +12,7 @@ model's inputs, inside jit.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from ad_jax.errors import UserError
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import Schema
 
+_ROWS = 256  # that are read together
 RAW_FIELDS = ("observation", "action", "reward", "is_first")
 
 
@@ -81,15 +83,17 @@ class DeviceWindows:
         self._offsets = np.append(0, np.cumsum(sampler.lengths))
         if self._offsets[-1] > np.iinfo(np.int32).max:
             raise UserError("the histories do not fit into device memory: train.windows='disk'")
-        kept = histories.kept_episodes(selection)
-        self.arrays = {k: [] for k in RAW_FIELDS}
-        for row, episodes in enumerate(kept):
-            steps = [np.arange(begin, end) for begin, end in episodes]
-            if steps:
-                read = histories.read(row, np.concatenate(steps), RAW_FIELDS)
-                for k in RAW_FIELDS:
-                    self.arrays[k].append(read[k])
-        self.arrays = {k: np.concatenate(v) for k, v in self.arrays.items()}
+        kept, parts = histories.kept_episodes(selection), []
+        for begin in range(0, len(kept), _ROWS):
+            steps = [
+                [np.arange(*episode) for episode in row] for row in kept[begin : begin + _ROWS]
+            ]
+            numbers = [sum(map(len, row)) for row in steps]
+            if sum(numbers):
+                rows = np.repeat(np.arange(begin, begin + len(steps)), numbers)
+                flat = np.concatenate(list(itertools.chain.from_iterable(steps)))
+                parts.append(histories.read(rows, flat, RAW_FIELDS))
+        self.arrays = {k: np.concatenate([part[k] for part in parts]) for k in RAW_FIELDS}
 
     def starts(self, step: int) -> dict[str, np.ndarray]:
         """What ``cut`` needs: where the windows of a training step begin, and if a row does."""

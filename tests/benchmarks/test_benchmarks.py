@@ -49,8 +49,6 @@ def test_a_row_reads_as_one_line():
 
 
 def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, capsys):
-    for name, value in (("BATCH", 2), ("STEPS", 1)):
-        monkeypatch.setattr(train, name, value)
     shape = dict(width=8, num_layers=1, num_heads=2, mlp_width=8)
     monkeypatch.setattr(train, "SHAPE", shape)
     monkeypatch.setattr(train, "_pytorch", lambda *_: {})  # an extra
