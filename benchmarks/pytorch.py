@@ -102,7 +102,7 @@ class Model(nn.Module):
         slot, seen = position % self.context, min(position + 1, self.context)
         angle = position % len(self.cos)  # only the time is measured
         cos, sin = self.cos[angle], self.sin[angle]
-        visible = torch.arange(self.context) < seen
+        visible = torch.arange(self.context)[None] < seen  # [queries, keys]
         for block, layer in zip(self.blocks, cache, strict=True):
             x = block(x, cos, sin, layer, visible, slot)
         return self.head(self.norm(x[:, 0]))
@@ -157,7 +157,8 @@ class Room:
 def acting(context: int, rooms: int, cached: int, steps: int):
     """A function that makes so many steps in context, in each of some rooms."""
     model, room = Model(SHAPE, context).eval(), Room(rooms)
-    cache, windows = model.empty_cache(rooms), []
+    cache = model.empty_cache(rooms)
+    windows = [room.seen] * context  # full, as it is from then on
 
     @torch.inference_mode()
     def act(steps: int) -> None:
@@ -170,8 +171,6 @@ def acting(context: int, rooms: int, cached: int, steps: int):
                 logits = model(*(torch.stack(x, 1) for x in zip(*windows, strict=True)))[:, -1]
             room.step(torch.distributions.Categorical(logits=logits).sample())
 
-    if not cached:
-        act(context)  # it is full
     return lambda: act(steps)
 
 
