@@ -1,5 +1,6 @@
 """The processes of a run, their device mesh, and where arrays live on it."""
 
+import math
 import os
 import re
 import sys
@@ -273,6 +274,31 @@ def check_windows(mesh: Mesh, size: int, name: str) -> None:
             f"{name}={size} is not a multiple of the {parts} devices that share it: change it, or "
             "the mesh"
         )
+
+
+def check_memory(shapes: Any, shardings: Any) -> None:
+    """Checks that a device can hold its part of arrays, where it says how much memory it has.
+
+    Args:
+      shapes: tree of whatever has a shape and a dtype.
+      shardings: of each.
+
+    Raises:
+      UserError: it can't.
+    """
+    part = lambda x, sharding: math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    need = sum(jax.tree.leaves(jax.tree.map(part, shapes, shardings)))
+    has = _device_memory()
+    if has and need > has:
+        raise UserError(
+            f"the model and its optimiser take {need / 2**30:.2f} GiB of each device, which has "
+            f"{has / 2**30:.2f}: take more devices, and spread them by mesh.fsdp or mesh.model"
+        )
+
+
+def _device_memory() -> int | None:
+    """Bytes that JAX may use of a device's memory; None where it does not know."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def pad_tasks(mesh: Mesh, task_ids: np.ndarray) -> np.ndarray:

@@ -14,7 +14,14 @@ def run(rounds: int) -> list[dict]:
     """Seconds until the metrics of the first step are written, median of some rounds."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+        environment = {
+            **os.environ,
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", ""))),
+        }
+        # A peer, which is imported by whatever finds it; an experiment's environment has none.
+        (folder / "torch.py").write_text("raise ImportError")
         workdir = folder / "run"
         options = [f"--config={CONFIG}", f"--workdir={workdir}", "--config.train.log_every=1"]
         command = [sys.executable, "-m", "experiments.run", *options]

@@ -7,7 +7,6 @@ Memory and collectives are those of one chip. Needs the extra "tpu", and no TPU;
 """
 
 import argparse
-import importlib
 import json
 import os
 import pathlib
@@ -21,16 +20,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType
 
 from ad_jax import parallel
-from ad_jax.envs.spaces import observation_dtype
-from ad_jax.training import distill
-from ad_jax.training.optimizer import make_optimizer
-from experiments import build
+from benchmarks import presets
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
@@ -49,8 +44,7 @@ def main(arguments: list[str]) -> None:
     mesh = jax.sharding.Mesh(
         np.array(devices).reshape(shape), parallel.AXES, axis_types=(AxisType.Auto,) * 3
     )
-    module, preset = options.preset.split(":")
-    config = importlib.import_module(f"experiments.configs.{module}").get_config(preset)
+    config = presets.load(options.preset)
     result = {
         "preset": options.preset,
         "topology": options.topology,
@@ -75,28 +69,13 @@ def costs(config, mesh) -> dict:
       Seconds of compilation, GiB of memory, FLOPs, and for each kind of collective how many there
       are in the program and the bytes of their results.
     """
-    env = build.world(config).env
-    model = build.model(config, env)
-    optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-    update = distill.make_update(
-        model, optimizer, config.train.label_smoothing, config.train.accumulate
-    )
-    state = jax.eval_shape(lambda key: distill.init_state(key, model, optimizer), jax.random.key(0))
+    model, init, update = presets.training(config)
+    state = jax.eval_shape(init, jax.random.key(0))
     shardings = parallel.state_shardings(mesh, state)
     replicated, spread = parallel.replicated(mesh), parallel.over_windows(mesh)
     abstract = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
     state = jax.tree.map(abstract, state, shardings)
-    windows = config.train.batch_size, config.model.context
-    batch = {
-        name: jax.ShapeDtypeStruct((*windows, *shape), dtype, sharding=spread)
-        for name, shape, dtype in (
-            ("observation", model.space.shape, observation_dtype(model.space)),
-            ("previous_action", (), jnp.int32),
-            ("previous_reward", (), jnp.float32),
-            ("is_first", (), jnp.bool_),
-            ("action", (), jnp.int32),
-        )
-    }
+    batch = presets.batch_shapes(config, model, spread)
     key = abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated)
     step = jax.jit(
         parallel.on_mesh(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated)

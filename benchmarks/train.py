@@ -13,28 +13,32 @@ from benchmarks import peers
 from benchmarks.peers import BATCH, SHAPE, STEPS, random_batch
 from benchmarks.timing import interleave, table
 
-
-def run(rounds: int, contexts: tuple[int, ...] = (80, 300)) -> list[dict]:
-    """Transitions per second at two contexts."""
-    return [line for context in contexts for line in _at(context, rounds)]
+PART = 2560  # transitions whose gradient is taken at once: what they need stays in the CPU's caches
+FORMS = {"1 token": (1, 0), "3 tokens": (3, 0), "1 token, compiled": (1, 1)}
 
 
-def _at(context: int, rounds: int) -> list[dict]:
-    batch = random_batch(context)
+def run(rounds: int, contexts: tuple[int, ...] = (80, 300), forms: int = 3) -> list[dict]:
+    """Transitions per second at two contexts, and those of the first ``forms`` of PyTorch."""
+    return [line for context in contexts for line in _at(context, rounds, forms)]
+
+
+def _at(context: int, rounds: int, forms: int) -> list[dict]:
+    batch, block = random_batch(context), 60 if context > 100 else 40
+    parts = BATCH // min(BATCH, PART // context)
     candidates = {
-        f"ad_jax, context {context}": _ours(batch, context, block=60 if context > 100 else 40),
-        f"ad_jax with dense attention, context {context}": _ours(batch, context, block=context),
-        **_pytorch(context),
+        f"ad_jax, context {context}": _ours(batch, context, block, parts),
+        f"ad_jax, the batch at once, context {context}": _ours(batch, context, block, 1),
+        **_pytorch(context, forms),
     }
     amounts = dict.fromkeys(candidates, BATCH * context * STEPS)
     return table("train", "transitions", interleave(candidates, rounds), amounts)
 
 
-def _ours(batch, context: int, block: int):
+def _ours(batch, context: int, block: int, parts: int):
     config = TransformerConfig(**SHAPE, context=context, attention_block=block)
     model = Transformer(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
     optimizer = make_optimizer(OptimizerConfig(), 1000)
-    update = jax.jit(distill.make_update(model, optimizer), donate_argnums=0)
+    update = jax.jit(distill.make_update(model, optimizer, accumulate=parts), donate_argnums=0)
     init = jax.jit(lambda key: distill.init_state(key, model, optimizer))
     box = {"state": init(jax.random.key(0))}
     batch, key = jax.device_put((batch, jax.random.key(0)))
@@ -47,13 +51,12 @@ def _ours(batch, context: int, block: int):
     return work
 
 
-def _pytorch(context: int):
+def _pytorch(context: int, forms: int):
     """The same model, loss and optimiser in PyTorch, where it is installed."""
     if not importlib.util.find_spec("torch"):
         return {}
-    forms = {"1 token": (1, 0), "1 token, compiled": (1, 1), "3 tokens": (3, 0)}
     candidates = {}
-    for name, form in forms.items():
+    for name, form in list(FORMS.items())[:forms]:
         ask = peers.start("benchmarks.pytorch", "train", context, *form)
         candidates[f"PyTorch, {name}, context {context}"] = lambda ask=ask: ask("work")
     return candidates

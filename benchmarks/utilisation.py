@@ -6,18 +6,14 @@ transition that a query sees (causal: on average half of the context). What is c
 not count. They are divided by what one large matrix product of the same dtype does in the same run.
 """
 
-import importlib
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ad_jax.envs.spaces import observation_dtype
-from ad_jax.training import distill
-from ad_jax.training.optimizer import make_optimizer
+from benchmarks import presets
 from benchmarks.timing import interleave, table
-from experiments import build
 
 PRESETS = {
     "cpu": ("dark_room:quickstart",),
@@ -54,26 +50,12 @@ def run(rounds: int, presets: tuple[str, ...] = ()) -> list[dict]:
 
 def _training(preset: str):
     """(one training step, the config, model FLOPs of a transition)."""
-    module, name = preset.split(":")
-    config = importlib.import_module(f"experiments.configs.{module}").get_config(name)
-    env = build.world(config).env
-    model, settings = build.model(config, env), build.optimizer(config)
-    optimizer = make_optimizer(settings, config.train.steps)
-    shape = config.train.batch_size, config.model.context
-    space, rng = model.space, np.random.default_rng(0)
-    batch = {
-        "observation": np.zeros((*shape, *space.shape), observation_dtype(space)),
-        "previous_action": rng.integers(0, model.num_actions, shape, np.int32),
-        "previous_reward": np.zeros(shape, np.float32),
-        "is_first": np.zeros(shape, bool),
-        "action": rng.integers(0, model.num_actions, shape, np.int32),
-    }
-    update = distill.make_update(
-        model, optimizer, config.train.label_smoothing, config.train.accumulate
-    )
+    config = presets.load(preset)
+    model, init, update = presets.training(config)
     update = jax.jit(update, donate_argnums=0)
-    state = jax.jit(lambda key: distill.init_state(key, model, optimizer))(jax.random.key(0))
-    batch, key = jax.device_put((batch, jax.random.key(0)))
+    zeros = {k: np.zeros(x.shape, x.dtype) for k, x in presets.batch_shapes(config, model).items()}
+    batch, key = jax.device_put((zeros, jax.random.key(0)))
+    state = jax.jit(init)(key)
     box = {"state": state}
 
     def step():

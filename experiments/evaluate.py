@@ -197,10 +197,12 @@ def _trained(
         shapes = jax.eval_shape(
             lambda key: distill.init_state(key, model, optimizer), jax.random.key(0)
         )
-        everywhere = parallel.replicated(mesh)
+        everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
+        parallel.check_memory(shapes, everywhere)
         like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes
-        )
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes, everywhere,
+        )  # fmt: skip
         state, training = checkpoints.restore(step, like)
         if step != config.train.steps:
             raise UserError(

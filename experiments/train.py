@@ -66,7 +66,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         return distill.init_state(key, model, optimizer, batch)
 
     first = build.key(config, "initialise"), windows.make_reader(*data)(0)
-    shardings = parallel.state_shardings(mesh, jax.eval_shape(init, *first))
+    shapes = jax.eval_shape(init, *first)
+    shardings = parallel.state_shardings(mesh, shapes)
+    parallel.check_memory(shapes, shardings)
     first = parallel.put(first, parallel.replicated(mesh))
     state = jax.jit(init, out_shardings=shardings)(*first)
     first_step = 0

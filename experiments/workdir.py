@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pathlib
+import platform
 from typing import Any
 
 import ml_collections
@@ -65,11 +66,11 @@ class Workdir:
         except BlockingIOError:
             self._lock.seek(0)
             raise UserError(
-                f"{self.path} is in use by process {self._lock.read().strip() or 'unknown'}: "
+                f"{self.path} is in use by process {self._lock.read().strip() or '(unknown)'}: "
                 "wait for it, stop it, or use another --workdir"
             ) from None
         self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
+        self._lock.write(f"{os.getpid()} on {platform.node()}")
         self._lock.flush()
 
     def _check_config(self, config: ml_collections.ConfigDict) -> None:

@@ -41,6 +41,7 @@ PRESETS = {
         "model.attention_block": 50,
         "optimizer.learning_rate": 3e-3,
         "train.steps": 1200,
+        "train.accumulate": 2,
     },
     "paper": {
         **PAPER,

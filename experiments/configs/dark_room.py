@@ -42,6 +42,7 @@ PRESETS = {
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 10,
         "train.steps": 1300,
+        "train.accumulate": 2,
         "evaluation.rollouts": 16,
     },
     # With 4 layers and 4 heads, or a lower mask, more rollouts stop exploring before they have
@@ -55,6 +56,7 @@ PRESETS = {
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 10,
         "train.steps": 3000,
+        "train.accumulate": 2,
         "evaluation.episodes": 50,
     },
     # 2000 histories in the paper: 31 streams of each of 65 goals. 60 episodes per stream: the

@@ -34,6 +34,7 @@ PRESETS = {
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 10,
         "train.steps": 3000,
+        "train.accumulate": 2,
         "evaluation.episodes": 200,
         "evaluation.train_tasks": 64,
     },

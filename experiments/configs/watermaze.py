@@ -58,6 +58,7 @@ PRESETS = {
         "train.keep_every": 3,
         "train.batch_size": 16,
         "train.steps": 12_000,
+        "train.accumulate": 2,
         "train.checkpoint_every": 500,
         "evaluation.episodes": 160,
         "evaluation.train_tasks": 16,

@@ -114,6 +114,18 @@ def test_sizes_that_do_not_divide_are_refused():
         parallel.check_windows(mesh, 7, "train.batch_size")
 
 
+def test_what_does_not_fit_a_device_says_what_it_takes(monkeypatch):
+    shapes, mesh = state_shapes(), parallel.make_mesh(data=1, fsdp=2, model=2)
+    spread = parallel.state_shardings(mesh, shapes)
+    everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
+    whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    parallel.check_memory(shapes, everywhere)  # a CPU does not say how much it has
+    monkeypatch.setattr(parallel, "_device_memory", lambda: whole - 1)
+    parallel.check_memory(shapes, spread)
+    with pytest.raises(UserError, match=r"take 0.00 GiB of each device.*mesh.fsdp"):
+        parallel.check_memory(shapes, everywhere)
+
+
 def test_tasks_are_padded_with_the_last_one():
     mesh = parallel.make_mesh()
     padded = parallel.pad_tasks(mesh, np.array([3, 5, 7, 9, 11]))

@@ -52,14 +52,14 @@ def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, 
     shape = dict(width=8, num_layers=1, num_heads=2, mlp_width=8)
     monkeypatch.setattr(train, "SHAPE", shape)
     monkeypatch.setattr(train, "_pytorch", lambda *_: {})  # an extra
-    monkeypatch.setitem(run.STAGES, "train", lambda rounds: train.run(rounds, contexts=(10,)))
+    monkeypatch.setitem(run.QUICK, "train", lambda rounds: train.run(rounds, contexts=(10,)))
     monkeypatch.setattr(run, "keep_freed_memory", lambda: None)
     output = tmp_path / "new" / "table.json"
     run.main(["--quick", "--stages=train", f"--output={output}"])
     table = json.loads(output.read_text())
     assert table["rounds"] == 4
     rows = {row["what"]: row for row in table["rows"]}
-    assert rows.keys() == {"ad_jax, context 10", "ad_jax with dense attention, context 10"}
+    assert rows.keys() == {"ad_jax, context 10", "ad_jax, the batch at once, context 10"}
     assert all(row["per_second"] > 0 for row in rows.values())
     assert capsys.readouterr().out.count("\n") == len(rows) + 1
 

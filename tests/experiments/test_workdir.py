@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -45,7 +46,7 @@ def test_a_workdir_in_use_is_refused_and_freed_by_the_end_of_the_process(tmp_pat
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match=f"in use by process {process.pid}"):
+    with pytest.raises(UserError, match=f"in use by process {process.pid} on {platform.node()}"):
         Workdir(tmp_path, config)
     process.kill()
     process.wait()

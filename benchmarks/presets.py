@@ -1,0 +1,48 @@
+"""The training step of a preset, and the shapes of its batches."""
+
+import importlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from ad_jax.envs.spaces import observation_dtype
+from ad_jax.models.transformer import Transformer
+from ad_jax.training import distill
+from ad_jax.training.optimizer import make_optimizer
+from experiments import build
+
+
+def load(preset: str) -> ml_collections.ConfigDict:
+    """The config of "ENVIRONMENT:PRESET"."""
+    module, name = preset.split(":")
+    return importlib.import_module(f"experiments.configs.{module}").get_config(name)
+
+
+def training(config: ml_collections.ConfigDict):
+    """(the model, ``init(key) -> state``, ``update(state, batch, key) -> (state, metrics)``)."""
+    model = build.model(config, build.world(config).env)
+    optimizer = make_optimizer(build.optimizer(config), config.train.steps)
+    update = distill.make_update(
+        model, optimizer, config.train.label_smoothing, config.train.accumulate
+    )
+    return model, lambda key: distill.init_state(key, model, optimizer), update
+
+
+def batch_shapes(
+    config: ml_collections.ConfigDict, model: Transformer, sharding: Any = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of a batch of windows, [batch, context, ...]."""
+    windows = config.train.batch_size, config.model.context
+    fields = {
+        "observation": (model.space.shape, observation_dtype(model.space)),
+        "previous_action": ((), jnp.int32),
+        "previous_reward": ((), jnp.float32),
+        "is_first": ((), jnp.bool_),
+        "action": ((), jnp.int32),
+    }
+    return {
+        name: jax.ShapeDtypeStruct((*windows, *shape), dtype, sharding=sharding)
+        for name, (shape, dtype) in fields.items()
+    }
