@@ -19,9 +19,14 @@ from ad_jax.errors import UserError
 # gathers them where they are used, and "model", which splits heads and hidden units.
 AXES = DATA, FSDP, MODEL = ("data", "fsdp", "model")
 
-# Where the parameters of the transformer live: the first pattern found in a parameter's path
+# Where the parameters of a model live: the first pattern found in a parameter's path
 # says over which mesh axis each of its axes is spread. What the optimiser keeps of a parameter
 # lives where the parameter does.
+_SHARED = (
+    (r"/head/kernel$", (FSDP, None)),
+    (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
+    (r"/(bias|scale|mask|ns_coeffs)$|/ImageEncoder_\d+/", ()),
+)
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"blocks_\d+/qkv/kernel$", (FSDP, None, MODEL, None)),
     (r"blocks_\d+/qkv/bias$", (None, MODEL, None)),
@@ -29,9 +34,12 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"blocks_\d+/up/kernel$", (FSDP, MODEL)),
     (r"blocks_\d+/up/bias$", (MODEL,)),
     (r"blocks_\d+/down/kernel$", (MODEL, FSDP)),
-    (r"/head/kernel$", (FSDP, None)),
-    (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
-    (r"/(bias|scale|mask|ns_coeffs)$|/ImageEncoder_\d+/", ()),
+    *_SHARED,
+)
+# A layer of an LSTM needs all of its state at every step: "model" does not split it.
+LSTM_RULES = (
+    (r"/cell/[ih][ifgo]/kernel$|/mlp_\d+/kernel$", (FSDP, None)),
+    *_SHARED,
 )
 
 JOIN_SECONDS = 300  # that processes wait for each other at the start,

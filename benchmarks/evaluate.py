@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ad_jax.envs import registry
-from ad_jax.evaluation.agents import transformer_agent
+from ad_jax.evaluation.agents import model_agent
 from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from benchmarks import peers
@@ -44,7 +44,7 @@ def _ours(mode: str, context: int, steps: int):
         jax.random.key(0), zeros((1, 1, 2), jnp.int32), zeros((1, 1), jnp.int32),
         zeros((1, 1)), zeros((1, 1), bool),
     )  # fmt: skip
-    init, advance = make_rollouts(env, lambda _: transformer_agent(model, params, mode=mode))
+    init, advance = make_rollouts(env, lambda _: model_agent(model, params, mode=mode))
     ids = np.arange(ROOMS)
     state = jax.jit(init, static_argnums=3)(jax.random.key(0), ids, tasks.params(ids), 1)
     box = {"state": state}

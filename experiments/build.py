@@ -1,18 +1,21 @@
 """From a config to the objects it describes."""
 
+import dataclasses
 import importlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 
+from ad_jax import parallel
 from ad_jax.envs import registry
 from ad_jax.envs.tasks import TaskDistribution
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
+from ad_jax.models.lstm import LSTM, LSTMConfig
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from ad_jax.sources.a2c import A2CConfig, a2c
 from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
@@ -30,6 +33,10 @@ SOURCES = {
     "noise": (noise, NoiseConfig),
 }
 
+CORES = {
+    "transformer": (Transformer, TransformerConfig, parallel.RULES),
+    "lstm": (LSTM, LSTMConfig, parallel.LSTM_RULES),
+}
 
 PURPOSES = ("collect", "initialise", "train", "evaluate", "report")
 
@@ -97,11 +104,28 @@ def source(config: ml_collections.ConfigDict, env: Any) -> Source:
     return make(env, settings(**config.source[config.source.name]))
 
 
-def model(config: ml_collections.ConfigDict, env: Any) -> Transformer:
-    """The transformer of ``config.model`` for an environment's spaces."""
-    space = env.observation_space(env.default_params)
-    picture = getattr(env, "picture", None)
-    return Transformer(TransformerConfig(**config.model), space, int(env.num_actions), picture)
+def model(config: ml_collections.ConfigDict, env: Any) -> Transformer | LSTM:
+    """The model of ``config.model`` for an environment's spaces; with a critic, where RL² needs it.
+
+    Raises:
+      UserError: there is no such core.
+    """
+    make, settings, _ = _core(config)
+    chosen = {field.name: config.model[field.name] for field in dataclasses.fields(settings)}
+    space, picture = env.observation_space(env.default_params), getattr(env, "picture", None)
+    critic = config.method == "RL2"
+    return make(settings(**chosen), space, int(env.num_actions), picture, critic)
+
+
+def sharding_rules(config: ml_collections.ConfigDict) -> Sequence:
+    """Where the parameters of the model live."""
+    return _core(config)[2]
+
+
+def _core(config: ml_collections.ConfigDict):
+    if config.model.core not in CORES:
+        raise UserError(f"model.core={config.model.core!r}: choose one of {sorted(CORES)}")
+    return CORES[config.model.core]
 
 
 def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:

@@ -4,6 +4,7 @@ import ml_collections
 
 from ad_jax.errors import UserError
 
+METHODS = ("AD", "ED", "RL2")
 SMALLEST = {
     "seed": 0,
     "tasks.seed": 0,
@@ -16,6 +17,7 @@ SMALLEST = {
     "model.num_heads": 1,
     "model.mlp_width": 1,
     "model.context": 1,
+    "model.hidden": 1,
     "model.attention_block": 1,
     "train.steps": 1,
     "train.batch_size": 1,
@@ -24,6 +26,10 @@ SMALLEST = {
     "train.prefetch": 1,
     "train.log_every": 1,
     "train.checkpoint_every": 1,
+    "rl2.num_trials": 1,
+    "rl2.episodes": 1,
+    "rl2.num_epochs": 1,
+    "rl2.num_minibatches": 1,
     "evaluation.episodes": 1,
     "evaluation.rollouts": 1,
     "evaluation.train_tasks": 1,
@@ -32,7 +38,14 @@ LARGEST = 2**31 - 1  # what JAX counts with
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError if a number is too small or too large."""
+    """Raises UserError if a number is too small or too large, or a method unknown."""
+    if config.method not in METHODS:
+        raise UserError(f"method={config.method!r}: choose one of {METHODS}")
+    if config.method == "ED" and not config.train.keep_begin:
+        raise UserError(
+            "method='ED' learns from experts: give train.keep_begin, where in a history they are "
+            "(0.9: its last tenth)"
+        )
     for key, smallest in SMALLEST.items():
         value = config
         for part in key.split("."):

@@ -27,8 +27,8 @@ MIN_ACTIONS = 100  # and in at least so many
 
 
 def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
-    """Whether the data set is finished."""
-    return (workdir.histories / PROVENANCE).exists()
+    """Whether the data set is finished, or not needed."""
+    return config.method == "RL2" or (workdir.histories / PROVENANCE).exists()
 
 
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:

@@ -1,4 +1,4 @@
-"""Stage 3: the frozen transformer learns in context, on training tasks and on held-out ones.
+"""Stage 3: the frozen model learns in context, on training tasks and on held-out ones.
 
 Where an environment has shifted distributions of tasks, it is tested on as many of theirs.
 """
@@ -20,9 +20,10 @@ from tqdm import tqdm
 from ad_jax import parallel
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import transformer_agent
+from ad_jax.evaluation.agents import model_agent
 from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
+from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
 from ad_jax.training import distill
 from ad_jax.training.optimizer import make_optimizer
@@ -55,7 +56,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     tasks = evaluation_tasks(world, options.train_tasks)
     limit = int(np.max(tasks.params.max_steps_in_episode))
     if (
-        config.model.positions == "learned"
+        config.model.core == "transformer"
+        and config.model.positions == "learned"
         and options.mode == "fast"
         and options.episodes * limit > config.model.context
     ):
@@ -162,15 +164,15 @@ def evaluation_tasks(world: build.World, train_tasks: int) -> EvaluationTasks:
     )
 
 
-def make_evaluator(env: Any, model: Transformer, mesh: Mesh, mode: str, temperature: float):
-    """The jitted rollouts of a transformer, spread over the tasks.
+def make_evaluator(env: Any, model: Transformer | LSTM, mesh: Mesh, mode: str, temperature: float):
+    """The jitted rollouts of a model, spread over the tasks.
 
     Returns:
       ``init(params, key, task_ids, env_params, num_rollouts) -> state`` and
       ``advance(params, state, steps) -> (state, History)``; the counts are static.
     """
     rollouts = lambda params: make_rollouts(
-        env, lambda _: transformer_agent(model, params, mode=mode, temperature=temperature)
+        env, lambda _: model_agent(model, params, mode=mode, temperature=temperature)
     )
     over_tasks = parallel.over_tasks(mesh)
     init = jax.jit(
@@ -184,7 +186,7 @@ def make_evaluator(env: Any, model: Transformer, mesh: Mesh, mode: str, temperat
 
 
 def _trained(
-    config: ml_collections.ConfigDict, workdir: Workdir, model: Transformer, mesh: Mesh
+    config: ml_collections.ConfigDict, workdir: Workdir, model: Transformer | LSTM, mesh: Mesh
 ) -> tuple[Any, dict[str, float]]:
     """The last parameters, on every device, and what it took to train them."""
     with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -41,33 +42,42 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     world = build.world(config)
     results = evaluate.load_results(workdir)
-    provenance = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
+    collected = None  # RL² has no source
+    if config.method != "RL2":
+        collected = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
     tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
-    source_final = last_tenth(np.array(provenance["mean_return_by_episode"])).mean()
     reference = bounds.optimal_returns(world.env, tasks.params)
-    known = reference is not None
-    if not known:
-        reference = np.full(len(tasks.ids), source_final)
+    named = "optimal return"
+    if reference is None:
+        named, value = "one", 1.0
+        if collected:
+            named = "the source's final return"
+            value = last_tenth(np.array(collected["mean_return_by_episode"])).mean()
+        reference = np.full(len(tasks.ids), value)
     chance = bounds.random_returns(world.env, tasks.params)
 
     summary = {
         "environment": world.env.name,
         "method": config.method,
         "preset": config.preset,
-        "source_name": config.source.name,
-        "reference": "optimal return" if known else "the source's final return",
+        "reference": named,
         "episodes": config.evaluation.episodes,
         "rollouts_per_task": config.evaluation.rollouts,
         "seeds": [config.seed],
         "groups": list(dict.fromkeys(results["group"].tolist())),
         **summarize(results, reference, chance),
-        "source": {
-            "return": provenance["mean_return_by_episode"],
-            "normalized": source_curve(world, provenance, source_final if not known else None),
-            "env_steps_total": provenance["env_steps"],
-        },
-        **costs(results, provenance),
+        **costs(results, collected),
     }
+    if collected:
+        optimum = bounds.optimal_returns(world.env, world.tasks.params(world.train))
+        scale = reference[0] if optimum is None else optimum.mean()
+        curve = np.array(collected["mean_return_by_episode"])
+        summary["source"] = {
+            "name": config.source.name,
+            "return": curve.tolist(),
+            "normalized": (curve / scale).tolist(),
+            "env_steps_total": collected["env_steps"],
+        }
     if isinstance(world.env, AdversarialBandit):
         for name, score in bandit_scores(config, world.env, tasks, results, chance).items():
             summary[name].update(score)
@@ -122,30 +132,22 @@ def summarize(
     }
 
 
-def source_curve(
-    world: build.World, provenance: dict[str, Any], reference: float | None
-) -> list[float]:
-    """The source's mean return by episode over the mean reference of the training tasks."""
-    if reference is None:
-        reference = bounds.optimal_returns(world.env, world.tasks.params(world.train)).mean()
-    return (np.array(provenance["mean_return_by_episode"]) / float(reference)).tolist()
-
-
-def costs(results: dict[str, np.ndarray], provenance: dict[str, Any]) -> dict[str, Any]:
-    """Device, seconds and throughput of each stage."""
+def costs(results: dict[str, np.ndarray], collected: dict[str, Any] | None) -> dict[str, Any]:
+    """Device, seconds and throughput of each stage, the collection's where there was one."""
+    seconds = {"train": float(results["train_seconds"]), "evaluate": float(results["seconds"])}
+    throughput = {
+        "train_transitions_per_s": float(results["train_transitions_per_s"]),
+        "evaluate_env_steps_per_s": float(results["env_steps"] / results["seconds"]),
+    }
+    if collected:
+        seconds = {"collect": collected["seconds"], **seconds}
+        rate = collected["env_steps"] / collected["seconds"]
+        throughput = {"collect_env_steps_per_s": rate, **throughput}
     return {
         "device": str(results["device"]),
-        "jax": provenance["packages"]["jax"],
-        "seconds": {
-            "collect": provenance["seconds"],
-            "train": float(results["train_seconds"]),
-            "evaluate": float(results["seconds"]),
-        },
-        "throughput": {
-            "collect_env_steps_per_s": provenance["env_steps"] / provenance["seconds"],
-            "train_transitions_per_s": float(results["train_transitions_per_s"]),
-            "evaluate_env_steps_per_s": float(results["env_steps"] / results["seconds"]),
-        },
+        "jax": jax.__version__,
+        "seconds": seconds,
+        "throughput": throughput,
     }
 
 

@@ -1,10 +1,12 @@
-"""Stage 2: the transformer is trained to predict the source's next action."""
+"""Stage 2: the model is trained: to predict the source's next action, or by RL²."""
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ from tqdm import tqdm
 from ad_jax import parallel
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.errors import UserError
-from ad_jax.training import distill
+from ad_jax.training import distill, rl2
 from ad_jax.training.optimizer import learning_rate, make_optimizer
 from data_pipelines import windows
 from data_pipelines.files import write_atomically
@@ -45,32 +47,16 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
       Interrupted: after a signal, once the state is saved.
     """
     mesh = parallel.make_mesh(**config.mesh)
-    part, rest = divmod(config.train.batch_size, config.train.accumulate)
-    if rest:
-        raise UserError(
-            f"train.batch_size={config.train.batch_size} is not a multiple of "
-            f"train.accumulate={config.train.accumulate}"
-        )
-    parallel.check_windows(mesh, part, "train.batch_size / train.accumulate")
     world = build.world(config)
-    model = build.model(config, world.env)
-    settings = build.optimizer(config)
-    optimizer = make_optimizer(settings, config.train.steps)
-    data = open_data(config, workdir)
-    build.check_version(world.env, data.histories.provenance)
-
+    training = METHODS[config.method](config, workdir, world)
     checkpoints = Checkpoints(workdir.checkpoints)
 
-    def init(key, raw):
-        batch = windows.to_batch(data.histories.schema, raw)
-        return distill.init_state(key, model, optimizer, batch)
-
-    first = build.key(config, "initialise"), windows.make_reader(*data)(0)
-    shapes = jax.eval_shape(init, *first)
-    shardings = parallel.state_shardings(mesh, shapes)
+    first = build.key(config, "initialise"), *training.first
+    shapes = jax.eval_shape(training.init, *first)
+    shardings = parallel.state_shardings(mesh, shapes, build.sharding_rules(config))
     parallel.check_memory(shapes, shardings)
     first = parallel.put(first, parallel.replicated(mesh))
-    state = jax.jit(init, out_shardings=shardings)(*first)
+    state = jax.jit(training.init, out_shardings=shardings)(*first)
     first_step = 0
     before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
@@ -79,16 +65,12 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         if parallel.is_first():
             print(f"train: going on from step {first_step}")
 
-    update = distill.make_update(
-        model, optimizer, config.train.label_smoothing, config.train.accumulate
-    )
-    update, batches = make_training(config, mesh, shardings, update, data, first_step)
-    schedule = learning_rate(settings, config.train.steps)
+    update, batches = training.make_step(mesh, shardings, first_step)
     log = Metrics(workdir, first_step) if parallel.is_first() else None
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
     fetched: list[dict[str, np.ndarray]] = []  # of the steps not logged yet
     began = first_done = time.perf_counter()
-    tokens = config.train.batch_size * config.model.context
+    tokens = training.transitions
 
     def fetch() -> None:
         """Fetches the metrics of the steps since the last time; stops on a NaN."""
@@ -141,7 +123,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 fetch()
                 means = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
                 fetched.clear()
-                lr = float(schedule(step - 1))
+                lr = float(training.learning_rate(step - 1))
                 if log:
                     log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate(step)})
                 progress.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
@@ -152,17 +134,46 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 raise Interrupted
 
 
-class Data(NamedTuple):
-    """The histories, which windows make the batch of a step, and what is kept of the episodes."""
+class Training(NamedTuple):
+    """What a method trains, and on what.
 
-    histories: Histories
-    sampler: windows.WindowSampler
-    selection: Selection
+    Attributes:
+      init: ``init(key, *first) -> state``.
+      first: arrays that a fresh state depends on.
+      make_step: ``make_step(mesh, shardings, first_step)`` has the jitted
+        ``step(state, inputs) -> (state, metrics)`` and an iterator of the inputs of the steps
+        after ``first_step``, which are on the devices; ``shardings`` are of the state.
+      learning_rate: of the number of steps made.
+      transitions: that a step learns from.
+    """
+
+    init: Callable[..., distill.TrainState]
+    first: tuple[Any, ...]
+    make_step: Callable[..., tuple[Callable, Iterator]]
+    learning_rate: Callable[[int], Any]
+    transitions: int
 
 
-def open_data(config: ml_collections.ConfigDict, workdir: Workdir) -> Data:
-    """The data set of a run."""
-    options, histories = config.train, Histories(workdir.histories)
+def distillation(
+    config: ml_collections.ConfigDict, workdir: Workdir, world: build.World
+) -> Training:
+    """Of a model that is distilled into.
+
+    Raises:
+      UserError: the histories do not suit the config.
+    """
+    options = config.train
+    part, rest = divmod(options.batch_size, options.accumulate)
+    if rest:
+        raise UserError(
+            f"train.batch_size={options.batch_size} is not a multiple of "
+            f"train.accumulate={options.accumulate}"
+        )
+    model, settings = build.model(config, world.env), build.optimizer(config)
+    optimizer = make_optimizer(settings, options.steps)
+    histories = Histories(workdir.histories)
+    build.check_version(world.env, histories.provenance)
+    schema = histories.schema
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end
     )
@@ -170,47 +181,93 @@ def open_data(config: ml_collections.ConfigDict, workdir: Workdir) -> Data:
         histories, selection=selection, context=config.model.context,
         batch_size=options.batch_size, seed=config.seed,
     )  # fmt: skip
-    return Data(histories, sampler, selection)
+    data = histories, sampler, selection
+    update = distill.make_update(model, optimizer, options.label_smoothing, options.accumulate)
 
+    def init(key, raw):
+        return distill.init_state(key, model, optimizer, windows.to_batch(schema, raw))
 
-def make_training(config, mesh, shardings, update, data: Data, first_step: int):
-    """The jitted training step and its inputs.
+    def make_step(mesh, shardings, first_step: int):
+        parallel.check_windows(mesh, part, "train.batch_size / train.accumulate")
+        spread, replicated = parallel.over_windows(mesh), parallel.replicated(mesh)
+        key = parallel.put(build.key(config, "train"), replicated)
+        on_mesh = parallel.on_mesh(mesh, update)
+        jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, replicated))
 
-    Args:
-      config: of the run.
-      mesh: where it runs.
-      shardings: of the state.
-      update: from ``make_update``.
-      data: what it is trained on.
-      first_step: updates made already.
-
-    Returns:
-      ``step(state, inputs) -> (state, metrics)``, and an iterator of the inputs of the steps
-      after ``first_step``, which are on the devices.
-    """
-    options, schema = config.train, data.histories.schema
-    update = parallel.on_mesh(mesh, update)
-    spread, replicated = parallel.over_windows(mesh), parallel.replicated(mesh)
-    key = parallel.put(build.key(config, "train"), replicated)
-    jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, replicated))
-
-    if options.windows == "device":
-        source = windows.DeviceWindows(*data)
-        arrays = parallel.put(source.arrays, replicated)
-        step = jit(
-            lambda state, key, arrays, starts: update(
-                state, windows.to_batch(schema, source.cut(arrays, starts)), key
+        if options.windows == "device":
+            source = windows.DeviceWindows(*data)
+            arrays = parallel.put(source.arrays, replicated)
+            step = jit(
+                lambda state, key, arrays, starts: on_mesh(
+                    state, windows.to_batch(schema, source.cut(arrays, starts)), key
+                )
             )
+            raw = (source.starts(s) for s in range(first_step, options.steps))
+            run_step = lambda state, starts: step(state, key, arrays, starts)
+        elif options.windows == "disk":
+            step = jit(lambda state, key, raw: on_mesh(state, windows.to_batch(schema, raw), key))
+            raw = windows.disk_windows(*data, first_step, options.prefetch)
+            run_step = lambda state, raw: step(state, key, raw)
+        else:
+            raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
+        return run_step, (parallel.put(inputs, spread) for inputs in raw)
+
+    return Training(
+        init=init,
+        first=(windows.make_reader(*data)(0),),
+        make_step=make_step,
+        learning_rate=learning_rate(settings, options.steps),
+        transitions=options.batch_size * config.model.context,
+    )
+
+
+def reinforcement(
+    config: ml_collections.ConfigDict, workdir: Workdir, world: build.World
+) -> Training:
+    """Of RL², which makes its own transitions.
+
+    Raises:
+      UserError: a trial is longer than a transformer's context.
+    """
+    del workdir
+    options = config.rl2
+    env_params = world.tasks.params(world.train)
+    trial_steps = options.episodes * int(np.max(env_params.max_steps_in_episode))
+    if config.model.core == "transformer" and config.model.context < trial_steps:
+        raise UserError(
+            f"model.context={config.model.context} is less than a trial of RL2, {trial_steps} "
+            "steps: raise it, or lower rl2.episodes"
         )
-        raw = (source.starts(s) for s in range(first_step, options.steps))
-        run_step = lambda state, starts: step(state, key, arrays, starts)
-    elif options.windows == "disk":
-        step = jit(lambda state, key, raw: update(state, windows.to_batch(schema, raw), key))
-        raw = windows.disk_windows(*data, first_step, options.prefetch)
-        run_step = lambda state, raw: step(state, key, raw)
-    else:
-        raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
-    return run_step, (parallel.put(inputs, spread) for inputs in raw)
+    model, settings = build.model(config, world.env), build.optimizer(config)
+    per_step = options.num_epochs * options.num_minibatches
+    optimizer = make_optimizer(settings, config.train.steps * per_step)
+    schedule = learning_rate(settings, config.train.steps * per_step)
+    update = rl2.make_update(
+        world.env, env_params, model, optimizer, rl2.RL2Config(**options), trial_steps,
+        config.train.steps,
+    )  # fmt: skip
+
+    def make_step(mesh, shardings, first_step: int):
+        windows_of_a_part = options.num_trials // options.num_minibatches
+        parallel.check_windows(mesh, windows_of_a_part, "rl2.num_trials / rl2.num_minibatches")
+        replicated = parallel.replicated(mesh)
+        key = parallel.put(build.key(config, "train"), replicated)
+        step = jax.jit(
+            parallel.on_mesh(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated)
+        )
+        inputs = itertools.repeat(key, config.train.steps - first_step)
+        return step, inputs
+
+    return Training(
+        init=lambda key: distill.init_state(key, model, optimizer),
+        first=(),
+        make_step=make_step,
+        learning_rate=lambda step: schedule(step * per_step),
+        transitions=options.num_trials * trial_steps,
+    )
+
+
+METHODS = {"AD": distillation, "ED": distillation, "RL2": reinforcement}
 
 
 class Metrics:

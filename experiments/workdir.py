@@ -23,7 +23,8 @@ OUTPUT = {
 # The first stage that reads a part of the config. The rest is of "collect" or names the run; the
 # mesh is a matter of the machine.
 READ_BY = {
-    "model": "train", "optimizer": "train", "train": "train", "evaluation": "evaluate", "mesh": None
+    "method": "train", "model": "train", "optimizer": "train", "train": "train", "rl2": "train",
+    "evaluation": "evaluate", "mesh": None,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Agents that ship: the distilled transformer, and the two that bound it."""
+"""Agents that ship: frozen models, and the two that bound them."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,8 @@ from ad_jax.envs.grid_world import EnvState, GridWorld
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent
-from ad_jax.models.transformer import Transformer, empty_cache
+from ad_jax.models.lstm import LSTM
+from ad_jax.models.transformer import Transformer
 
 MODES = ("fast", "exact")
 
@@ -63,17 +64,18 @@ def optimal_agent(env: Any, env_params: Any) -> Agent:
     return Agent(init=init, act=act)
 
 
-def transformer_agent(
-    model: Transformer, params: Any, *, mode: str = "fast", temperature: float = 1.0
+def model_agent(
+    model: Transformer | LSTM, params: Any, *, mode: str = "fast", temperature: float = 1.0
 ) -> Agent:
-    """The frozen transformer.
+    """A frozen model.
 
     Args:
-      model: the transformer.
+      model: the transformer or the LSTM.
       params: its parameters.
-      mode: "fast" keeps a ring cache, at a cost per step linear in the context. "exact" passes
-        over the last ``context`` steps again at every step, as the paper defines evaluation; it
-        differs from "fast" once more steps than that were made.
+      mode: "fast" keeps the model's memory: a ring cache, at a cost per step linear in the
+        context, or an LSTM's state. "exact" passes over the last ``context`` steps again at every
+        step, as the paper defines evaluation; it differs from "fast" once more steps than that
+        were made.
       temperature: of the sampled actions; 0 takes the most probable one, and stops exploring.
 
     Raises:
@@ -82,14 +84,16 @@ def transformer_agent(
     if mode not in MODES:
         raise UserError(f"evaluation.mode={mode!r}: choose one of {MODES}")
     context = model.config.context
-    # One window for each of many environments: not what the kernels of accelerators are made for.
-    over_window = model.clone(config=dataclasses.replace(model.config, attention="blocked"))
+    over_window = model
+    if isinstance(model, Transformer):
+        # One window for each of many environments: accelerators' kernels are not made for that.
+        over_window = model.clone(config=dataclasses.replace(model.config, attention="blocked"))
 
     def fast_init():
-        return empty_cache(model.config)
+        return model.empty_memory()
 
-    def fast_logits(cache, step):
-        return model.apply(params, cache, *step, method="decode")
+    def fast_logits(memory, step):
+        return model.apply(params, memory, *step, method="decode")
 
     def exact_init():
         steps = (
@@ -114,7 +118,8 @@ def transformer_agent(
     def act(memory, observation, previous_action, previous_reward, is_first):
         key, inner = memory
         key, key_action = jax.random.split(key)
-        inner, logits = predict(inner, (observation, previous_action, previous_reward, is_first))
+        inner, out = predict(inner, (observation, previous_action, previous_reward, is_first))
+        logits = out[: model.num_actions]
         if temperature:
             action = jax.random.categorical(key_action, logits / temperature)
         else:

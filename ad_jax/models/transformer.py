@@ -175,12 +175,14 @@ class Transformer(nn.Module):
       num_actions: size of the action space.
       picture: draws the picture of an observation, where the observation stands for one: then the
         model sees nothing but the picture.
+      critic: the logits are followed by one more output, the value of the state.
     """
 
     config: TransformerConfig
     space: Any
     num_actions: int
     picture: Callable[[jax.Array], jax.Array] | None = None
+    critic: bool = False
 
     def setup(self):
         c, dtype = self.config, DTYPES[self.config.dtype]
@@ -197,7 +199,9 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(dtype=dtype)
         # Small, so that training begins at the entropy of the uniform policy.
         self.head = nn.Dense(
-            self.num_actions, dtype=jnp.float32, kernel_init=nn.initializers.normal(0.02)
+            self.num_actions + self.critic,
+            dtype=jnp.float32,
+            kernel_init=nn.initializers.normal(0.02),
         )
         self.drop = nn.Dropout(c.dropout)
 
@@ -214,7 +218,7 @@ class Transformer(nn.Module):
           train: drop and mask, with random keys "dropout" and "mask".
 
         Returns:
-          float32 [B, T, actions].
+          float32 [B, T, actions], or one more with a critic.
         """
         x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
         if self.config.positions == "learned":
@@ -233,7 +237,7 @@ class Transformer(nn.Module):
         positions there is no such continuation: at most ``context`` steps.
 
         Args:
-          cache: from ``empty_cache`` or the last call.
+          cache: from ``empty_memory`` or the last call.
           observation: [*space.shape]; the others as in ``__call__``, without axes.
 
         Returns:
@@ -248,12 +252,12 @@ class Transformer(nn.Module):
             layers.append(layer)
         return Cache(tuple(layers), cache.position + 1), self._logits(x_E)
 
+    def empty_memory(self) -> Cache:
+        """The cache of a model that has seen nothing."""
+        c = self.config
+        shape = (c.num_heads, c.cache_steps, c.width // c.num_heads)
+        zeros = jnp.zeros(shape, DTYPES[c.dtype])
+        return Cache(((zeros, zeros),) * c.num_layers, jnp.zeros((), jnp.int32))
+
     def _logits(self, x):
         return self.head(self.norm(x) if self.config.norm == "pre" else x)
-
-
-def empty_cache(config: TransformerConfig) -> Cache:
-    """The cache of a model that has seen nothing."""
-    shape = (config.num_heads, config.cache_steps, config.width // config.num_heads)
-    zeros = jnp.zeros(shape, DTYPES[config.dtype])
-    return Cache(((zeros, zeros),) * config.num_layers, jnp.zeros((), jnp.int32))

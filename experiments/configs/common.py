@@ -8,8 +8,10 @@ import ml_collections
 
 from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
+from ad_jax.models.lstm import LSTMConfig
 from ad_jax.models.transformer import TransformerConfig
 from ad_jax.training.optimizer import OptimizerConfig
+from ad_jax.training.rl2 import RL2Config
 from experiments.build import SOURCES
 
 # The paper's source of the grid worlds (Table 4), its model and optimiser (Table 3); each
@@ -64,7 +66,7 @@ LARGE = {
 def defaults() -> ml_collections.ConfigDict:
     """The settings that environments and presets change."""
     config = ml_collections.ConfigDict()
-    config.method = "AD"
+    config.method = "AD"  # or "ED", on the last part of the histories, or "RL2", online
     config.preset = ""
     config.seed = 0  # of all random draws but the split of the tasks
     config.env = {
@@ -89,7 +91,9 @@ def defaults() -> ml_collections.ConfigDict:
         "streams": ml_collections.config_dict.placeholder(int),  # stored per task; all of them
         "min_improved": 0.95,  # part of the tasks whose returns must have risen
     }
-    config.model = dataclasses.asdict(TransformerConfig())
+    # The cores share most settings; each takes those it has.
+    cores = {**dataclasses.asdict(LSTMConfig()), **dataclasses.asdict(TransformerConfig())}
+    config.model = {"core": "transformer", **cores}
     config.optimizer = dataclasses.asdict(OptimizerConfig())
     config.train = {
         "steps": 1000,
@@ -107,6 +111,7 @@ def defaults() -> ml_collections.ConfigDict:
         "log_every": 20,
         "checkpoint_every": 300,
     }
+    config.rl2 = dataclasses.asdict(RL2Config())
     config.evaluation = {
         "episodes": 20,
         "rollouts": 8,  # per task

@@ -23,10 +23,11 @@ def learning_curve(summary: dict[str, Any], path: Any) -> None:
         label = f"{LABELS.get(name, name)}, in context ({split['tasks']})"
         axes.plot(episode, split["normalized"], color=COLORS.get(name), label=label)
         axes.fill_between(episode, low, high, color=COLORS.get(name), alpha=0.2, lw=0)
-    source = np.array(summary["source"]["normalized"])[: len(episode)]
-    axes.plot(
-        np.arange(1, len(source) + 1), source, color=SOURCE, ls="--", label="source, one stream"
-    )
+    if "source" in summary:
+        source = np.array(summary["source"]["normalized"])[: len(episode)]
+        axes.plot(
+            np.arange(1, len(source) + 1), source, color=SOURCE, ls="--", label="source, one stream"
+        )
     axes.axhline(1, color=BOUND, lw=0.8, ls=":")
     note = dict(textcoords="offset points", color=BOUND, fontsize=8)
     axes.annotate(summary["reference"], (1, 1), (0, 3), **note)

@@ -31,20 +31,25 @@ def compilations():
 
 def test_the_training_step_is_compiled_once(smoke_run, config, never, tmp_path, compilations,
                                             monkeypatch):  # fmt: skip
-    original, counts = train.make_training, []
+    original, counts = train.distillation, []
 
     def counted(*arguments):
-        run_step, inputs = original(*arguments)
+        training = original(*arguments)
 
-        def step(state, raw):
-            before = len(compilations)
-            result = run_step(state, raw)
-            counts.append(len(compilations) - before)
-            return result
+        def make_step(*arguments):
+            run_step, inputs = training.make_step(*arguments)
 
-        return step, inputs
+            def step(state, raw):
+                before = len(compilations)
+                result = run_step(state, raw)
+                counts.append(len(compilations) - before)
+                return result
 
-    monkeypatch.setattr(train, "make_training", counted)
+            return step, inputs
+
+        return training._replace(make_step=make_step)
+
+    monkeypatch.setitem(train.METHODS, "AD", counted)
     workdir = Workdir(tmp_path / "run", config)
     shutil.copytree(smoke_run[0] / "histories", workdir.histories)
     train.run(config, workdir, never)

@@ -66,7 +66,7 @@ def test_an_environment_runs_to_its_report(module, source, tmp_path, never):
         stage.run(config, workdir, never)
         assert stage.done(config, workdir)
     summary = json.loads((workdir.report / "summary.json").read_text())
-    assert summary["source_name"] == source
+    assert summary["source"]["name"] == source
     for group in summary["groups"]:
         assert np.isfinite(summary[group]["normalized"]).all()
         assert 0 <= summary[group]["random_normalized"] < 1

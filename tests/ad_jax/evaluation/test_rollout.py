@@ -5,7 +5,7 @@ import pytest
 
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import optimal_agent, random_agent, transformer_agent
+from ad_jax.evaluation.agents import model_agent, optimal_agent, random_agent
 from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Agent
@@ -112,7 +112,7 @@ def test_fast_and_exact_mode_agree_until_the_context_is_full():
     model, params = transformer(env, context=20)
 
     def actions(mode):
-        agent = transformer_agent(model, params, mode=mode)
+        agent = model_agent(model, params, mode=mode)
         return np.asarray(run(env, tasks, [0, 70, 200], lambda _: agent, 3, 4)[0].action)
 
     fast, exact = actions("fast"), actions("exact")
@@ -124,9 +124,7 @@ def test_temperature():
     env, tasks = registry.make("DarkRoom")
     model, params = transformer(env, context=20)
     act = lambda t: np.asarray(
-        run(env, tasks, [0], lambda _: transformer_agent(model, params, temperature=t), 6, 1)[
-            0
-        ].action
+        run(env, tasks, [0], lambda _: model_agent(model, params, temperature=t), 6, 1)[0].action
     )
     greedy = act(0.0)
     assert (greedy == greedy[:, :1]).all()  # all rollouts alike
@@ -134,7 +132,7 @@ def test_temperature():
     cold = act(1e-4)
     np.testing.assert_array_equal(cold, greedy)
     with pytest.raises(UserError, match=r"evaluation\.mode"):
-        transformer_agent(model, params, mode="quick")
+        model_agent(model, params, mode="quick")
 
 
 def test_rollouts_spread_over_devices_are_the_same():

@@ -5,7 +5,7 @@ import pytest
 from gymnax.environments import spaces
 
 from ad_jax.errors import UserError
-from ad_jax.models.transformer import Transformer, TransformerConfig, empty_cache
+from ad_jax.models.transformer import Transformer, TransformerConfig
 
 SMALL = dict(width=16, num_layers=2, num_heads=2, mlp_width=32, context=12, attention_block=5)
 GRID = spaces.Box(0, 8, (2,), jnp.int32)
@@ -66,7 +66,7 @@ def test_cached_logits_equal_the_full_forward_pass(changes):
 
     for row in range(3):
         steps = jax.tree.map(lambda x, row=row: x[row], inputs)
-        _, logits = jax.lax.scan(decode, empty_cache(model.config), steps)
+        _, logits = jax.lax.scan(decode, model.empty_memory(), steps)
         np.testing.assert_allclose(logits, full[row], atol=2e-4)
 
 
@@ -77,7 +77,7 @@ def test_one_layer_ring_cache_is_a_sliding_window():
     params = spread(model.init(jax.random.key(0), *jax.tree.map(lambda x: x[:, :5], inputs)))
     _, logits = jax.lax.scan(
         lambda c, s: model.apply(params, c, *s, method="decode"),
-        empty_cache(model.config),
+        model.empty_memory(),
         jax.tree.map(lambda x: x[0], inputs),
     )
     for t in range(4, 11):
@@ -92,7 +92,7 @@ def test_with_a_window_the_cache_is_exact_for_ever(norm):
     inputs = window(batch=1, length=30)
     params = spread(model.init(jax.random.key(0), *inputs))
     full = model.apply(params, *inputs)
-    cache = empty_cache(model.config)
+    cache = model.empty_memory()
     assert cache.layers[0][0].shape == (2, 4, 8)
     _, logits = jax.lax.scan(
         lambda c, s: model.apply(params, c, *s, method="decode"),

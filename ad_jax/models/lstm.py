@@ -1,0 +1,120 @@
+"""The LSTM that is distilled into instead of the transformer (paper, figure 14), or learns RL²."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ad_jax.errors import UserError
+from ad_jax.models.images import ENCODERS
+from ad_jax.models.tokens import MASKS, TransitionToken
+from ad_jax.models.transformer import DTYPES
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTMConfig:
+    """Shape of the model; the paper's is ``hidden`` 512 and an MLP of twice 256.
+
+    Attributes:
+      width: of a token.
+      num_layers: of the LSTM, one above the other.
+      hidden: width of a layer's state.
+      mlp_width: width of both layers between the LSTM and the logits.
+      context: steps of a training window; when acting, the state remembers what it likes.
+      image_encoder: of pictures; see ImageEncoder.
+      mask: what the input mask hides, "action" or "token"; see TransitionToken.
+      mask_probability: of the input mask.
+      dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
+    """
+
+    width: int = 64
+    num_layers: int = 1
+    hidden: int = 512
+    mlp_width: int = 256
+    context: int = 80
+    image_encoder: str = "pooled"
+    mask: str = "action"
+    mask_probability: float = 0.0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        choices = {"image_encoder": ENCODERS, "mask": MASKS, "dtype": tuple(DTYPES)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"model.{name}={getattr(self, name)!r}: choose one of {allowed}")
+
+
+class LSTM(nn.Module):
+    """Predicts the action at every step from that step and all before it, like ``Transformer``.
+
+    Attributes:
+      config: see LSTMConfig.
+      space: observation space of a single observation.
+      num_actions: size of the action space.
+      picture: as of ``Transformer``.
+      critic: the logits are followed by one more output, the value of the state.
+    """
+
+    config: LSTMConfig
+    space: Any
+    num_actions: int
+    picture: Callable[[jax.Array], jax.Array] | None = None
+    critic: bool = False
+
+    def setup(self):
+        c, dtype = self.config, DTYPES[self.config.dtype]
+        self.embed = TransitionToken(
+            self.space, self.num_actions, c.width, c.image_encoder, self.picture,
+            c.mask, c.mask_probability, dtype,
+        )  # fmt: skip
+        self.layers = [
+            nn.RNN(nn.OptimizedLSTMCell(c.hidden, dtype=dtype)) for _ in range(c.num_layers)
+        ]
+        self.mlp = [nn.Dense(c.mlp_width, dtype=dtype) for _ in range(2)]
+        # Small, so that training begins at the entropy of the uniform policy.
+        self.head = nn.Dense(
+            self.num_actions + self.critic,
+            dtype=jnp.float32,
+            kernel_init=nn.initializers.normal(0.02),
+        )
+
+    def __call__(
+        self, observation, previous_action, previous_reward, is_first, *, train: bool = False
+    ) -> jax.Array:
+        """Logits for windows, from an empty memory; arguments and result as of ``Transformer``."""
+        x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
+        for layer in self.layers:
+            x_BxTxE = layer(x_BxTxE)
+        return self._logits(x_BxTxE)
+
+    def decode(self, memory, observation, previous_action, previous_reward, is_first):
+        """Logits for the next step of one environment.
+
+        Equal to the whole pass over all steps seen, however many they are.
+
+        Args:
+          memory: from ``empty_memory`` or the last call.
+          observation: [*space.shape]; the others as in ``__call__``, without axes.
+
+        Returns:
+          (new memory, logits float32 [actions], or one more with a critic).
+        """
+        x_E = self.embed(observation, previous_action, previous_reward, is_first, train=False)
+        carries = []
+        for layer, carry in zip(self.layers, memory, strict=True):
+            carry, x_E = layer.cell(carry, x_E)
+            carries.append(carry)
+        return tuple(carries), self._logits(x_E)
+
+    def empty_memory(self):
+        """For each layer (cell state, hidden state), each dtype [hidden]."""
+        zeros = jnp.zeros(self.config.hidden, DTYPES[self.config.dtype])
+        return ((zeros, zeros),) * self.config.num_layers
+
+    def _logits(self, x):
+        for layer in self.mlp:
+            x = nn.relu(layer(x))
+        return self.head(x)

@@ -1,0 +1,177 @@
+"""RL² (Duan et al., arXiv:1611.02779): an online learner of learning, the paper's baseline.
+
+A policy with a memory plays trials: several episodes of one task, after which the memory is
+cleared and another task drawn. Proximal policy optimisation maximises the return of whole trials,
+so the policy comes to explore in a trial's first episodes for the sake of the later ones.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ad_jax.errors import UserError
+from ad_jax.evaluation.agents import model_agent
+from ad_jax.evaluation.rollout import make_rollouts
+from ad_jax.interfaces import History
+from ad_jax.models.lstm import LSTM
+from ad_jax.models.transformer import Transformer
+from ad_jax.parallel import keep_windows_apart
+from ad_jax.sources.networks import entropy, log_prob
+from ad_jax.sources.returns import generalised_advantages
+from ad_jax.training.distill import INPUTS, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class RL2Config:
+    """Settings of RL².
+
+    Attributes:
+      num_trials: trials played between two updates, each of a task of its own.
+      episodes: of a trial; 10 in the paper's dark rooms.
+      num_epochs: passes over the trials.
+      num_minibatches: parts of a pass, each of whole trials; one step of the optimiser each.
+      discount: γ, of the whole trial: the ends of episodes do not cut it.
+      gae_lambda: λ of generalised advantage estimation.
+      clip: largest change of the probability ratio.
+      entropy_cost: weight of the entropy bonus at the first update; it falls to none at the last.
+      value_cost: weight of the value loss.
+    """
+
+    num_trials: int = 256
+    episodes: int = 10
+    num_epochs: int = 1
+    num_minibatches: int = 4
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    entropy_cost: float = 0.02
+    value_cost: float = 0.5
+
+    def __post_init__(self):
+        if self.num_trials % self.num_minibatches:
+            raise UserError(
+                f"rl2.num_minibatches={self.num_minibatches} does not divide "
+                f"rl2.num_trials={self.num_trials}"
+            )
+
+
+def to_inputs(history: History, num_actions: int) -> dict[str, jax.Array]:
+    """What the model reads at each step of a trial; fields [trial, time, ...]."""
+    before = lambda x, first: jnp.roll(x, 1, axis=1).at[:, 0].set(first)
+    return {
+        "observation": history.observation,
+        "previous_action": before(history.action, num_actions),
+        "previous_reward": before(history.reward, 0.0),
+        "is_first": history.is_first,
+    }
+
+
+def make_update(
+    env: Any,
+    env_params: Any,
+    model: Transformer | LSTM,
+    optimizer: optax.GradientTransformation,
+    config: RL2Config,
+    trial_steps: int,
+    num_updates: int,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Trials on randomly drawn tasks, and what is learnt from them; a pure function to be jitted.
+
+    Args:
+      env: a gymnax environment.
+      env_params: of the training tasks, with a leading axis.
+      model: with a critic.
+      optimizer: from ``make_optimizer``; it is asked num_epochs * num_minibatches times.
+      config: see RL2Config.
+      trial_steps: the length of a trial, at most the context of a transformer.
+      num_updates: when the entropy bonus is gone.
+
+    Returns:
+      ``update(state, key) -> (state, metrics)``; metrics are float32 scalars, and the random draws
+      depend on the key, which stays the same, and on the state's step.
+    """
+    num_tasks = len(jax.tree.leaves(env_params)[0])
+
+    def play(params: Any, key: jax.Array) -> History:
+        key_task, key = jax.random.split(key)
+        task = jax.random.randint(key_task, (config.num_trials,), 0, num_tasks)
+        slot, task = keep_windows_apart(jnp.arange(config.num_trials)), keep_windows_apart(task)
+        init, advance = make_rollouts(env, lambda _: model_agent(model, params))
+        state = init(key, slot, jax.tree.map(lambda x: x[task], env_params), 1)
+        _, history = advance(state, trial_steps)
+        return jax.tree.map(lambda x: x[:, 0], history)
+
+    def evaluate(params: Any, inputs: dict[str, jax.Array], **options: Any):
+        """(logits [trial, time, actions], value [trial, time])."""
+        out = model.apply(params, **inputs, **options)
+        return out[..., :-1], out[..., -1]
+
+    def advantages(reward_BxT: jax.Array, value_BxT: jax.Array) -> jax.Array:
+        """Of the whole trial, after whose last step nothing comes."""
+        reward_TxB, value_TxB = reward_BxT.T, value_BxT.T
+        ends = jnp.zeros(reward_TxB.shape, bool).at[-1].set(True)
+        following = jnp.roll(value_TxB, -1, axis=0)
+        return generalised_advantages(
+            reward_TxB, value_TxB, following, ends, ends, config.discount, config.gae_lambda
+        ).T
+
+    def loss(params: Any, part: dict[str, Any], entropy_cost: jax.Array, key: jax.Array):
+        key_dropout, key_mask = jax.random.split(key)
+        rngs = {"dropout": key_dropout, "mask": key_mask}
+        logits, value = evaluate(params, part["inputs"], train=True, rngs=rngs)
+        std = jnp.maximum(part["advantage"].std(), 1e-3)
+        advantage = (part["advantage"] - part["advantage"].mean()) / std
+        ratio = jnp.exp(log_prob(logits, part["action"]) - part["log_prob"])
+        clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
+        policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+        value_loss = ((value - part["target"]) ** 2).mean() / 2
+        bonus = entropy(logits).mean()
+        total = policy_loss + config.value_cost * value_loss - entropy_cost * bonus
+        return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": bonus}
+
+    def update(state: TrainState, key: jax.Array):
+        key_play, key_learn = jax.random.split(jax.random.fold_in(key, state.step))
+        history = play(state.params, key_play)
+        inputs = to_inputs(history, env.num_actions)
+        logits, value = evaluate(state.params, inputs)
+        advantage = advantages(history.reward, value)
+        trials = {
+            "inputs": {name: inputs[name] for name in INPUTS},
+            "action": history.action,
+            "log_prob": log_prob(logits, history.action),
+            "advantage": advantage,
+            "target": advantage + value,
+        }
+        entropy_cost = config.entropy_cost * (1 - state.step / num_updates)
+
+        def learn(carry, inputs):
+            params, opt_state = carry
+            rows, key = inputs
+            part = jax.tree.map(lambda x: keep_windows_apart(x[rows]), trials)
+            gradients = jax.grad(loss, has_aux=True)
+            grads, metrics = gradients(params, part, entropy_cost, key)
+            metrics["grad_norm"] = optax.global_norm(grads)
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), metrics
+
+        def epoch(carry, key):
+            key_order, key = jax.random.split(key)
+            rows = jax.random.permutation(key_order, config.num_trials)
+            rows = rows.reshape(config.num_minibatches, -1)
+            return jax.lax.scan(learn, carry, (rows, jax.random.split(key, len(rows))))
+
+        keys = jax.random.split(key_learn, config.num_epochs)
+        carry = state.params, state.opt_state
+        (params, opt_state), metrics = jax.lax.scan(epoch, carry, keys)
+        metrics = jax.tree.map(jnp.mean, metrics)
+        metrics["loss"] = metrics["policy_loss"] + config.value_cost * metrics["value_loss"]
+        metrics["trial_reward"] = history.reward.sum(1).mean()
+        episode_steps = trial_steps // config.episodes
+        metrics["last_return"] = history.reward[:, -episode_steps:].sum(1).mean()
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return update

@@ -1,0 +1,53 @@
+import jax
+import numpy as np
+import pytest
+from gymnax.environments import spaces
+
+from ad_jax.errors import UserError
+from ad_jax.models.lstm import LSTM, LSTMConfig
+from tests.ad_jax.models.test_transformer import GRID, spread, window
+
+SMALL = dict(width=8, hidden=12, mlp_width=10, context=12)
+
+
+def make(space=GRID, critic=False, **changes):
+    return LSTM(LSTMConfig(**SMALL, **changes), space, 5, critic=critic)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_steps_one_by_one_equal_the_whole_pass(layers):
+    """However long it is: a state forgets nothing at the end of a context."""
+    model = make(num_layers=layers)
+    inputs = window(batch=2, length=30)
+    params = spread(model.init(jax.random.key(0), *inputs))
+    full = model.apply(params, *inputs)
+    assert full.shape == (2, 30, 5)
+    decode = lambda memory, step: model.apply(params, memory, *step, method="decode")
+    for row in range(2):
+        steps = jax.tree.map(lambda x, row=row: x[row], inputs)
+        _, logits = jax.lax.scan(decode, model.empty_memory(), steps)
+        np.testing.assert_allclose(logits, full[row], atol=1e-5)
+
+
+def test_causality_by_gradients():
+    model = make(space=spaces.Box(0.0, 8.0, (2,)))
+    observation, *rest = window(batch=1)
+    observation = observation.astype(np.float32)
+    params = spread(model.init(jax.random.key(0), observation, *rest))
+    out = lambda x: model.apply(params, x, *rest)[0].sum(-1)
+    influence = np.abs(jax.jacobian(out)(observation)[:, 0]).sum(-1)  # [output step, input step]
+    later = np.triu(np.ones((12, 12), bool), 1)
+    assert np.all(influence[later] == 0)
+    assert np.all(influence[~later] > 0)
+
+
+def test_a_critic_is_one_more_output():
+    inputs = window()
+    model = make(critic=True)
+    params = spread(model.init(jax.random.key(0), *inputs))
+    assert model.apply(params, *inputs).shape == (3, 12, 6)
+
+
+def test_settings_that_do_not_exist():
+    with pytest.raises(UserError, match=r"model\.mask='all'"):
+        LSTMConfig(mask="all")
