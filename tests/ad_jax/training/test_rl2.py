@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ad_jax.envs import registry
+from ad_jax.errors import UserError
+from ad_jax.evaluation.agents import model_agent
+from ad_jax.evaluation.rollout import make_rollouts
+from ad_jax.interfaces import History
+from ad_jax.models.lstm import LSTM, LSTMConfig
+from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.training import distill, rl2
+from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
+from tests.ad_jax.models.test_transformer import spread
+
+
+def make_model(env, core="lstm", context=20):
+    space = env.observation_space(env.default_params)
+    if core == "lstm":
+        config = LSTMConfig(width=16, hidden=16, mlp_width=16, context=context)
+        return LSTM(config, space, env.num_actions, critic=True)
+    config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=context)
+    return Transformer(config, space, env.num_actions, critic=True)
+
+
+def test_a_trial_begins_with_nothing_and_episodes_follow_each_other():
+    history = History(
+        observation=jnp.arange(6).reshape(1, 6, 1),
+        action=jnp.array([[3, 1, 2, 0, 1, 2]]),
+        reward=jnp.array([[0.0, 0, 1, 0, 1, 0]]),
+        is_first=jnp.array([[True, False, False, True, False, False]]),
+        is_last=jnp.zeros((1, 6), bool),
+        is_terminal=jnp.zeros((1, 6), bool),
+    )
+    inputs = rl2.to_inputs(history, num_actions=4)
+    assert inputs["previous_action"].tolist() == [[4, 3, 1, 2, 0, 1]]
+    assert inputs["previous_reward"].tolist() == [[0, 0, 0, 1, 0, 1]]
+    assert inputs["is_first"].tolist() == history.is_first.tolist()
+    assert (inputs["observation"] == history.observation).all()
+
+
+@pytest.mark.parametrize("core", ["lstm", "transformer"])
+def test_what_is_learnt_from_is_what_was_done(core):
+    """The pass over whole trials and the steps one by one agree, across the ends of episodes: the
+    memory is empty at the start of a trial, and kept from episode to episode."""
+    env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=5)
+    model, params = make_model(env, core), tasks.params(np.arange(4))
+    variables = jax.jit(model.init)(
+        jax.random.key(0), jnp.zeros((1, 1, 2), jnp.int32), jnp.zeros((1, 1), jnp.int32),
+        jnp.zeros((1, 1)), jnp.zeros((1, 1), bool),
+    )  # fmt: skip
+    variables = spread(variables)
+    agent = model_agent(model, variables, temperature=0.0)
+    init, advance = make_rollouts(env, lambda _: agent)
+    _, history = advance(init(jax.random.key(1), jnp.arange(4), params, 1), 20)
+    history = jax.tree.map(lambda x: x[:, 0], history)
+    assert history.is_first.sum(1).tolist() == [4] * 4
+    inputs = rl2.to_inputs(history, env.num_actions)
+    logits = model.apply(variables, **inputs)[..., :-1]
+    assert (logits.argmax(-1) == history.action).all()
+    other = inputs | {"previous_reward": inputs["previous_reward"].at[:, 2].add(5.0)}
+    changed = np.abs(model.apply(variables, **other)[..., :-1] - logits).max((0, 2))
+    assert (changed[:2] == 0).all() and changed[10:].max() > 1e-6
+
+
+@pytest.mark.parametrize("core", ["lstm", "transformer"])
+def test_it_learns_to_learn_which_arm_pays(core):
+    """One of two arms pays, which one is the task: the best mean return of a trial of 10 pulls is
+    9.5, for the first pull is a guess; a policy without memory has 5."""
+    env, _ = registry.make("AdversarialBandit", num_arms=2, max_steps_in_episode=10)
+    probability = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    env_params = env.default_params.replace(
+        probability=probability, max_steps_in_episode=jnp.full(2, 10)
+    )
+    model, updates = make_model(env, core), 150
+    config = rl2.RL2Config(num_trials=32, episodes=1, num_minibatches=2, discount=0.9)
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 2 * updates)
+    update = rl2.make_update(env, env_params, model, optimizer, config, 10, updates)
+    state = distill.init_state(jax.random.key(0), model, optimizer)
+
+    @jax.jit
+    def train(state):
+        body = lambda state, _: update(state, jax.random.key(1))
+        return jax.lax.scan(body, state, length=updates)
+
+    state, metrics = train(state)
+    assert int(state.step) == updates
+    assert abs(float(metrics["trial_reward"][0]) - 5) < 1.5
+    assert metrics["trial_reward"][-10:].mean() > 9
+
+
+def test_minibatches_of_whole_trials():
+    with pytest.raises(UserError, match=r"rl2\.num_minibatches=3 does not divide"):
+        rl2.RL2Config(num_trials=8, num_minibatches=3)
