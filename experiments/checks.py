@@ -33,6 +33,7 @@ SMALLEST = {
     "evaluation.episodes": 1,
     "evaluation.rollouts": 1,
     "evaluation.train_tasks": 1,
+    "evaluation.prompt_episodes": 0,
 }
 LARGEST = 2**31 - 1  # what JAX counts with
 

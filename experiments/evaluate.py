@@ -8,6 +8,7 @@ import os
 import time
 import zipfile
 import zlib
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +20,9 @@ from tqdm import tqdm
 
 from ad_jax import parallel
 from ad_jax.checkpoint import Checkpoints
+from ad_jax.envs.grid_world import GridWorld
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import model_agent
+from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
 from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.models.lstm import LSTM
@@ -45,9 +47,10 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """Rolls out the last checkpoint and stores the returns.
 
     The results hold task (int [task]) and group (str [task]), returns (float [task, rollout,
-    episode]), mean_reward (float [task, time], over the rollouts), the first rollout of every
-    task (observation, reward, is_last [task, time, ...]), cut after the last episode asked for, and
-    device, seconds and env_steps, with train_seconds and train_transitions_per_s of the training.
+    episode]), prompt_returns (the demonstrator's, of the episodes before them), mean_reward (float
+    [task, time], over the rollouts), the first rollout of every task (observation, reward, is_last
+    [task, time, ...]), cut after the last episode asked for, and device, seconds and env_steps,
+    with train_seconds and train_transitions_per_s of the training.
     """
     mesh = parallel.make_mesh(**config.mesh)
     world = build.world(config)
@@ -59,21 +62,23 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         config.model.core == "transformer"
         and config.model.positions == "learned"
         and options.mode == "fast"
-        and options.episodes * limit > config.model.context
+        and (options.prompt_episodes + options.episodes) * limit > config.model.context
     ):
         raise UserError(
             "evaluation.mode='fast' goes past the context, which learned positions can't: "
             "give evaluation.mode='exact', or model.positions='rotary'"
         )
     params, training = _trained(config, workdir, model, mesh)
+    episodes = options.prompt_episodes + options.episodes
+    _check_prompt(config, world.env, limit)
     padded = parallel.pad_tasks(mesh, np.arange(len(tasks.ids)))
     padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
 
-    init, advance = make_evaluator(world.env, model, mesh, options.mode, options.temperature)
+    init, advance = make_evaluator(world.env, model, mesh, options)
     inputs = (build.key(config, "evaluate"), tasks.ids[padded], padded_params)
     state = init(params, *parallel.put(inputs, parallel.replicated(mesh)), options.rollouts)
-    per_call = min(_EPISODES_PER_CALL, options.episodes)
-    calls, steps = -(-options.episodes // per_call), per_call * limit
+    per_call = min(_EPISODES_PER_CALL, episodes)
+    calls, steps = -(-episodes // per_call), per_call * limit
     advance = advance.lower(params, state, steps).compile()
 
     parts = []
@@ -93,27 +98,47 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     if parallel.is_first():
         costs = {"seconds": seconds, "env_steps": calls * env_steps}
         costs |= {f"train_{name}": value for name, value in training.items()}
-        _store(workdir, tasks, parts, options.episodes, limit, costs)
+        _store(workdir, tasks, parts, options, limit, costs)
         print(f"evaluate: {calls * env_steps:,} steps in {seconds:.1f} s, "
               f"{calls * env_steps / seconds:,.0f} steps/s")  # fmt: skip
     parallel.barrier("evaluated")
 
 
-def _store(workdir, tasks, parts, episodes: int, limit: int, costs: dict[str, float]) -> None:
+def _check_prompt(config: ml_collections.ConfigDict, env: Any, limit: int) -> None:
+    prompt = config.evaluation.prompt_episodes
+    if prompt and not isinstance(env, GridWorld):
+        raise UserError(
+            f"evaluation.prompt_episodes={prompt}: there is no demonstrator for {env.name}, whose "
+            "optimal policy is not computed: give 0"
+        )
+    if prompt * limit > config.model.context:
+        raise UserError(
+            f"evaluation.prompt_episodes={prompt} of {limit} steps are more than "
+            f"model.context={config.model.context}: give fewer"
+        )
+
+
+def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) -> None:
     """Writes the results, whole or not at all."""
-    number, time_asked_for = len(tasks.ids), episodes * limit
+    number, prompt = len(tasks.ids), options.prompt_episodes
+    episodes = prompt + options.episodes
+    time_asked_for = episodes * limit
     observation = np.concatenate([p[0] for p in parts], 1)[:number, :time_asked_for]
     reward, is_last = (
         np.concatenate([p[i] for p in parts], 2)[:number, :, :time_asked_for] for i in (1, 2)
     )
 
+    returns = episode_returns(reward, is_last, episodes)
+    own = slice(prompt * limit, None)  # a demonstrator's episodes are of fixed length
+    observation, reward, is_last = observation[:, own], reward[..., own], is_last[..., own]
     workdir.evaluation.mkdir(exist_ok=True)
     temporary = workdir.path / f"tmp.{RESULTS}"
     np.savez_compressed(
         temporary,
         task=tasks.ids,
         group=tasks.group,
-        returns=episode_returns(reward, is_last, episodes),
+        returns=returns[..., prompt:],
+        prompt_returns=returns[..., :prompt],
         mean_reward=reward.mean(1),
         observation=observation,
         reward=reward[:, 0],
@@ -164,16 +189,30 @@ def evaluation_tasks(world: build.World, train_tasks: int) -> EvaluationTasks:
     )
 
 
-def make_evaluator(env: Any, model: Transformer | LSTM, mesh: Mesh, mode: str, temperature: float):
+def make_evaluator(
+    env: Any, model: Transformer | LSTM, mesh: Mesh, options: ml_collections.ConfigDict
+):
     """The jitted rollouts of a model, spread over the tasks.
+
+    Args:
+      env: a gymnax environment.
+      model: the model.
+      mesh: where it runs.
+      options: ``config.evaluation``: mode, temperature and prompt.
 
     Returns:
       ``init(params, key, task_ids, env_params, num_rollouts) -> state`` and
       ``advance(params, state, steps) -> (state, History)``; the counts are static.
     """
-    rollouts = lambda params: make_rollouts(
-        env, lambda _: model_agent(model, params, mode=mode, temperature=temperature)
-    )
+
+    def make_agent(params, env_params):
+        agent = model_agent(model, params, mode=options.mode, temperature=options.temperature)
+        if not options.prompt_episodes:
+            return agent
+        shown = demonstrator(env, env_params, options.prompt_quality)
+        return prompted_agent(agent, shown, options.prompt_episodes)
+
+    rollouts = lambda params: make_rollouts(env, partial(make_agent, params))
     over_tasks = parallel.over_tasks(mesh)
     init = jax.jit(
         lambda params, *args: rollouts(params)[0](*args), static_argnums=4, out_shardings=over_tasks

@@ -51,3 +51,38 @@ def optimal_return(env: Any, params: Any) -> jax.Array:
 def random_return(env: Any, params: Any) -> jax.Array:
     """Expected return of the uniform random policy in one episode of one task; float32."""
     return env.start_distribution() @ _backward(env, params, lambda q: q.mean(-1))[1]
+
+
+def noisy_return(env: Any, params: Any, epsilon: jax.Array) -> jax.Array:
+    """Expected return of the optimal policy whose actions are random with probability ``epsilon``.
+
+    Of one episode of one task; float32.
+    """
+    next_state, reward = _model(env, params)
+
+    def backup(values, _):
+        optimal, noisy = (reward + value[next_state] for value in values)
+        best = jnp.take_along_axis(noisy, optimal.argmax(-1, keepdims=True), -1)[:, 0]
+        return (optimal.max(-1), (1 - epsilon) * best + epsilon * noisy.mean(-1)), None
+
+    nothing = jnp.zeros(next_state.shape[0])
+    (_, value), _ = jax.lax.scan(backup, (nothing, nothing), length=env.max_steps_in_episode)
+    return env.start_distribution() @ value
+
+
+def noise_for(env: Any, params: Any, quality: float) -> jax.Array:
+    """The ``epsilon`` of ``noisy_return`` that leaves a part of the optimal return; float32.
+
+    Args:
+      env, params: the task.
+      quality: that part; 1 is no noise, and what a random policy has, or less, is all noise.
+    """
+    target = quality * optimal_return(env, params)
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) / 2
+        more = noisy_return(env, params, middle) > target
+        return jnp.where(more, middle, low), jnp.where(more, high, middle)
+
+    return jax.lax.fori_loop(0, 20, halve, (jnp.zeros(()), jnp.ones(())))[0]

@@ -1,6 +1,7 @@
 """Agents that ship: frozen models, and the two that bound them."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -62,6 +63,70 @@ def optimal_agent(env: Any, env_params: Any) -> Agent:
         return (policy_TxS, stage, time + 1), action
 
     return Agent(init=init, act=act)
+
+
+def noisy_agent(
+    agent: Agent,
+    num_actions: int,
+    epsilon: Callable[[Any, jax.Array], jax.Array],
+    setting: Callable[[], Any] = tuple,
+) -> Agent:
+    """Takes a random action instead, with some probability.
+
+    Args:
+      agent: the one without noise.
+      num_actions: actions there are.
+      epsilon: that probability, of the setting and the number of steps made.
+      setting: made once, at the start.
+    """
+
+    def init(key):
+        key, key_agent = jax.random.split(key)
+        return key, jnp.zeros((), jnp.int32), setting(), agent.init(key_agent)
+
+    def act(memory, *seen):
+        key, time, chosen, inner = memory
+        key, key_explore, key_action = jax.random.split(key, 3)
+        inner, best = agent.act(inner, *seen)
+        explores = jax.random.bernoulli(key_explore, epsilon(chosen, time))
+        anything = jax.random.randint(key_action, (), 0, num_actions)
+        return (key, time + 1, chosen, inner), jnp.where(explores, anything, best)
+
+    return Agent(init, act)
+
+
+def demonstrator(env: GridWorld, env_params: Any, quality: float) -> Agent:
+    """Earns a part of the optimal return, on average: the optimal policy with that much noise."""
+    return noisy_agent(
+        optimal_agent(env, env_params),
+        env.num_actions,
+        epsilon=lambda noise, time: noise,
+        setting=lambda: dynamic_programming.noise_for(env, env_params, quality),
+    )
+
+
+def prompted_agent(agent: Agent, shown: Agent, episodes: int) -> Agent:
+    """Watches another agent act before it acts itself: its context is filled with what it saw.
+
+    Args:
+      agent: who watches.
+      shown: who acts in the first episodes.
+      episodes: how many.
+    """
+
+    def init(key):
+        key_agent, key_shown = jax.random.split(key)
+        return agent.init(key_agent), shown.init(key_shown), jnp.zeros((), jnp.int32)
+
+    def act(memory, observation, previous_action, previous_reward, is_first):
+        own, other, begun = memory
+        begun += is_first
+        step = observation, previous_action, previous_reward, is_first
+        own, action = agent.act(own, *step)
+        other, example = shown.act(other, *step)
+        return (own, other, begun), jnp.where(begun > episodes, action, example)
+
+    return Agent(init, act)
 
 
 def model_agent(

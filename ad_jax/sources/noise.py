@@ -8,13 +8,11 @@ infer; it is here to be compared with.
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import has_optimal_agent, optimal_agent
-from ad_jax.interfaces import Agent, Source
+from ad_jax.evaluation.agents import has_optimal_agent, noisy_agent, optimal_agent
+from ad_jax.interfaces import Source
 from ad_jax.sources.scripted import agent_source
 
 
@@ -56,25 +54,9 @@ def noise(env: Any, config: NoiseConfig) -> Source:
     )
     return agent_source(
         env,
-        lambda env_params: _noisy(optimal_agent(env, env_params), epsilon, env.num_actions),
+        lambda env_params: noisy_agent(
+            optimal_agent(env, env_params), env.num_actions, lambda _, time: epsilon(time)
+        ),
         config.num_streams,
         config.rollout_steps,
     )
-
-
-def _noisy(agent: Agent, epsilon: optax.Schedule, num_actions: int) -> Agent:
-    """Takes a random action instead, with probability ``epsilon(steps made)``."""
-
-    def init(key):
-        key, key_agent = jax.random.split(key)
-        return key, jnp.zeros((), jnp.int32), agent.init(key_agent)
-
-    def act(memory, *seen):
-        key, time, inner = memory
-        key, key_explore, key_action = jax.random.split(key, 3)
-        inner, best = agent.act(inner, *seen)
-        explores = jax.random.bernoulli(key_explore, epsilon(time))
-        anything = jax.random.randint(key_action, (), 0, num_actions)
-        return (key, time + 1, inner), jnp.where(explores, anything, best)
-
-    return Agent(init, act)

@@ -118,6 +118,8 @@ def defaults() -> ml_collections.ConfigDict:
         "train_tasks": 256,  # at most so many training tasks are evaluated
         "mode": "fast",  # or "exact"
         "temperature": 1.0,  # 0 is greedy
+        "prompt_episodes": 0,  # of a demonstrator, before the model acts,
+        "prompt_quality": 0.5,  # who earns this part of the optimal return
     }
     config.mesh = {"data": -1, "fsdp": 1, "model": 1}  # devices; -1 is all that are left
     return config

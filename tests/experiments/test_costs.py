@@ -85,7 +85,7 @@ def test_a_rollout_in_context_stays_on_the_devices(config):
         jax.random.key(0), model, make_optimizer(build.optimizer(config), 100)
     ).params
     mesh = parallel.make_mesh()
-    init, advance = evaluate.make_evaluator(world.env, model, mesh, "fast", 1.0)
+    init, advance = evaluate.make_evaluator(world.env, model, mesh, config.evaluation)
     ids = np.arange(4)
     state = init(params, jax.random.key(0), ids, world.tasks.params(ids), 2)
     program = advance.lower(params, state, 16).compile().as_text()
