@@ -68,9 +68,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "evaluation.mode='fast' goes past the context, which learned positions can't: "
             "give evaluation.mode='exact', or model.positions='rotary'"
         )
+    _check_prompt(config, world.env, limit)
     params, training = _trained(config, workdir, model, mesh)
     episodes = options.prompt_episodes + options.episodes
-    _check_prompt(config, world.env, limit)
     padded = parallel.pad_tasks(mesh, np.arange(len(tasks.ids)))
     padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
 

@@ -1,0 +1,96 @@
+"""What stands beside algorithm distillation: RL², experts, another core, prompts."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ad_jax.errors import UserError
+from ad_jax.evaluation import bounds
+from experiments import build, checks, collect, evaluate, report, train
+from experiments.configs import cart_pole
+from experiments.workdir import Workdir
+
+
+def finish(config, workdir, never):
+    """The stages after "collect", and the summary."""
+    for stage in (train, evaluate, report):
+        stage.run(config, workdir, never)
+    return json.loads((workdir.report / report.SUMMARY).read_text())
+
+
+def test_rl2_needs_no_histories_and_is_judged_like_the_others(config, tmp_path, never):
+    config.method, config.model.core = "RL2", "lstm"
+    config.rl2.update(num_trials=8, episodes=2, num_minibatches=2)
+    config.model.hidden, config.train.steps = 16, 10
+    workdir = Workdir(tmp_path / "run", config)
+    assert collect.done(config, workdir)
+    summary = finish(config, workdir, never)
+    assert summary["method"] == "RL2" and "source" not in summary
+    assert len(summary["heldout"]["normalized"]) == config.evaluation.episodes
+    steps = [json.loads(line) for line in (workdir.path / "metrics.jsonl").read_text().splitlines()]
+    assert steps[-1]["step"] == 10 and np.isfinite(steps[-1]["trial_reward"])
+
+
+def test_an_lstm_is_distilled_into_like_a_transformer(config, smoke_run, tmp_path, never):
+    config.model.core, config.model.hidden = "lstm", 16
+    workdir = Workdir(tmp_path / "run", config)
+    shutil.copytree(smoke_run[0] / "histories", workdir.histories)
+    summary = finish(config, workdir, never)
+    losses = [json.loads(x)["loss"] for x in (workdir.path / "metrics.jsonl").open()]
+    assert losses[-1] < losses[0] and "source" in summary
+
+
+def test_prompts_come_first_and_are_not_counted(config, smoke_run, tmp_path, never):
+    shutil.copytree(smoke_run[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "evaluation")
+    shutil.rmtree(tmp_path / "run" / "report")
+    config.evaluation.update(prompt_episodes=2, prompt_quality=1.0)
+    workdir = Workdir(tmp_path / "run", config)
+    evaluate.run(config, workdir, never)
+    report.run(config, workdir, never)
+    results = evaluate.load_results(workdir)
+    world = build.world(config)
+    tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
+    optimal = bounds.optimal_returns(world.env, tasks.params)
+    shape = (len(tasks.ids), config.evaluation.rollouts)
+    assert results["returns"].shape == (*shape, config.evaluation.episodes)
+    assert results["prompt_returns"].shape == (*shape, 2)
+    np.testing.assert_allclose(results["prompt_returns"], np.tile(optimal[:, None, None], (2, 2)))
+    first = results["reward"][:, : config.env.kwargs.max_steps_in_episode].sum(-1)
+    np.testing.assert_allclose(first, results["returns"][:, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "AC"}, "method='AC': choose one of"),
+        ({"method": "ED"}, "give train.keep_begin"),
+        ({"model.core": "gru"}, "model.core='gru': choose one of"),
+    ],
+)
+def test_methods_that_do_not_exist(config, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=message):
+        checks.check(config)
+        build.model(config, build.world(config).env)
+
+
+def test_prompts_that_can_not_be(config, tmp_path, never):
+    config.evaluation.prompt_episodes = 3
+    workdir = Workdir(tmp_path / "run", config)
+    with pytest.raises(UserError, match=r"prompt_episodes=3 of 8 steps are more than .*context=16"):
+        evaluate.run(config, workdir, never)
+    other = cart_pole.get_config("smoke")
+    other.evaluation.prompt_episodes = 1
+    workdir = Workdir(tmp_path / "other", other)
+    with pytest.raises(UserError, match="no demonstrator for CartPole"):
+        evaluate.run(other, workdir, never)
+
+
+def test_a_trial_longer_than_the_context(config, tmp_path, never):
+    config.method, config.rl2.episodes = "RL2", 3
+    workdir = Workdir(tmp_path / "run", config)
+    with pytest.raises(UserError, match=r"model\.context=16 is less than a trial of RL2, 24 steps"):
+        train.run(config, workdir, never)
