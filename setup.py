@@ -14,7 +14,9 @@ setup(
         "absl-py",
         "array_record",
         "chex",
+        "etils[epath]",
         "flax",
+        "fsspec",
         "grain",
         "gymnax>=1.0.1",
         "jax",
@@ -32,6 +34,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "gcs": ["gcsfs", "google-cloud-storage"],  # gs:// paths; the second is for Orbax
         "test": ["pytest", "pytest-xdist", "ruff"],
         "bench": ["torch==2.13.0", "stable-baselines3==2.9.2"],
     },

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from ad_jax.errors import UserError
+from ad_jax.paths import as_path, is_remote
 
 _OVERHEAD = 2**17  # bytes of a checkpoint's own files
 _NOT_DAMAGE = (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError)
@@ -23,12 +24,13 @@ class Checkpoints:
     """The checkpoints of one training run; the newest few are kept.
 
     Args:
-      folder: where they lie.
+      folder: where they lie; what TensorStore opens, as gs://bucket/folder, too.
       keep: how many are kept.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
-        self._folder = os.path.abspath(folder)
+        self._remote = is_remote(folder)
+        self._folder = os.fspath(as_path(folder))
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -51,7 +53,7 @@ class Checkpoints:
             return
         # Asked beforehand: half a checkpoint fails in many threads at once.
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        if shutil.disk_usage(self._folder).free < 2 * size + _OVERHEAD:
+        if not self._remote and shutil.disk_usage(self._folder).free < 2 * size + _OVERHEAD:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
         # TensorStore notices a file cut short, but not a byte changed in an array.
         metadata = {**metadata, "state_checksum": _checksum(state)}
@@ -98,8 +100,11 @@ class Checkpoints:
         except Exception as error:
             if isinstance(error, _NOT_DAMAGE) and not isinstance(error, FileNotFoundError):
                 raise
+            verdict, mend = "is damaged", "remove"
+            if self._remote:  # not every failure to reach a store is an OSError
+                verdict, mend = "can't be read", "if its store can be reached, remove"
             raise UserError(
-                f"checkpoint {step} in {self._folder} is damaged ({type(error).__name__}): remove "
+                f"checkpoint {step} in {self._folder} {verdict} ({type(error).__name__}): {mend} "
                 f"{self._folder}/{step}, and training goes on from an older one or from the start"
             ) from error
 

@@ -1,36 +1,110 @@
-"""Files that are there whole or not at all, and whose damage is noticed."""
+"""Files that are there whole or not at all, and whose damage is noticed.
 
+A path may be one of a store, as gs://bucket/folder. There a file can't be renamed, appended to or
+locked, but is only seen once all of it is written. What follows from that stands here.
+"""
+
+import contextlib
+import fcntl
+import hashlib
 import json
 import os
 import pathlib
+import tempfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ad_jax.errors import UserError
+from ad_jax.paths import Path, is_remote
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file that is there whole or not at all."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[pathlib.Path]:
+    """Gives a file of this machine to be written; if all goes well, it then becomes ``path``."""
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = pathlib.Path(folder, path.name)
+            yield temporary
+            path.write_bytes(temporary.read_bytes())
+        return
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def checksum(path: pathlib.Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
-    with open(path, "rb") as file:
+@contextlib.contextmanager
+def growing(folder: Path) -> Iterator[tuple[pathlib.Path, Callable[[], None]]]:
+    """Gives a folder of this machine, to write files in as one likes, and ``publish``.
+
+    It is the folder itself or, for a store, another one, whose files ``publish`` copies there as
+    they are then; so does the end.
+    """
+    if not is_remote(folder):
+        yield folder, lambda: None
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def publish() -> None:
+            for file in pathlib.Path(scratch).rglob("*"):
+                if file.is_file():
+                    (folder / file.relative_to(scratch)).write_bytes(file.read_bytes())
+
+        try:
+            yield pathlib.Path(scratch), publish
+        finally:
+            publish()
+
+
+def local_copy(folder: Path, names: Iterable[str], key: str) -> pathlib.Path:
+    """A folder of this machine with some files of another: that one itself or, of a store, a copy.
+
+    A copy is kept below $XDG_CACHE_HOME, or ~/.cache, for whoever asks again. Processes that ask
+    at the same time wait for each other.
+
+    Args:
+      folder: where the files are.
+      names: of the files; those that are missing there are missing in the copy.
+      key: another one for other files, whatever their folder.
+    """
+    if not is_remote(folder):
+        return folder
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    copy = cache / "ad_jax" / hashlib.sha256(key.encode()).hexdigest()
+    copy.mkdir(parents=True, exist_ok=True)
+    with open(copy / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in names:
+            if not (copy / name).exists():
+                with contextlib.suppress(FileNotFoundError), whole(copy / name) as file:
+                    file.write_bytes((folder / name).read_bytes())
+    return copy
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file that is there whole or not at all."""
+    with whole(path) as file:
+        file.write_text(text)
+
+
+def fingerprint(path: Path) -> dict[str, int]:
+    """Size and checksum of a file: bytes and crc32."""
+    size = crc = 0
+    with path.open("rb") as file:
         while part := file.read(1 << 22):
-            crc = zlib.crc32(part, crc)
-    return crc
+            size, crc = size + len(part), zlib.crc32(part, crc)
+    return {"bytes": size, "crc32": crc}
 
 
-def write_json(path: pathlib.Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: dict[str, Any]) -> None:
     """Writes a JSON object, whole or not at all, with a checksum of what it says."""
     write_atomically(path, json.dumps({**document, "checksum": _crc(document)}, indent=1))
 
 
-def read_json(path: pathlib.Path, mend: str) -> dict[str, Any]:
+def read_json(path: Path, mend: str) -> dict[str, Any]:
     """Reads a JSON object; a checksum is compared where there is one, and left out.
 
     Raises:

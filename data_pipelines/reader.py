@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ad_jax.errors import UserError
-from data_pipelines.files import checksum, read_json
+from ad_jax.paths import Path, as_path
+from data_pipelines.files import fingerprint, local_copy, read_json
 from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
 from data_pipelines.writer import METADATA, PROVENANCE, SPLIT
 
@@ -65,13 +67,16 @@ class Histories:
         Raises:
           UserError: there is none, its format is another one, or a file is cut short or damaged.
         """
-        self.folder = pathlib.Path(folder)
+        self.folder = as_path(folder)
         self.provenance = _read_provenance(self.folder)
         self.schema = Schema.from_json(self.provenance["schema"])
         files = self.provenance["shards"] | self.provenance.get("metadata", {})
-        _check_files(self.folder, files)
+        # ArrayRecord opens local files only.
+        local = local_copy(self.folder, files.keys() | METADATA, json.dumps(files))
+        mend = _mend(self.folder, local)
+        _check_files(local, files, mend)
         try:
-            builder = tfds.builder_from_directory(self.folder)
+            builder = tfds.builder_from_directory(local)
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             self._source = builder.as_data_source(split=SPLIT, deserialize_method=raw)
             self._index()
@@ -79,8 +84,7 @@ class Histories:
             raise
         except Exception as error:  # TFDS, protobuf and ArrayRecord each raise errors of their own
             raise UserError(
-                f"{self.folder}: TFDS can't read it ({', '.join(METADATA)} and the shards): "
-                f"{_mend(self.folder)}"
+                f"{self.folder}: TFDS can't read it ({', '.join(METADATA)} and the shards): {mend}"
             ) from error
 
     def _index(self) -> None:
@@ -146,7 +150,7 @@ class Histories:
         return [kept(*row) for row in zip(self.stream, self.episode_starts, strict=True)]
 
 
-def _read_provenance(folder: pathlib.Path) -> dict[str, Any]:
+def _read_provenance(folder: Path) -> dict[str, Any]:
     path = folder / PROVENANCE
     if not path.exists():
         raise UserError(f"{folder} holds no finished data set: run the stage 'collect' first")
@@ -159,19 +163,19 @@ def _read_provenance(folder: pathlib.Path) -> dict[str, Any]:
     return provenance
 
 
-def _mend(folder: pathlib.Path) -> str:
-    return f"remove {folder} and collect again"
+def _mend(*folders: Path) -> str:
+    return f"remove {' and '.join(map(str, dict.fromkeys(folders)))} and collect again"
 
 
-def _check_files(folder: pathlib.Path, shards: dict[str, dict[str, int]]) -> None:
-    for name, expected in shards.items():
+def _check_files(folder: pathlib.Path, files: dict[str, dict[str, int]], mend: str) -> None:
+    for name, expected in files.items():
         path = folder / name
-        mend = _mend(folder)
         if not path.exists():
             raise UserError(f"{path} is missing: {mend}")
-        if path.stat().st_size != expected["bytes"]:
+        found = fingerprint(path)
+        if found["bytes"] != expected["bytes"]:
             raise UserError(
-                f"{path} is cut short: {path.stat().st_size} of {expected['bytes']} bytes: {mend}"
+                f"{path} is cut short: {found['bytes']} of {expected['bytes']} bytes: {mend}"
             )
-        if checksum(path) != expected["crc32"]:
+        if found["crc32"] != expected["crc32"]:
             raise UserError(f"{path} is damaged (its checksum differs): {mend}")

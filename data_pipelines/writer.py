@@ -1,8 +1,8 @@
 """Writes histories as a TFDS data set of ArrayRecord shards.
 
-A shard is one unit of work: all steps of some tasks. It is written under a temporary name and
-renamed when it is whole; the data set exists once ``commit`` has written its metadata. What was
-cut off in between is found by ``missing`` and written again.
+A shard is one unit of work: all steps of some tasks. It is written under a temporary name, and
+gets its own when it is whole; the data set exists once ``commit`` has written its metadata. What
+was cut off in between is found by ``missing`` and written again.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from data_pipelines.files import checksum, read_json, write_json
+from ad_jax.paths import Path, as_path
+from data_pipelines.files import fingerprint, read_json, whole, write_json
 from data_pipelines.schema import VERSION, Schema
 
 NAME = "histories"
@@ -33,14 +34,16 @@ class Writer:
     """Writes the shards of one data set; ``missing``, then ``shard`` for each, then ``commit``."""
 
     def __init__(self, folder: str | os.PathLike, schema: Schema, num_shards: int):
-        self.folder = pathlib.Path(folder)
+        self.folder = as_path(folder)
         self.schema = schema
         self.num_shards = num_shards
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob("*.tmp"):
-            leftover.unlink()
+        with contextlib.suppress(FileNotFoundError):  # a store has no empty folders
+            for path in self.folder.iterdir():
+                if path.suffix == ".tmp":
+                    path.unlink(missing_ok=True)
 
-    def path(self, shard: int) -> pathlib.Path:
+    def path(self, shard: int) -> Path:
         """Where a finished shard lies."""
         suffix = f"{shard:05d}-of-{self.num_shards:05d}"
         return self.folder / f"{NAME}-{SPLIT}.array_record-{suffix}"
@@ -52,16 +55,17 @@ class Writer:
     @contextlib.contextmanager
     def shard(self, shard: int, tasks: np.ndarray) -> Iterator["ShardWriter"]:
         """Opens a shard for the given task ids; it is finished when the block ends well."""
-        writer = ShardWriter(self.path(shard), self.schema, tasks)
-        try:
-            yield writer
-        except BaseException:
-            writer.abandon()
-            raise
-        writer.finish()
+        with whole(self.path(shard)) as temporary:
+            writer = ShardWriter(temporary, self.schema, tasks)
+            try:
+                yield writer
+            finally:
+                writer.stop()
+            summary = writer.summary()
+        write_json(_summary_path(self.path(shard)), summary)
 
     def summaries(self) -> list[dict[str, Any]]:
-        """What each finished shard says of itself; see ``ShardWriter.finish``.
+        """What each finished shard says of itself; see ``ShardWriter.summary``.
 
         Raises:
           UserError: a summary is damaged.
@@ -105,10 +109,7 @@ class Writer:
                 self.path(i).name: {k: s[k] for k in ("records", "bytes", "crc32")}
                 for i, s in enumerate(summaries)
             },
-            "metadata": {
-                path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)}
-                for path in (self.folder / name for name in METADATA)
-            },
+            "metadata": {name: fingerprint(self.folder / name) for name in METADATA},
         }
         write_json(self.folder / PROVENANCE, document)
 
@@ -118,12 +119,11 @@ class ShardWriter:
 
     def __init__(self, path: pathlib.Path, schema: Schema, tasks: np.ndarray):
         self._path, self._schema, self._tasks = path, schema, tasks
-        self._temporary = path.with_name(path.name + ".tmp")
         self._records = 0
         self._start = 0
         self._error: BaseException | None = None
         self._chunks: queue.Queue = queue.Queue(maxsize=_QUEUED_CHUNKS)
-        self._summary: dict[str, Any] = {}
+        self._description: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -137,32 +137,25 @@ class ShardWriter:
 
     def describe(self, **summary: Any) -> None:
         """Adds JSON values to the shard's summary."""
-        self._summary.update(summary)
+        self._description.update(summary)
 
-    def finish(self) -> None:
-        """Waits for the thread, then gives the shard its name and writes its summary."""
-        self._stop()
-        if self._error:
-            self._temporary.unlink(missing_ok=True)
-            raise self._error
-        summary = {
-            **self._summary,
-            "tasks": self._tasks.tolist(),
-            "records": self._records,
-            "bytes": self._temporary.stat().st_size,
-            "crc32": checksum(self._temporary),
-        }
-        os.replace(self._temporary, self._path)
-        write_json(_summary_path(self._path), summary)
-
-    def abandon(self) -> None:
-        """Stops without a shard."""
-        self._stop()
-        self._temporary.unlink(missing_ok=True)
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Waits for the thread; after that the file is closed."""
         self._put(None)
         self._thread.join()
+
+    def summary(self) -> dict[str, Any]:
+        """What was told, with tasks, number of records, bytes and crc32; after ``stop``.
+
+        Raises what the thread raised.
+        """
+        self._raise()
+        return {
+            **self._description,
+            "tasks": self._tasks.tolist(),
+            "records": self._records,
+            **fingerprint(self._path),
+        }
 
     def _put(self, item: dict[str, Any] | None) -> None:
         """Queues an item, unless the thread has ended early."""
@@ -183,7 +176,7 @@ class ShardWriter:
     def _write_chunks(self) -> None:
         features = self._schema.features()
         serializer = ExampleSerializer(features.get_serialized_info())
-        writer = ArrayRecordWriter(str(self._temporary), "group_size:1")
+        writer = ArrayRecordWriter(str(self._path), "group_size:1")
         try:
             while (chunk := self._chunks.get()) is not None:
                 chunk = {k: np.asarray(v) for k, v in chunk.items()}
@@ -200,5 +193,5 @@ class ShardWriter:
             writer.close()
 
 
-def _summary_path(shard: pathlib.Path) -> pathlib.Path:
+def _summary_path(shard: Path) -> Path:
     return shard.with_name(shard.name + ".json")

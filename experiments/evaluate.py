@@ -4,7 +4,6 @@ Where an environment has shifted distributions of tasks, it is tested on as many
 """
 
 import contextlib
-import os
 import time
 import zipfile
 import zlib
@@ -29,6 +28,7 @@ from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
 from ad_jax.training import distill
 from ad_jax.training.optimizer import make_optimizer
+from data_pipelines.files import whole
 from experiments import build
 from experiments.interruption import Interruption
 from experiments.workdir import Workdir
@@ -132,21 +132,20 @@ def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) 
     own = slice(prompt * limit, None)  # a demonstrator's episodes are of fixed length
     observation, reward, is_last = observation[:, own], reward[..., own], is_last[..., own]
     workdir.evaluation.mkdir(exist_ok=True)
-    temporary = workdir.path / f"tmp.{RESULTS}"
-    np.savez_compressed(
-        temporary,
-        task=tasks.ids,
-        group=tasks.group,
-        returns=returns[..., prompt:],
-        prompt_returns=returns[..., :prompt],
-        mean_reward=reward.mean(1),
-        observation=observation,
-        reward=reward[:, 0],
-        is_last=is_last[:, 0],
-        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        **costs,
-    )
-    os.replace(temporary, workdir.evaluation / RESULTS)
+    with whole(workdir.evaluation / RESULTS) as path, path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            task=tasks.ids,
+            group=tasks.group,
+            returns=returns[..., prompt:],
+            prompt_returns=returns[..., :prompt],
+            mean_reward=reward.mean(1),
+            observation=observation,
+            reward=reward[:, 0],
+            is_last=is_last[:, 0],
+            device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            **costs,
+        )
 
 
 def load_results(workdir: Workdir) -> dict[str, np.ndarray]:
@@ -157,7 +156,7 @@ def load_results(workdir: Workdir) -> dict[str, np.ndarray]:
     """
     path = workdir.evaluation / RESULTS
     try:
-        with np.load(path) as results:
+        with path.open("rb") as file, np.load(file) as results:
             return dict(results)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(

@@ -13,7 +13,7 @@ from ad_jax.envs.watermaze import Watermaze
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from ad_jax.evaluation.statistics import confidence_interval, last_tenth
-from data_pipelines.files import read_json, write_atomically
+from data_pipelines.files import growing, read_json, write_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments import build, evaluate
 from experiments.interruption import Interruption
@@ -83,12 +83,13 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             summary[name].update(score)
     workdir.report.mkdir(exist_ok=True)
     pictures = []
-    if config.evaluation.episodes > 1:
-        curves.learning_curve(summary, workdir.report / "learning_curve.png")
-        pictures.append("learning_curve.png")
-    for kind, draw in PICTURES.items():
-        if isinstance(world.env, kind):
-            pictures += draw(world.env, tasks.params, results, reference, workdir.report)
+    with growing(workdir.report) as (folder, _):
+        if config.evaluation.episodes > 1:
+            curves.learning_curve(summary, folder / "learning_curve.png")
+            pictures.append("learning_curve.png")
+        for kind, draw in PICTURES.items():
+            if isinstance(world.env, kind):
+                pictures += draw(world.env, tasks.params, results, reference, folder)
     write_atomically(workdir.report / SUMMARY, json.dumps(summary, indent=1))
     print(table(summary))
     for name in (*pictures, SUMMARY):

@@ -27,7 +27,9 @@ from experiments.workdir import Workdir
 STAGES = ("collect", "train", "evaluate", "report")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE.py:PRESET", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, or gs://…; made if it does not exist."
+)
 _STAGES = flags.DEFINE_list("stages", list(STAGES), "Which stages to run.")
 _STOPPED_STATUS = flags.DEFINE_integer(
     "stopped_status", 0, "Exit status after a signal; 1 for a scheduler that restarts what failed."

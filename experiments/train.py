@@ -23,7 +23,7 @@ from ad_jax.errors import UserError
 from ad_jax.training import distill, rl2
 from ad_jax.training.optimizer import learning_rate, make_optimizer
 from data_pipelines import windows
-from data_pipelines.files import write_atomically
+from data_pipelines.files import growing, write_atomically
 from data_pipelines.reader import Histories, Selection
 from experiments import build
 from experiments.interruption import Interrupted, Interruption
@@ -89,6 +89,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
     def save(step: int) -> None:
         fetch()
+        if log:  # before the checkpoint: training that goes on from it has all metrics up to it
+            log.publish()
         seconds = before["seconds"] + time.perf_counter() - began
         checkpoints.save(step, state, {"seconds": seconds, "transitions_per_s": rate(step)})
 
@@ -273,20 +275,24 @@ METHODS = {"AD": distillation, "ED": distillation, "RL2": reinforcement}
 class Metrics:
     """Writes metrics to metrics.jsonl and to TensorBoard, each step once, also after a restart.
 
+    ``publish`` brings what was written to a workdir in a store.
+
     Both are written here and now: TensorBoard's usual writer has a thread, and waits for it for
     ever once a full disk has ended it.
     """
 
     def __init__(self, workdir: Workdir, first_step: int):
-        self._path = workdir.path / "metrics.jsonl"
-        if self._path.exists():
-            lines = [_parse(line) for line in self._path.read_text().splitlines()]
+        self._growing = contextlib.ExitStack()
+        folder, self.publish = self._growing.enter_context(growing(workdir.path))
+        path, found = folder / "metrics.jsonl", workdir.path / "metrics.jsonl"
+        if found.exists():
+            lines = [_parse(line) for line in found.read_text().splitlines()]
             kept = [m for m in lines if m and m["step"] <= first_step]
-            write_atomically(self._path, "".join(json.dumps(m) + "\n" for m in kept))
-        self._file = open(self._path, "a")
-        folder = workdir.path / "tensorboard"
-        folder.mkdir(exist_ok=True)
-        self._board = EventsWriter(str(folder / "events"))
+            write_atomically(path, "".join(json.dumps(m) + "\n" for m in kept))
+        self._file = open(path, "a")
+        board = folder / "tensorboard"
+        board.mkdir(exist_ok=True)
+        self._board = EventsWriter(str(board / "events"))
         # TensorBoard hides what an earlier process wrote of later steps.
         started = SessionLog(status=SessionLog.START)
         self._board.write_event(Event(step=first_step + 1, session_log=started))
@@ -302,8 +308,9 @@ class Metrics:
 
     def close(self) -> None:
         """Finishes both files."""
-        self._file.close()
-        self._board.close()
+        with self._growing:
+            self._file.close()
+            self._board.close()
 
 
 def _parse(line: str) -> dict[str, Any] | None:

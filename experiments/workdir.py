@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import pathlib
 import platform
 from typing import Any
 
@@ -11,6 +10,7 @@ import ml_collections
 
 from ad_jax import parallel
 from ad_jax.errors import UserError
+from ad_jax.paths import Path, as_path, is_remote, reason
 from data_pipelines.files import read_json, write_atomically
 
 # What each stage leaves, in their order.
@@ -29,7 +29,7 @@ READ_BY = {
 
 
 class Workdir:
-    """The folder of one run, locked against other runs while it is open.
+    """The folder of one run, locked against other runs while it is open, unless it is in a store.
 
     Where a run has several processes, they share the folder, and the first one locks it.
 
@@ -47,7 +47,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike, config: ml_collections.ConfigDict):
-        self.path = pathlib.Path(path).resolve()
+        self.path = as_path(path)
         self._lock = None
         if parallel.is_first():
             self._lock_folder(path)
@@ -57,10 +57,13 @@ class Workdir:
     def _lock_folder(self, path: str | os.PathLike) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if is_remote(self.path):  # a file there locks nothing, but shows that one can write
+                (self.path / "lock").write_text("")
+                return
             self._lock = open(self.path / "lock", "a+")
-        except OSError as error:
+        except Exception as error:  # the clients of stores have errors of their own
             raise UserError(
-                f"--workdir={path} can't be used ({error.strerror}): give another folder"
+                f"--workdir={path} can't be used ({reason(error)}): give another folder"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,19 +107,19 @@ class Workdir:
             )
 
     @property
-    def histories(self) -> pathlib.Path:
+    def histories(self) -> Path:
         return self.path / "histories"
 
     @property
-    def checkpoints(self) -> pathlib.Path:
+    def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     @property
-    def evaluation(self) -> pathlib.Path:
+    def evaluation(self) -> Path:
         return self.path / "evaluation"
 
     @property
-    def report(self) -> pathlib.Path:
+    def report(self) -> Path:
         return self.path / "report"
 
     def close(self) -> None:
@@ -125,10 +128,10 @@ class Workdir:
             self._lock.close()
 
 
-def _has_content(path: pathlib.Path) -> bool:
+def _has_content(path: Path) -> bool:
     if path.is_dir():
-        return any(path.iterdir())
-    return path.exists() and path.stat().st_size > 0
+        return any(inner.suffix != ".tmp" for inner in path.iterdir())  # which was cut off
+    return path.exists() and path.read_bytes() != b""
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,6 +18,17 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that starts the other
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax
+import pytest
 
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """A bucket in a stand-in for a store: (its path, the folder in which its objects are)."""
+    from store import stand_in  # here: it starts JAX's backend
+
+    root = tmp_path_factory.mktemp("stores")
+    with stand_in(root):
+        yield "gs://bucket", root / "bucket"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A run on a TPU VM, or on all VMs of a pod slice, of Google Cloud; needs gcloud and, for more than
-# one VM, an NFS share (Filestore, say) that they all see, which is mounted at /mnt/ad_jax:
+# one VM, a bucket that they all may use (--workdir=gs://BUCKET/DIR; then leave SHARE out) or an NFS
+# share (Filestore, say) that they all see, which is mounted at /mnt/ad_jax:
 #
 #   export NAME=ad ZONE=us-west4-a TYPE=v5litepod-16 SHARE=10.0.0.2:/vol1 [SPOT=1] [VERSION=…]
 #   experiments/launch/tpu_vm.sh create      # the VMs, with what is committed here installed
@@ -28,7 +29,7 @@ create)
         --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}
     tpu scp "$code/ad_jax.tar.gz" "$NAME": --worker=all
     everywhere "mkdir -p ad_jax && tar -xzf ad_jax.tar.gz -C ad_jax && cd ad_jax &&
-        python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[tpu]'"
+        python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[tpu,gcs]'"
     if [[ ${SHARE:-} ]]; then
         everywhere "sudo apt-get install -qy nfs-common && sudo mkdir -p /mnt/ad_jax &&
             sudo mount -o rw $SHARE /mnt/ad_jax && sudo chmod 777 /mnt/ad_jax"

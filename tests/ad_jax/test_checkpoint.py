@@ -128,3 +128,24 @@ def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["2", "3"]
     restored, _ = checkpoints.restore(3, state())
     assert restored.params["layer"]["kernel"][0, 0] == 3
+
+
+def test_in_a_bucket(bucket):
+    """See tests/store.py for what stands in for one, and for TensorStore's way to it."""
+    path, folder = bucket
+    checkpoints = Checkpoints(path)
+    assert checkpoints.latest_step() is None
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(value=float(step)), {"seconds": 1.25})
+    assert {p.relative_to(folder).parts[0] for p in folder.rglob("*") if p.is_file()} == {"2", "3"}
+    reopened = Checkpoints(path)
+    assert reopened.latest_step() == 3
+    restored, metadata = reopened.restore(3, state(value=0.0))
+    jax.tree.map(np.testing.assert_array_equal, restored, state(value=3.0))
+    assert metadata == {"seconds": 1.25}
+
+    (folder / "3" / "commit_success.txt").unlink()  # as after a SIGKILL
+    assert Checkpoints(path).latest_step() == 2
+    (folder / "2" / "state" / "manifest.ocdbt").write_bytes(b"")
+    with pytest.raises(UserError, match=rf"checkpoint 2 in {path} can't be read .* {path}/2, "):
+        Checkpoints(path).restore(2, state())

@@ -134,7 +134,7 @@ def test_tpu_vms_get_the_committed_code_and_the_share(tmp_path):
     assert [call[3] for call in calls] == ["create", "scp", "ssh", "ssh"]
     assert {"--accelerator-type=v5litepod-16", "--spot"} <= set(calls[0])
     assert calls[1][5].endswith("ad_jax.tar.gz") and "--worker=all" in calls[1]
-    assert "-c constraints.txt -e '.[tpu]'" in "".join(calls[2])
+    assert "-c constraints.txt -e '.[tpu,gcs]'" in "".join(calls[2])
     assert "mount -o rw 1.2.3.4:/v /mnt/ad_jax" in "".join(calls[3])
 
 

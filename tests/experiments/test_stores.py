@@ -1,0 +1,93 @@
+"""A whole run in a bucket; see tests/store.py for what stands in for one."""
+
+import json
+import shutil
+
+import pytest
+
+from ad_jax.errors import UserError
+from experiments import run, train
+from experiments.configs import dark_room
+from experiments.interruption import Interrupted, Interruption
+from experiments.workdir import Workdir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_signals():
+    """Runs in this process leave its handlers alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interruption, "install", lambda self: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(bucket):
+    """The folder of a finished run in the bucket."""
+    path, folder = bucket
+    run.run(dark_room.get_config("smoke"), f"{path}/finished", run.STAGES)
+    return folder / "finished"
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_in_a_bucket_is_whole_and_is_skipped_the_next_time(finished, bucket, config, capsys):
+    files = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
+    assert files > {
+        "config.json", "metrics.jsonl", "histories/provenance.json", "evaluation/rollouts.npz",
+        "report/learning_curve.png", "report/goals.png", "report/rollout.gif",
+        "report/summary.json",
+    }  # fmt: skip
+    assert not [name for name in files if name.endswith(".tmp")]
+    assert [m["step"] for m in metrics(finished)] == [10, 20, 30, 40]
+    assert all(p.stat().st_size for p in (finished / "tensorboard").iterdir())
+
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.*")}
+    run.run(config, f"{bucket[0]}/finished", run.STAGES)
+    assert capsys.readouterr().out.count("already done, skipped") == len(run.STAGES)
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.*")} == before
+
+
+class Stop:
+    """An interruption that comes after so many steps."""
+
+    def __init__(self, steps):
+        self._steps = steps
+
+    @property
+    def requested(self):
+        self._steps -= 1
+        return self._steps == 0
+
+
+def test_training_in_a_bucket_goes_on_where_it_was_stopped(finished, bucket, config, never):
+    path, folder = bucket
+    shutil.copytree(finished / "histories", folder / "stopped" / "histories")
+    workdir = Workdir(f"{path}/stopped", config)
+    with pytest.raises(Interrupted):
+        train.run(config, workdir, Stop(30))
+    assert [m["step"] for m in metrics(folder / "stopped")] == [10, 20, 30]
+    # What a process that was killed leaves: metrics of steps that no checkpoint has.
+    lines = (folder / "stopped" / "metrics.jsonl").read_text()
+    (folder / "stopped" / "metrics.jsonl").write_text(lines + '{"step": 35}\n')
+    train.run(config, workdir, never)
+    loss = lambda folder: [(m["step"], m["loss"]) for m in metrics(folder)]
+    assert loss(folder / "stopped") == loss(finished)
+
+
+def test_another_config_is_refused_in_a_bucket(finished, bucket, config):
+    config.train.steps = 41
+    with pytest.raises(UserError, match=r"train.steps was 40, is 41.*remove gs://bucket/finished"):
+        Workdir(f"{bucket[0]}/finished", config)
+
+
+def test_a_store_that_refuses_is_a_user_error(bucket, config, monkeypatch):
+    from store import Bucket
+
+    def forbidden(*_, **__):
+        raise RuntimeError("Forbidden:\n  you may not")
+
+    monkeypatch.setattr(Bucket, "_open", forbidden)
+    with pytest.raises(UserError, match=r"^--workdir=gs://bucket/x can't be used \(RuntimeError: "):
+        Workdir(f"{bucket[0]}/x", config)
