@@ -130,6 +130,7 @@ def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):
     assert restored.params["layer"]["kernel"][0, 0] == 3
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
 def test_in_a_bucket(bucket):
     """See tests/store.py for what stands in for one, and for TensorStore's way to it."""
     path, folder = bucket
