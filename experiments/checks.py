@@ -3,8 +3,8 @@
 import ml_collections
 
 from ad_jax.errors import UserError
+from experiments.train import METHODS
 
-METHODS = ("AD", "ED", "RL2")
 SMALLEST = {
     "seed": 0,
     "tasks.seed": 0,
@@ -18,6 +18,7 @@ SMALLEST = {
     "model.mlp_width": 1,
     "model.context": 1,
     "model.hidden": 1,
+    "model.lstm_layers": 1,
     "model.attention_block": 1,
     "train.steps": 1,
     "train.batch_size": 1,
@@ -41,7 +42,7 @@ LARGEST = 2**31 - 1  # what JAX counts with
 def check(config: ml_collections.ConfigDict) -> None:
     """Raises UserError if a number is too small or too large, or a method unknown."""
     if config.method not in METHODS:
-        raise UserError(f"method={config.method!r}: choose one of {METHODS}")
+        raise UserError(f"method={config.method!r}: choose one of {sorted(METHODS)}")
     if config.method == "ED" and not config.train.keep_begin:
         raise UserError(
             "method='ED' learns from experts: give train.keep_begin, where in a history they are "

@@ -20,7 +20,7 @@ class LSTMConfig:
 
     Attributes:
       width: of a token.
-      num_layers: of the LSTM, one above the other.
+      lstm_layers: one above the other.
       hidden: width of a layer's state.
       mlp_width: width of both layers between the LSTM and the logits.
       context: steps of a training window; when acting, the state remembers what it likes.
@@ -31,7 +31,7 @@ class LSTMConfig:
     """
 
     width: int = 64
-    num_layers: int = 1
+    lstm_layers: int = 1
     hidden: int = 512
     mlp_width: int = 256
     context: int = 80
@@ -71,7 +71,7 @@ class LSTM(nn.Module):
             c.mask, c.mask_probability, dtype,
         )  # fmt: skip
         self.layers = [
-            nn.RNN(nn.OptimizedLSTMCell(c.hidden, dtype=dtype)) for _ in range(c.num_layers)
+            nn.RNN(nn.OptimizedLSTMCell(c.hidden, dtype=dtype)) for _ in range(c.lstm_layers)
         ]
         self.mlp = [nn.Dense(c.mlp_width, dtype=dtype) for _ in range(2)]
         # Small, so that training begins at the entropy of the uniform policy.
@@ -112,7 +112,7 @@ class LSTM(nn.Module):
     def empty_memory(self):
         """For each layer (cell state, hidden state), each dtype [hidden]."""
         zeros = jnp.zeros(self.config.hidden, DTYPES[self.config.dtype])
-        return ((zeros, zeros),) * self.config.num_layers
+        return ((zeros, zeros),) * self.config.lstm_layers
 
     def _logits(self, x):
         for layer in self.mlp:

@@ -17,7 +17,7 @@ def make(space=GRID, critic=False, **changes):
 @pytest.mark.parametrize("layers", [1, 2])
 def test_steps_one_by_one_equal_the_whole_pass(layers):
     """However long it is: a state forgets nothing at the end of a context."""
-    model = make(num_layers=layers)
+    model = make(lstm_layers=layers)
     inputs = window(batch=2, length=30)
     params = spread(model.init(jax.random.key(0), *inputs))
     full = model.apply(params, *inputs)
