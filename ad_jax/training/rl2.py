@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ad_jax.errors import UserError
@@ -94,6 +95,8 @@ def make_update(
       ``update(state, key) -> (state, metrics)``; metrics are float32 scalars, and the random draws
       depend on the key, which stays the same, and on the state's step.
     """
+    # NumPy's, since constants of a program that lie on a device would be fetched from it.
+    env_params = jax.tree.map(np.asarray, env_params)
     num_tasks = len(jax.tree.leaves(env_params)[0])
 
     def play(params: Any, key: jax.Array) -> History:
@@ -101,7 +104,7 @@ def make_update(
         task = jax.random.randint(key_task, (config.num_trials,), 0, num_tasks)
         slot, task = keep_windows_apart(jnp.arange(config.num_trials)), keep_windows_apart(task)
         init, advance = make_rollouts(env, lambda _: model_agent(model, params))
-        state = init(key, slot, jax.tree.map(lambda x: x[task], env_params), 1)
+        state = init(key, slot, jax.tree.map(lambda x: jnp.asarray(x)[task], env_params), 1)
         _, history = advance(state, trial_steps)
         return jax.tree.map(lambda x: x[:, 0], history)
 
