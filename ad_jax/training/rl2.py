@@ -23,7 +23,7 @@ from ad_jax.models.transformer import Transformer
 from ad_jax.parallel import keep_windows_apart
 from ad_jax.sources.networks import entropy, log_prob
 from ad_jax.sources.returns import generalised_advantages
-from ad_jax.training.distill import INPUTS, TrainState
+from ad_jax.training.distill import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ def make_update(
         logits, value = evaluate(state.params, inputs)
         advantage = advantages(history.reward, value)
         trials = {
-            "inputs": {name: inputs[name] for name in INPUTS},
+            "inputs": inputs,
             "action": history.action,
             "log_prob": log_prob(logits, history.action),
             "advantage": advantage,
