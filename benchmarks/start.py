@@ -27,7 +27,7 @@ def run(rounds: int) -> list[dict]:
         command = [sys.executable, "-m", "experiments.run", *options]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
         subprocess.run([*command, "--stages=collect"], check=True, **quiet)
-        seconds = [_until_first_step(command, workdir, quiet) for _ in range(min(rounds, 4) + 1)]
+        seconds = [_until_first_step(command, workdir, quiet) for _ in range(1 + rounds // 3)]
     middle = sorted(seconds[1:])[len(seconds[1:]) // 2]
     what = f"{CONFIG}: seconds to the first training step"
     return [{"stage": "start", "what": what, "first": seconds[0], "again": middle}]

@@ -5,6 +5,7 @@ locked, but is only seen once all of it is written. What follows from that stand
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -124,3 +125,12 @@ def read_json(path: Path, mend: str) -> dict[str, Any]:
 
 def _crc(document: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(document).encode())
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether a full disk or quota began it; ArrayRecord and Orbax raise other types of it."""
+    while error is not None:
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -28,6 +28,7 @@ class Selection:
       every: keep every so manieth episode, which shows the same learning in fewer of them.
       streams: keep the first so many streams of each task; None keeps all.
       begin, end: keep this part of each history; (0, 1) is all of it, (0.9, 1) its expert end.
+      tasks: keep histories of these tasks; None keeps all.
 
     Raises:
       UserError: nothing would be kept.
@@ -37,6 +38,7 @@ class Selection:
     streams: int | None = None
     begin: float = 0.0
     end: float = 1.0
+    tasks: frozenset[int] | None = None
 
     def __post_init__(self):
         if not 0 <= self.begin < self.end <= 1:
@@ -140,14 +142,17 @@ class Histories:
     def kept_episodes(self, selection: "Selection") -> list[np.ndarray]:
         """For each row, int64 [kept, 2]: begin and end of the episodes that are kept."""
 
-        def kept(stream: int, starts: np.ndarray) -> np.ndarray:
+        def kept(task: int, stream: int, starts: np.ndarray) -> np.ndarray:
             episodes = np.stack([starts[:-1], starts[1:]], -1)
             if selection.streams is not None and stream >= selection.streams:
+                return episodes[:0]
+            if selection.tasks is not None and task not in selection.tasks:
                 return episodes[:0]
             first, last = (round(part * len(episodes)) for part in (selection.begin, selection.end))
             return episodes[first : last : selection.every]
 
-        return [kept(*row) for row in zip(self.stream, self.episode_starts, strict=True)]
+        rows = zip(self.task.tolist(), self.stream, self.episode_starts, strict=True)
+        return [kept(*row) for row in rows]
 
 
 def _read_provenance(folder: Path) -> dict[str, Any]:

@@ -43,10 +43,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Raises UserError if a number is too small or too large, or a method unknown."""
     if config.method not in METHODS:
         raise UserError(f"method={config.method!r}: choose one of {sorted(METHODS)}")
-    if config.method == "ED" and not config.train.keep_begin:
+    expert = config.source.name == "noise" and not config.source.noise.epsilon_start
+    if config.method == "ED" and not (expert or config.train.keep_begin):
         raise UserError(
             "method='ED' learns from experts: give train.keep_begin, where in a history they are "
-            "(0.9: its last tenth)"
+            "(0.9: its last tenth), or source.name='noise' with source.noise.epsilon_start=0"
         )
     for key, smallest in SMALLEST.items():
         value = config

@@ -1,4 +1,4 @@
-"""Stage 1: the source learns every training task, and its histories are stored."""
+"""Stage 1: the source learns every task of a group, and its histories are stored."""
 
 import contextlib
 import importlib.metadata
@@ -53,7 +53,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     init, advance = make_collector(source, schema, config.collect.updates_per_chunk, streams, mesh)
 
     size = config.collect.tasks_per_tile
-    tiles = np.split(world.train, range(size, len(world.train), size))
+    ids = collected_tasks(config, world)
+    tiles = np.split(ids, range(size, len(ids), size))
     writer = Writer(workdir.histories, schema, len(tiles))
     missing = writer.missing()
     parallel.barrier("collect")  # nobody begins before all know what is missing
@@ -102,7 +103,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     parallel.barrier("collected")
     summaries = writer.summaries()
     join = lambda name: np.concatenate([s[name] for s in summaries])
-    check_quality(world.train, join("early"), join("late"), join("first_action_share"),
+    check_quality(ids, join("early"), join("late"), join("first_action_share"),
                   config.collect.min_improved)  # fmt: skip
     episodes = min(len(s["mean_return"][0]) for s in summaries)
     returns = np.concatenate([np.array(s["mean_return"])[:, :episodes] for s in summaries])
@@ -123,9 +124,21 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     }
     if parallel.is_first():
         writer.commit(provenance)
-        print(f"collect: {env_steps:,} steps of {len(world.train)} tasks in {seconds:.1f} s, "
+        print(f"collect: {env_steps:,} steps of {len(ids)} tasks in {seconds:.1f} s, "
               f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
     parallel.barrier("committed")
+
+
+def collected_tasks(config: ml_collections.ConfigDict, world: build.World) -> np.ndarray:
+    """The tasks that the source learns: the training tasks, or those held out for it to be seen.
+
+    Raises:
+      UserError: there is no such group.
+    """
+    groups = {"train": world.train, "heldout": world.heldout}
+    if config.collect.tasks not in groups:
+        raise UserError(f"collect.tasks={config.collect.tasks!r}: choose one of {sorted(groups)}")
+    return groups[config.collect.tasks]
 
 
 def groups(tiles: list[int], sizes: list[int], devices: int) -> list[list[int]]:
@@ -252,18 +265,21 @@ def check_quality(
     shares: np.ndarray,
     min_improved: float,
 ) -> None:
-    """Refuses histories that show no learning.
+    """Refuses histories that show no learning, unless none is asked for.
 
     Args:
       tasks: int [task], their ids.
       early, late: [task], what was earned at the beginning and at the end.
       shares: [task], part of the commonest action in the first tenth of the histories.
-      min_improved: part of the tasks whose earnings must have risen.
+      min_improved: part of the tasks whose earnings must have risen; with 0 nothing is refused, for
+        the histories may be an expert's.
 
     Raises:
       UserError: earnings rose for too few tasks, or a task's actions were all but constant from
         the beginning.
     """
+    if not min_improved:
+        return
     name = lambda ids: ", ".join(map(str, ids[:20])) + (", …" if len(ids) > 20 else "")
     failed = tasks[~(late > early)]
     if len(tasks) - len(failed) < round(min_improved * len(tasks), 6):

@@ -26,6 +26,7 @@ from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
+from ad_jax.paths import Path
 from ad_jax.training import distill
 from ad_jax.training.optimizer import make_optimizer
 from data_pipelines.files import whole
@@ -69,7 +70,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "give evaluation.mode='exact', or model.positions='rotary'"
         )
     _check_prompt(config, world.env, limit)
-    params, training = _trained(config, workdir, model, mesh)
+    params, training = trained(config, workdir.checkpoints, model, mesh)
     episodes = options.prompt_episodes + options.episodes
     padded = parallel.pad_tasks(mesh, np.arange(len(tasks.ids)))
     padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
@@ -148,13 +149,13 @@ def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) 
         )
 
 
-def load_results(workdir: Workdir) -> dict[str, np.ndarray]:
-    """What ``run`` has written.
+def load_results(folder: Path) -> dict[str, np.ndarray]:
+    """What ``run`` has written into a folder "evaluation".
 
     Raises:
       UserError: it is damaged.
     """
-    path = workdir.evaluation / RESULTS
+    path = folder / RESULTS
     try:
         with path.open("rb") as file, np.load(file) as results:
             return dict(results)
@@ -223,16 +224,18 @@ def make_evaluator(
     return init, advance
 
 
-def _trained(
-    config: ml_collections.ConfigDict, workdir: Workdir, model: Transformer | LSTM, mesh: Mesh
+def trained(
+    config: ml_collections.ConfigDict, folder: Path, model: Transformer | LSTM, mesh: Mesh
 ) -> tuple[Any, dict[str, float]]:
-    """The last parameters, on every device, and what it took to train them."""
-    with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
+    """The last parameters in a folder of checkpoints, on every device, and what they took.
+
+    Raises:
+      UserError: training has not come to its end.
+    """
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
         step = checkpoints.latest_step()
         if step is None:
-            raise UserError(
-                f"{workdir.checkpoints} holds no checkpoint: run the stage 'train' first"
-            )
+            raise UserError(f"{folder} holds no checkpoint: run the stage 'train' first")
         optimizer = make_optimizer(build.optimizer(config), config.train.steps)
         shapes = jax.eval_shape(
             lambda key: distill.init_state(key, model, optimizer), jax.random.key(0)

@@ -41,7 +41,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     if not evaluate.done(config, workdir):
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     world = build.world(config)
-    results = evaluate.load_results(workdir)
+    results = evaluate.load_results(workdir.evaluation)
     collected = None  # RL² has no source
     if config.method != "RL2":
         collected = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")

@@ -5,8 +5,6 @@
 """
 
 import contextlib
-import errno
-import os
 import sys
 
 from absl import app, flags, logging
@@ -20,6 +18,7 @@ try:  # before what follows: gymnax starts JAX's backend when it is imported
 except UserError as error:
     sys.exit(f"error: {error}")
 
+from data_pipelines.files import disk_is_full
 from experiments import checks, collect, evaluate, memory, report, train
 from experiments.interruption import Interrupted, Interruption
 from experiments.workdir import Workdir
@@ -96,18 +95,9 @@ def entry_point() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except Exception as error:
-        if not _disk_is_full(error):
+        if not disk_is_full(error):
             raise
         sys.exit("error: the disk is full: make room, then the same command goes on")
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether that, or a used-up quota, began it; ArrayRecord and Orbax raise other types of it."""
-    while error is not None:
-        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 if __name__ == "__main__":

@@ -176,8 +176,13 @@ def distillation(
     histories = Histories(workdir.histories)
     build.check_version(world.env, histories.provenance)
     schema = histories.schema
+    trained_on = frozenset(world.train.tolist())
+    if not trained_on & set(histories.task.tolist()):
+        raise UserError(
+            f"{workdir.histories} holds no task for training: collect with collect.tasks='train'"
+        )
     selection = Selection(
-        options.keep_every, options.keep_streams, options.keep_begin, options.keep_end
+        options.keep_every, options.keep_streams, options.keep_begin, options.keep_end, trained_on
     )
     sampler = windows.make_sampler(
         histories, selection=selection, context=config.model.context,
@@ -245,9 +250,8 @@ def reinforcement(
     optimizer = make_optimizer(settings, config.train.steps * per_step)
     schedule = learning_rate(settings, config.train.steps * per_step)
     update = rl2.make_update(
-        world.env, env_params, model, optimizer, rl2.RL2Config(**options), trial_steps,
-        config.train.steps,
-    )  # fmt: skip
+        world.env, env_params, model, optimizer, rl2.RL2Config(**options), trial_steps
+    )
 
     def make_step(mesh, shardings, first_step: int):
         windows_of_a_part = options.num_trials // options.num_minibatches

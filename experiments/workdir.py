@@ -28,6 +28,10 @@ READ_BY = {
 }  # fmt: skip
 
 
+class InUse(UserError):
+    """Another process is at work in the folder."""
+
+
 class Workdir:
     """The folder of one run, locked against other runs while it is open, unless it is in a store.
 
@@ -41,13 +45,23 @@ class Workdir:
       path: is made if it does not exist.
       config: is stored. What a stage has read must stay as it was while the output of that stage,
         or of a later one, is there.
+      histories, checkpoints: of another run, that this one reads; its own where they are None.
 
     Raises:
-      UserError: the folder can't be used, another process is at work there, or another config was.
+      UserError: the folder can't be used, or another config was.
+      InUse: another process is at work there.
     """
 
-    def __init__(self, path: str | os.PathLike, config: ml_collections.ConfigDict):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        config: ml_collections.ConfigDict,
+        *,
+        histories: Path | None = None,
+        checkpoints: Path | None = None,
+    ):
         self.path = as_path(path)
+        self._histories, self._checkpoints = histories, checkpoints
         self._lock = None
         if parallel.is_first():
             self._lock_folder(path)
@@ -69,7 +83,7 @@ class Workdir:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.seek(0)
-            raise UserError(
+            raise InUse(
                 f"{self.path} is in use by process {self._lock.read().strip() or '(unknown)'}: "
                 "wait for it, stop it, or use another --workdir"
             ) from None
@@ -82,7 +96,7 @@ class Workdir:
         text = json.dumps(config.to_dict(), indent=1)
         if path.exists():
             mend = "remove it, and the config given is taken to be that of this folder"
-            given, stored = _flat(json.loads(text)), _flat(read_json(path, mend))
+            given, stored = flat(json.loads(text)), flat(read_json(path, mend))
             changed = {k for k in given.keys() | stored if given.get(k) != stored.get(k)}
             if not changed:
                 return
@@ -108,11 +122,11 @@ class Workdir:
 
     @property
     def histories(self) -> Path:
-        return self.path / "histories"
+        return self._histories or self.path / "histories"
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self._checkpoints or self.path / "checkpoints"
 
     @property
     def evaluation(self) -> Path:
@@ -134,9 +148,10 @@ def _has_content(path: Path) -> bool:
     return path.exists() and path.read_bytes() != b""
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a config by dotted key."""
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
         inner = isinstance(value, dict) and value
-        flat.update(_flat(value, f"{prefix}{key}.") if inner else {prefix + key: value})
-    return flat
+        leaves.update(flat(value, f"{prefix}{key}.") if inner else {prefix + key: value})
+    return leaves

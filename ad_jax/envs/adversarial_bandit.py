@@ -105,6 +105,11 @@ class AdversarialBandit(environment.Environment):
         """Expected return of a trial that only pulls the best arm; float32."""
         return params.probability.max() * self.max_steps_in_episode
 
+    def expert_action(self, observation: jax.Array, params: EnvParams) -> jax.Array:
+        """The best arm; int32."""
+        del observation
+        return jnp.argmax(params.probability).astype(jnp.int32)
+
     def random_return(self, params: EnvParams) -> jax.Array:
         """Expected return of a trial of random pulls; float32."""
         return params.probability.mean() * self.max_steps_in_episode

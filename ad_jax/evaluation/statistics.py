@@ -1,6 +1,7 @@
-"""Returns of episodes, and intervals over rollouts."""
+"""Returns of episodes, and intervals over rollouts and training seeds."""
 
 import numpy as np
+from scipy import stats
 
 
 def episode_returns(reward: np.ndarray, is_last: np.ndarray, num_episodes: int) -> np.ndarray:
@@ -53,3 +54,42 @@ def confidence_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000
         pick = rng.integers(rollouts, size=(tasks, rollouts))
         means[i] = np.take_along_axis(values, pick[..., None], 1).mean((0, 1))
     return np.percentile(means, [2.5, 97.5], axis=0).T
+
+
+def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Mean of the middle half, as reliable comparisons have it (arXiv:2108.13264)."""
+    return stats.trim_mean(scores, 0.25, axis=axis)
+
+
+def across_seeds(values: np.ndarray, resamples: int = 500) -> dict[str, np.ndarray]:
+    """What a figure shows of several training seeds.
+
+    Args:
+      values: float [seed, task, rollout, point]: training seeds, tasks, rollouts (which are the
+        seeds of the evaluation), and points of a curve.
+      resamples: of the bootstrap.
+
+    Returns:
+      Arrays [point]: ``mean``; ``std``, over training seeds and rollouts, of the means over tasks;
+      ``iqm``, the interquartile mean of all of them; and ``iqm_ci95`` [point, 2], its percentile
+      bootstrap interval stratified by task, for which a task's rollouts of all seeds are its
+      sample.
+    """
+    seeds, tasks, rollouts, points = values.shape
+    by_task = np.moveaxis(values, 1, 0).reshape(tasks, seeds * rollouts, points)
+    interval = np.stack([values.mean((0, 1, 2))] * 2, -1)
+    if seeds * rollouts > 1:
+        interval = np.stack(
+            stats.bootstrap(
+                [task.T for task in by_task],
+                lambda *samples, axis: interquartile_mean(np.concatenate(samples, axis), axis),
+                axis=-1, n_resamples=resamples, batch=20, method="percentile", rng=0,
+            ).confidence_interval,
+            -1,
+        )  # fmt: skip
+    return {
+        "mean": values.mean((0, 1, 2)),
+        "std": values.mean(1).std((0, 1)),
+        "iqm": interquartile_mean(by_task.reshape(-1, points), 0),
+        "iqm_ci95": interval,
+    }

@@ -145,14 +145,24 @@ def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interp
     return on_one_device(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD)
 
 
-def _rows(begin, first, window, dropout, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):
-    """Attention of queries at ``begin``, ``begin`` + 1, … to keys at ``first``, ``first`` + 1, …"""
+def attention_weights(q_BxTxHxD, k_BxTxHxD, window: int = 0):
+    """What each query gives to each key; float32 [B, H, query, key]. Arguments of ``attention``."""
+    return _weights(0, 0, window, q_BxTxHxD, k_BxTxHxD)
+
+
+def _weights(begin, first, window, q_BxQxHxD, k_BxKxHxD):
+    """Of queries at ``begin``, ``begin`` + 1, … to keys at ``first``, ``first`` + 1, …"""
     q_BxQxHxD = q_BxQxHxD * q_BxQxHxD.shape[-1] ** -0.5
     scores = jnp.einsum("bqhd,bkhd->bhqk", q_BxQxHxD, k_BxKxHxD, preferred_element_type=jnp.float32)
     queries, keys = scores.shape[-2:]
     ago = begin + np.arange(queries)[:, None] - (first + np.arange(keys))
     visible = (ago >= 0) & (ago < window) if window else ago >= 0
-    weights = jax.nn.softmax(jnp.where(visible, scores, _HIDDEN))
+    return jax.nn.softmax(jnp.where(visible, scores, _HIDDEN))
+
+
+def _rows(begin, first, window, dropout, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):
+    """Attention of queries to keys and their values, which begin as in ``_weights``."""
+    weights = _weights(begin, first, window, q_BxQxHxD, k_BxKxHxD)
     if dropout:
         kept = jax.random.bernoulli(key, 1 - dropout, weights.shape)
         weights = jnp.where(kept, weights / (1 - dropout), 0.0)

@@ -123,6 +123,7 @@ class Block(nn.Module):
 
         def attend(x_BxTxE):
             q, k, v = self._project(x_BxTxE, jnp.arange(x_BxTxE.shape[1]))
+            self.sow("intermediates", "queries_keys", (q, k))  # for whoever asks for them
             dropout = c.attention_dropout if train else 0.0
             key = self.make_rng("dropout") if dropout else None
             attended = attention(

@@ -15,9 +15,8 @@ import numpy as np
 import optax
 
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import model_agent
 from ad_jax.evaluation.rollout import make_rollouts
-from ad_jax.interfaces import History
+from ad_jax.interfaces import Agent, History
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
 from ad_jax.parallel import keep_windows_apart
@@ -38,7 +37,8 @@ class RL2Config:
       discount: γ, of the whole trial: the ends of episodes do not cut it.
       gae_lambda: λ of generalised advantage estimation.
       clip: largest change of the probability ratio.
-      entropy_cost: weight of the entropy bonus at the first update; it falls to none at the last.
+      entropy_cost: weight of the entropy bonus; without one a policy comes to look only where
+        training tasks had their rewards.
       value_cost: weight of the value loss.
     """
 
@@ -78,7 +78,6 @@ def make_update(
     optimizer: optax.GradientTransformation,
     config: RL2Config,
     trial_steps: int,
-    num_updates: int,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Trials on randomly drawn tasks, and what is learnt from them; a pure function to be jitted.
 
@@ -89,7 +88,6 @@ def make_update(
       optimizer: from ``make_optimizer``; it is asked num_epochs * num_minibatches times.
       config: see RL2Config.
       trial_steps: the length of a trial, at most the context of a transformer.
-      num_updates: when the entropy bonus is gone.
 
     Returns:
       ``update(state, key) -> (state, metrics)``; metrics are float32 scalars, and the random draws
@@ -99,19 +97,37 @@ def make_update(
     env_params = jax.tree.map(np.asarray, env_params)
     num_tasks = len(jax.tree.leaves(env_params)[0])
 
-    def play(params: Any, key: jax.Array) -> History:
+    def player(params: Any) -> Agent:
+        """Acts like ``model_agent``; its memory ends with what was thought of the last step."""
+
+        def init(key):
+            return key, model.empty_memory(), jnp.zeros(()), jnp.zeros(())
+
+        def act(memory, *step):
+            key, inner, _, _ = memory
+            key, key_action = jax.random.split(key)
+            inner, out = model.apply(params, inner, *step, method="decode")
+            logits, value = out[:-1], out[-1]
+            action = jax.random.categorical(key_action, logits)
+            return (key, inner, log_prob(logits, action), value), action
+
+        return Agent(init, act)
+
+    def play(params: Any, key: jax.Array) -> tuple[History, jax.Array, jax.Array]:
+        """Trials, and the log-probability of each action and the value, [trial, time, ...]."""
         key_task, key = jax.random.split(key)
         task = jax.random.randint(key_task, (config.num_trials,), 0, num_tasks)
         slot, task = keep_windows_apart(jnp.arange(config.num_trials)), keep_windows_apart(task)
-        init, advance = make_rollouts(env, lambda _: model_agent(model, params))
+        init, advance = make_rollouts(env, lambda _: player(params))
         state = init(key, slot, jax.tree.map(lambda x: jnp.asarray(x)[task], env_params), 1)
-        _, history = advance(state, trial_steps)
-        return jax.tree.map(lambda x: x[:, 0], history)
 
-    def evaluate(params: Any, inputs: dict[str, jax.Array], **options: Any):
-        """(logits [trial, time, actions], value [trial, time])."""
-        out = model.apply(params, **inputs, **options)
-        return out[..., :-1], out[..., -1]
+        def step(state, _):
+            state, history = advance(state, 1)
+            _, _, chosen, value = state.memory
+            return state, (jax.tree.map(lambda x: x[:, :, 0], history), chosen, value)
+
+        _, played = jax.lax.scan(step, state, length=trial_steps)
+        return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), played)
 
     def advantages(reward_BxT: jax.Array, value_BxT: jax.Array) -> jax.Array:
         """Of the whole trial, after whose last step nothing comes."""
@@ -122,10 +138,11 @@ def make_update(
             reward_TxB, value_TxB, following, ends, ends, config.discount, config.gae_lambda
         ).T
 
-    def loss(params: Any, part: dict[str, Any], entropy_cost: jax.Array, key: jax.Array):
+    def loss(params: Any, part: dict[str, Any], key: jax.Array):
         key_dropout, key_mask = jax.random.split(key)
         rngs = {"dropout": key_dropout, "mask": key_mask}
-        logits, value = evaluate(params, part["inputs"], train=True, rngs=rngs)
+        out = model.apply(params, **part["inputs"], train=True, rngs=rngs)
+        logits, value = out[..., :-1], out[..., -1]
         std = jnp.maximum(part["advantage"].std(), 1e-3)
         advantage = (part["advantage"] - part["advantage"].mean()) / std
         ratio = jnp.exp(log_prob(logits, part["action"]) - part["log_prob"])
@@ -133,30 +150,27 @@ def make_update(
         policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
         value_loss = ((value - part["target"]) ** 2).mean() / 2
         bonus = entropy(logits).mean()
-        total = policy_loss + config.value_cost * value_loss - entropy_cost * bonus
+        total = policy_loss + config.value_cost * value_loss - config.entropy_cost * bonus
         return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": bonus}
 
     def update(state: TrainState, key: jax.Array):
         key_play, key_learn = jax.random.split(jax.random.fold_in(key, state.step))
-        history = play(state.params, key_play)
-        inputs = to_inputs(history, env.num_actions)
-        logits, value = evaluate(state.params, inputs)
+        history, chosen, value = play(state.params, key_play)
         advantage = advantages(history.reward, value)
         trials = {
-            "inputs": inputs,
+            "inputs": to_inputs(history, env.num_actions),
             "action": history.action,
-            "log_prob": log_prob(logits, history.action),
+            "log_prob": chosen,
             "advantage": advantage,
             "target": advantage + value,
         }
-        entropy_cost = config.entropy_cost * (1 - state.step / num_updates)
 
         def learn(carry, inputs):
             params, opt_state = carry
             rows, key = inputs
             part = jax.tree.map(lambda x: keep_windows_apart(x[rows]), trials)
             gradients = jax.grad(loss, has_aux=True)
-            grads, metrics = gradients(params, part, entropy_cost, key)
+            grads, metrics = gradients(params, part, key)
             metrics["grad_norm"] = optax.global_norm(grads)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), metrics

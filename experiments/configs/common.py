@@ -85,11 +85,12 @@ def defaults() -> ml_collections.ConfigDict:
         **{name: dataclasses.asdict(settings()) for name, (_, settings) in SOURCES.items()},
     }
     config.collect = {
+        "tasks": "train",  # or "heldout": how the source fares on them, for figures only
         "updates": 100,  # of the source, each on one rollout
         "updates_per_chunk": 20,  # a chunk is the unit of memory, and of a record
         "tasks_per_tile": 1024,  # a tile is the work of a device, and of resumption: one shard
         "streams": ml_collections.config_dict.placeholder(int),  # stored per task; all of them
-        "min_improved": 0.95,  # part of the tasks whose returns must have risen
+        "min_improved": 0.95,  # part of the tasks whose returns must have risen; 0 for an expert
     }
     # The cores share most settings; each takes those it has.
     cores = {**dataclasses.asdict(LSTMConfig()), **dataclasses.asdict(TransformerConfig())}

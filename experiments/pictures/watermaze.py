@@ -45,7 +45,7 @@ def rollout(results: dict, task: int, platform: np.ndarray, picture: Any, path: 
         for step in [*range(begin, end - 1, _STRIDE), end - 1]:
             found = reward[begin : end if step == end - 1 else step].sum()  # it ends with it
             text = f"episode {episode + 1}   step {step - begin + 1}   return {found:.0f}"
-            frames.append(_beside(views[step - begin], pose[begin : step + 1], platform, text))
+            frames.append(beside(views[step - begin], pose[begin : step + 1], platform, text))
             durations.append(900 if step == end - 1 else 70 * _STRIDE)
     frames[0].save(
         path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
@@ -64,7 +64,7 @@ def landmarks(picture: Any) -> Image.Image:
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
-def _beside(view: np.ndarray, poses: np.ndarray, platform: np.ndarray, text: str) -> Image.Image:
+def beside(view: np.ndarray, poses: np.ndarray, platform: np.ndarray, text: str) -> Image.Image:
     """A frame, and beside it the room from above with the agent's path in this episode."""
     seen = Image.fromarray(view)
     seen = seen.resize((seen.width * _ZOOM, seen.height * _ZOOM), Image.Resampling.NEAREST)

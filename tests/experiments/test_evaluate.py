@@ -56,7 +56,7 @@ def test_damaged_results_are_refused(smoke_run, tmp_path, config, damage):
     workdir.evaluation.mkdir()
     (workdir.evaluation / evaluate.RESULTS).write_bytes(whole[:kept])
     with pytest.raises(UserError, match=r"rollouts.npz is damaged .*run the stage 'evaluate'"):
-        evaluate.load_results(workdir)
+        evaluate.load_results(workdir.evaluation)
 
 
 def test_no_checkpoint(tmp_path, config, never):

@@ -9,7 +9,7 @@ import pytest
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from experiments import build, checks, collect, evaluate, report, train
-from experiments.configs import cart_pole
+from experiments.configs import adversarial_bandit, cart_pole
 from experiments.workdir import Workdir
 
 
@@ -33,6 +33,26 @@ def test_rl2_needs_no_histories_and_is_judged_like_the_others(config, tmp_path, 
     assert steps[-1]["step"] == 10 and np.isfinite(steps[-1]["trial_reward"])
 
 
+def test_ed_on_bandits_with_one_arm_that_pays(tmp_path, never, quick_compilation):
+    """Experts pull one arm, mostly arm 1: so does ED, as often as they, whatever it is paid."""
+    config = adversarial_bandit.get_config("smoke")
+    config.env.kwargs.num_arms = 2
+    config.method, config.source.name, config.collect.min_improved = "ED", "noise", 0.0
+    config.source.noise.update(num_streams=2, rollout_steps=16, epsilon_start=0.0)
+    config.train.update(steps=100, batch_size=16, log_every=50, checkpoint_every=100)
+    config.tasks.update(num_train=60, num_heldout=20)
+    config.evaluation.rollouts = 16
+    workdir = Workdir(tmp_path / "run", config)
+    collect.run(config, workdir, never)
+    summary = finish(config, workdir, never)
+    world = build.world(config)
+    share = np.asarray(world.tasks.params(world.train).probability.argmax(-1) == 0).mean()
+    for group, tasks in (("heldout", world.tasks), ("even", world.tasks.shifted["even"])):
+        first, second = 16 * np.asarray(tasks.params(world.heldout).probability).mean(0)
+        expected = share * first + (1 - share) * second
+        assert abs(summary[group]["return"][0] - expected) < 1.0
+
+
 def test_an_lstm_is_distilled_into_like_a_transformer(config, smoke_run, tmp_path, never):
     config.model.core, config.model.hidden = "lstm", 16
     workdir = Workdir(tmp_path / "run", config)
@@ -50,7 +70,7 @@ def test_prompts_come_first_and_are_not_counted(config, smoke_run, tmp_path, nev
     workdir = Workdir(tmp_path / "run", config)
     evaluate.run(config, workdir, never)
     report.run(config, workdir, never)
-    results = evaluate.load_results(workdir)
+    results = evaluate.load_results(workdir.evaluation)
     world = build.world(config)
     tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
     optimal = bounds.optimal_returns(world.env, tasks.params)

@@ -22,6 +22,8 @@ from experiments.configs import (
 )
 from experiments.workdir import Workdir
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # The source that a preset names comes first; the first one runs to the report.
 SUITED = {
     adversarial_bandit: ("ucb", "thompson", "ppo"),
@@ -48,14 +50,6 @@ def smoke(module, source):
     config.optimizer.warmup_steps = 1
     config.evaluation.update({"episodes": min(2, config.evaluation.episodes), "train_tasks": 2})
     return config
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """A hundred programs are compiled here that run for no time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("module, source", WHOLE, ids=name)

@@ -1,0 +1,132 @@
+"""Writes docs/reproduction.md from the results that are kept in docs/figures.
+
+    python -m experiments.figures.document [WORKDIR/figures]
+
+The figures of a workdir are copied there first. What a person has to say of a figure stands in
+docs/figures/notes.json.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from experiments.figures import FIGURES
+from experiments.figures.figure import at
+
+KEPT = pathlib.Path("docs/figures")
+DOCUMENT = KEPT.parent / "reproduction.md"
+_HEAD = """\
+# The paper's figures, and ours
+
+Written by `python -m experiments.figures.document` from `docs/figures/*.json`: change it there.
+Each figure by `python -m experiments.reproduce --figure=N --preset=PRESET --workdir=DIR`.
+
+Values are of held-out tasks: mean ± one standard deviation over training seeds and rollouts (as the
+paper plots them), and the interquartile mean with its 95 % stratified bootstrap interval over the
+rollouts of all seeds. The paper's are read off its curves, about ± 0.02 of the axis. Training seeds
+share their histories.
+"""
+
+
+def main(arguments: list[str]) -> None:
+    KEPT.mkdir(exist_ok=True)
+    for folder in map(pathlib.Path, arguments):
+        for path in sorted([*folder.glob("fig*.json"), *folder.glob("fig*.png")]):
+            shutil.copy(path, KEPT / path.name)
+    DOCUMENT.write_text(text(KEPT))
+    print(DOCUMENT)
+
+
+def text(folder: pathlib.Path) -> str:
+    """The document."""
+    notes = json.loads((folder / "notes.json").read_text())
+    parts = [_HEAD]
+    for number, figure in FIGURES.items():
+        path = folder / f"fig{number:02}.json"
+        note = notes.get(str(number), "")
+        if path.exists():
+            parts.append(_section(json.loads(path.read_text()), note))
+        else:
+            parts.append(f"## Figure {number}: {figure.title}\n\nNot run. {note}".strip() + "\n")
+    return "\n".join(parts)
+
+
+def judgement(made: Mapping[str, Any]) -> str:
+    """One word or two on a figure, from its claims."""
+    held = list(made["claims"].values())
+    if not held:
+        return "Drawn."
+    return "Reproduced." if all(held) else "Partly reproduced." if any(held) else "Not reproduced."
+
+
+def _section(made: Mapping[str, Any], note: str) -> str:
+    number = made["figure"]
+    title = " ".join(made["title"].split())
+    lines = [f"## Figure {number}: {title}\n", f"![Figure {number}](figures/fig{number:02}.png)\n"]
+    lines.append(f"**{judgement(made)}** {note}\n")
+    for claim, holds in made["claims"].items():
+        lines.append(f"- {'holds' if holds else '**does not hold**'}: {claim}")
+    rows = [row for panel in made["panels"] for row in _rows(panel)]
+    if rows:
+        lines += ["", "| what | ours | interquartile mean | the paper |", "|---|---|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+    if made["runs"]:
+        seeds = made["seeds"]
+        lines += ["", f"Preset `{made['preset']}`, {seeds} training seed{'s' * (seeds > 1)}, "
+                  f"jax {made['jax']}:", ""]  # fmt: skip
+        lines += dict.fromkeys(_scale(name, run) for name, run in made["runs"].items())
+    return "\n".join(lines) + "\n"
+
+
+def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """(what, our mean, our interquartile mean, the paper's value)."""
+    title = panel["title"]
+    for curve in panel.get("curves", ()):
+        name = f"{title}: {curve['name']}"
+        for x, paper in curve["paper"]:
+            if curve["x"][0] <= x <= curve["x"][-1]:
+                yield f"{name} after {x:,.0f} steps", f"{at(curve, x):.2f}", "", f"{paper:g}"
+        if "final" in curve:
+            yield f"{name}, last tenth", *_value(curve["final"]), ""
+    for level in panel.get("levels", ()):
+        if level.get("paper") is not None:
+            yield f"{title}: {level['name']}", f"{level['value']:.2f}", "", f"{level['paper']:g}"
+    for series in panel.get("series", ()):
+        for point in series["points"]:
+            paper = "" if point["paper"] is None else f"{point['paper']:g}"
+            yield f"{title}: {series['name']}, {point['x']}", *_value(point["value"]), paper
+
+
+def _value(found: Mapping[str, Any]) -> tuple[str, str]:
+    low, high = found["iqm_ci95"]
+    return (
+        f"{found['mean']:.2f} ± {found['std']:.2f}",
+        f"{found['iqm']:.2f} [{low:.2f}, {high:.2f}]",
+    )
+
+
+def _scale(name: str, run: Mapping[str, Any]) -> str:
+    """A line on how large a run was."""
+    times = [f"{part} {_seconds(run[part])}" for part in ("collect", "train", "evaluate")
+             if part in run]  # fmt: skip
+    what = f"- {name} ({run['environment']}): "
+    if "updates" in run:
+        what += (
+            f"{run['training_tasks']} training and {run['heldout_tasks']} held-out tasks, "
+            f"{run['updates']} updates of {run['method']} ({run['core']}, batch "
+            f"{run['batch_size']}, context {run['context']}), {run['episodes']} episodes × "
+            f"{run['rollouts']} rollouts; "
+        )
+    return f"{what}{', '.join(times)} on {run['device']}"
+
+
+def _seconds(found: float | list[float]) -> str:
+    values = found if isinstance(found, list) else [found]
+    return "+".join(f"{value:.0f}" for value in values) + " s"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

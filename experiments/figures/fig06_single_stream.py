@@ -1,0 +1,57 @@
+"""Figure 6: AD from a single stream, every tenth episode: faster than the stream it came from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.figures import presets
+from experiments.figures.fig04_main import bounds_of
+from experiments.figures.figure import Figure, Panels, at, find
+from experiments.figures.panels import curve, source_curve
+from experiments.figures.runs import Results
+
+PAPER = ((1e3, 0.99), (5e3, 1.55), (10e3, 1.70), (50e3, 1.82))
+PAPER_SOURCE = ((5e3, 0.28), (10e3, 1.21), (50e3, 1.35))
+
+
+def runs(preset: str):
+    """One stream of each task."""
+    changes = {"train.keep_streams": 1, "train.keep_every": 10}
+    if preset == "smoke":
+        changes["train.keep_every"] = 2
+    return {
+        "AD": presets.ad(presets.KEY_TO_DOOR, preset, changes),
+        "source": presets.source(presets.KEY_TO_DOOR, preset),
+    }
+
+
+def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
+    """One panel."""
+    ad = results["AD"]
+    return [{
+        "kind": "curves",
+        "title": "Dark Key-to-Door",
+        "xlabel": "steps of one stream",
+        "ylabel": "return",
+        "xlim": ad.returns.shape[-1] * ad.episode_steps,
+        "curves": [
+            curve("AD", ad.of_group(), ad.episode_steps, PAPER),
+            source_curve("source", results["source"], 1, PAPER_SOURCE),
+        ],
+        "levels": bounds_of(ad),
+    }]  # fmt: skip
+
+
+def faster(found: Panels) -> bool:
+    """AD is above the source's stream at every compared number of steps."""
+    (panel,) = found
+    compared = [part * panel["xlim"] for part in (0.05, 0.1, 0.25, 0.5)]
+    curves = [find(panel["curves"], name) for name in ("AD", "source")]
+    return all(at(curves[0], x) > at(curves[1], x) for x in compared)
+
+
+FIGURE = Figure(
+    title="Distilled from one stream of each task, every tenth episode",
+    runs=runs,
+    panels=panels,
+    claims={"AD learns faster than the stream it came from": faster},
+)

@@ -1,0 +1,107 @@
+"""The runs that figures have in common, for each environment and preset."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.figures.runs import Run, changed, config_of, episode_steps
+
+SEEDS = {"smoke": 1, "cpu": 3, "paper": 5}  # of training, unless --seeds says otherwise
+BANDIT, KEY_TO_DOOR = "adversarial_bandit", "dark_key_to_door"
+ENVIRONMENTS = (BANDIT, "dark_room", "dark_room_hard", KEY_TO_DOOR, "watermaze")
+
+# What the figures change of an environment's own preset.
+_SMOKE = {
+    "train.steps": 4,
+    "train.log_every": 2,
+    "train.checkpoint_every": 4,
+    "train.batch_size": 8,
+    "optimizer.warmup_steps": 1,
+    "evaluation.train_tasks": 2,
+}
+_HALF = {"train.steps": 1500, "evaluation.train_tasks": 16}
+CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "smoke": {name: _SMOKE for name in ENVIRONMENTS},
+    "cpu": {
+        BANDIT: {},
+        "dark_room": {**_HALF, "evaluation.episodes": 200},
+        "dark_room_hard": _HALF,
+        KEY_TO_DOOR: {**_HALF, "evaluation.episodes": 100, "evaluation.rollouts": 4},
+        "watermaze": {},
+    },
+    "paper": {name: {} for name in ENVIRONMENTS},
+}
+# Tasks of Key-to-Door that are collected, where figure 12 wants more than others train on.
+COLLECTED = {"smoke": 40, "cpu": 512, "paper": 2424}
+
+# RL² as in Dark Room's preset, but for the trials and the number of updates.
+_TRIALS = {"rl2.num_trials": 4, "rl2.num_minibatches": 1, "rl2.episodes": 2}
+_UPDATES = {
+    "train.steps": 2,
+    "train.log_every": 1,
+    "train.checkpoint_every": 2,
+    "optimizer.warmup_steps": 1,
+}
+RL2: dict[str, dict[str, dict[str, Any]]] = {
+    "smoke": {
+        **{name: {**_TRIALS, **_UPDATES} for name in ENVIRONMENTS},
+        BANDIT: {**_TRIALS, **_UPDATES, "rl2.episodes": 1},
+    },
+    "cpu": {
+        BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.99},
+        "dark_room": {},
+        "dark_room_hard": {"rl2.discount": 0.95},
+        KEY_TO_DOOR: {"rl2.discount": 0.99},
+        "watermaze": {"rl2.discount": 0.95},
+    },
+    "paper": {
+        BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.99, "train.steps": 40_000},
+        "dark_room": {"train.steps": 40_000},
+        "dark_room_hard": {"train.steps": 40_000, "rl2.discount": 0.95},
+        KEY_TO_DOOR: {"train.steps": 40_000, "rl2.discount": 0.99},
+        "watermaze": {"train.steps": 40_000, "rl2.discount": 0.95, "rl2.episodes": 30},
+    },
+}
+
+
+def ad(environment: str, preset: str, changes: Mapping[str, Any] | None = None) -> Run:
+    """Algorithm distillation, changed by dotted key."""
+    config = changed(config_of(environment, preset), CHANGES[preset][environment])
+    num_train = COLLECTED[preset] if environment == KEY_TO_DOOR else None
+    return Run(changed(config, changes or {}), num_train)
+
+
+def ed(environment: str, preset: str) -> Run:
+    """Expert distillation: of the last tenth of the histories; of bandits, of the best arm."""
+    if environment == BANDIT:  # whose source never becomes an expert: a trial is all it has
+        pulls = episode_steps(config_of(environment, preset))
+        expert = {"num_streams": 1, "rollout_steps": pulls, "epsilon_start": 0.0}
+        changes = {"source.name": "noise", "collect.min_improved": 0.0}
+        changes |= {f"source.noise.{key}": value for key, value in expert.items()}
+        return ad(environment, preset, {"method": "ED", **changes})
+    return ad(environment, preset, {"method": "ED", "train.keep_begin": 0.9, "train.keep_every": 1})
+
+
+def rl2(environment: str, preset: str, core: str = "lstm") -> Run:
+    """RL² with an LSTM or a transformer; it collects nothing."""
+    own = config_of("dark_room", "rl2")
+    learner = {
+        "method": "RL2",
+        "rl2": own.rl2.to_dict(),
+        "optimizer": own.optimizer.to_dict(),
+        "train": own.train.to_dict(),
+        "model": {**own.model.to_dict(), "core": core, "num_layers": 2, "num_heads": 2},
+        "evaluation.mode": "fast",
+    }
+    config = ad(environment, preset).config
+    encoder = {"model.image_encoder": config.model.image_encoder}
+    config = changed(config, learner | encoder | RL2[preset][environment])
+    # It is judged in trials like those that it learns from; the last episode is its asymptote.
+    steps = config.rl2.episodes * episode_steps(config)
+    limits = {"model.context": steps, "evaluation.episodes": config.rl2.episodes}
+    return Run(changed(config, limits))
+
+
+def source(environment: str, preset: str) -> Run:
+    """The source learner, from scratch, on the held-out tasks."""
+    changes = {"collect.tasks": "heldout", "collect.min_improved": 0.0}
+    return Run(ad(environment, preset, changes).config, stage="collect")

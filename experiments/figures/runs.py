@@ -1,0 +1,227 @@
+"""What figures are made of: runs, cut into jobs that several figures share.
+
+A job is one stage of a run, in a folder named by what it depends on: two figures that want the same
+histories, the same model or the same evaluation find it there.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import ml_collections
+import numpy as np
+
+from ad_jax.evaluation import bounds
+from ad_jax.paths import Path
+from data_pipelines.files import read_json
+from data_pipelines.writer import PROVENANCE
+from experiments import build, collect, evaluate, train
+from experiments.workdir import READ_BY, Workdir, flat
+
+PRESETS = ("smoke", "cpu", "paper")
+WORK = {"collect": collect, "train": train, "evaluate": evaluate}
+STAGES = tuple(WORK)
+
+
+class Run(NamedTuple):
+    """A model to be trained and evaluated, or with ``stage`` "collect" a source to be watched.
+
+    Attributes:
+      config: of its first training seed.
+      num_train: tasks whose histories are collected, of which the config's are trained on; None
+        for those of the config alone.
+      stage: the last one.
+    """
+
+    config: ml_collections.ConfigDict
+    num_train: int | None = None
+    stage: str = "evaluate"
+
+
+class _Output(NamedTuple):
+    """Of a workdir that is not locked."""
+
+    histories: Path
+    checkpoints: Path
+    evaluation: Path
+
+
+class Job(NamedTuple):
+    """One stage in a folder of its own.
+
+    Attributes:
+      stage: its name.
+      config: what it reads.
+      folder: below the root.
+      histories, model: folders of the jobs whose histories and model it reads.
+    """
+
+    stage: str
+    config: ml_collections.ConfigDict
+    folder: str
+    histories: str | None = None
+    model: str | None = None
+
+    def workdir(self, root: Path) -> Workdir:
+        """Its folder, locked; raises UserError where that can't be had."""
+        histories = root / self.histories / "histories" if self.histories else None
+        checkpoints = root / self.model / "checkpoints" if self.model else None
+        folder = root / self.folder
+        return Workdir(folder, self.config, histories=histories, checkpoints=checkpoints)
+
+    def done(self, root: Path) -> bool:
+        """Whether its output is whole."""
+        output = _Output(*(root / self.folder / name for name in _Output._fields))
+        return WORK[self.stage].done(self.config, output)
+
+    @property
+    def work(self) -> float:
+        """How much of it there is: steps of environments, or transitions to learn from."""
+        c = self.config
+        steps = episode_steps(c)
+        if self.stage == "collect":
+            source = build.source(c, build.world(c).env)
+            return c.collect.updates * source.num_streams * source.steps_per_block
+        if self.stage == "evaluate":
+            return (c.evaluation.prompt_episodes + c.evaluation.episodes) * steps
+        if c.method == "RL2":
+            return c.train.steps * c.rl2.num_trials * c.rl2.episodes * steps
+        return c.train.steps * c.train.batch_size * c.model.context
+
+
+def config_of(environment: str, preset: str) -> ml_collections.ConfigDict:
+    """A preset of an environment."""
+    return importlib.import_module(f"experiments.configs.{environment}").get_config(preset)
+
+
+def changed(
+    config: ml_collections.ConfigDict, changes: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """A copy of a config with other values by dotted key; one for a group is a dict."""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(flat(changes))
+    return config
+
+
+def episode_steps(config: ml_collections.ConfigDict) -> int:
+    """The length of an episode."""
+    return build.world(config).env.max_steps_in_episode
+
+
+def jobs(run: Run, seeds: int) -> Iterator[Job]:
+    """The jobs of a run in the order in which they can be done.
+
+    The seeds share their histories: they are of training and evaluation.
+    """
+    collected = run.config
+    if run.num_train is not None:
+        collected = changed(collected, {"tasks.num_train": run.num_train})
+    histories = None
+    if run.config.method != "RL2":
+        histories = _folder("collect", collected, collected.source.name)
+        yield Job("collect", collected, histories)
+    if run.stage == "collect":
+        return
+    for seed in range(seeds):
+        config = changed(run.config, {"seed": seed})
+        name = f"{config.method}-{config.model.core}"
+        model = _folder("train", config, name, histories)
+        yield Job("train", config, model, histories)
+        yield Job("evaluate", config, _folder("evaluate", config, name, model), histories, model)
+
+
+def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: str | None) -> str:
+    """A name that is the same for whatever gives the same output."""
+    until = STAGES[: STAGES.index(stage) + 1]
+
+    def read(group: str, key: str = "", *_: str) -> bool:
+        if group == "source":
+            return config.method != "RL2" and key in ("name", config.source.name)
+        if group == "rl2":
+            return config.method == "RL2" and "train" in until
+        return group != "preset" and READ_BY.get(group, "collect") in until
+
+    settings = flat(json.loads(config.to_json()))
+    values = {key: value for key, value in settings.items() if read(*key.split("."))}
+    text = json.dumps([values, others], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"{stage}/{config.env.name}-{name}-{config.seed}-{digest}"
+
+
+class Results:
+    """What the evaluations of a run gave, over its training seeds.
+
+    Attributes:
+      returns: float [seed, task, rollout, episode]; ``prompt_returns`` alike.
+      group: str [task], as of ``evaluate.EvaluationTasks``.
+      optimum, chance: float [task], returns of the optimal and of the random policy; the optimum
+        is 1 where it is not known.
+      episode_steps: length of an episode.
+      config: of the first seed.
+      metrics: for each seed, the lines of its metrics.jsonl.
+      checkpoints: for each seed, their folder.
+      source: what the histories' provenance says; None where there are none.
+      costs: seconds, and the device of the last stage.
+    """
+
+    def __init__(self, root: Path, run: Run, seeds: int):
+        self.config, parts, self.source = run.config, [], None
+        self.metrics: list[list[dict[str, float]]] = []
+        self.checkpoints = []
+        self.costs: dict[str, Any] = {}
+        for job in jobs(run, seeds):
+            if job.stage == "collect":
+                path = root / job.folder / "histories" / PROVENANCE
+                self.source = read_json(path, "collect again")
+                self.costs["device"] = self.source["device"]
+                self.costs["collect"] = self.source["seconds"]
+            elif job.stage == "train":
+                lines = (root / job.folder / "metrics.jsonl").read_text().splitlines()
+                self.checkpoints.append(root / job.folder / "checkpoints")
+                self.metrics.append([json.loads(line) for line in lines])
+            else:
+                parts.append(evaluate.load_results(root / job.folder / "evaluation"))
+        self.episode_steps = episode_steps(run.config)
+        if run.stage == "collect":
+            return
+        self.returns = np.stack([p["returns"] for p in parts])
+        self.prompt_returns = np.stack([p["prompt_returns"] for p in parts])
+        self.group = parts[0]["group"]
+        self.costs["device"] = str(parts[0]["device"])
+        self.costs["train"] = [float(p["train_seconds"]) for p in parts]
+        self.costs["evaluate"] = [float(p["seconds"]) for p in parts]
+        self.optimum, self.chance = _bounds(_world_key(run.config))
+
+    def normalized(self, group: str = evaluate.HELDOUT, returns: np.ndarray | None = None):
+        """(return - random) / (optimal - random) [seed, task, rollout, episode] of a group.
+
+        Tasks whose optimum is not above the random return are left out.
+        """
+        chosen = (self.group == group) & (self.optimum > self.chance)
+        low, high = (x[chosen, None, None] for x in (self.chance, self.optimum))
+        returns = self.returns if returns is None else returns
+        return (returns[:, chosen] - low) / (high - low)
+
+    def of_group(self, group: str = evaluate.HELDOUT) -> np.ndarray:
+        """Returns [seed, task, rollout, episode] of a group."""
+        return self.returns[:, self.group == group]
+
+
+def _world_key(config: ml_collections.ConfigDict) -> str:
+    kept = {"env": config.env, "tasks": config.tasks, "train_tasks": config.evaluation.train_tasks}
+    return ml_collections.ConfigDict(kept).to_json(sort_keys=True)
+
+
+@functools.cache
+def _bounds(key: str) -> tuple[np.ndarray, np.ndarray]:
+    """(optimal, random) returns of the tasks of an evaluation."""
+    kept = ml_collections.ConfigDict(json.loads(key))
+    world = build.world(kept)
+    tasks = evaluate.evaluation_tasks(world, kept.train_tasks)
+    optimum = bounds.optimal_returns(world.env, tasks.params)
+    if optimum is None:
+        optimum = np.ones(len(tasks.ids))
+    return optimum, bounds.random_returns(world.env, tasks.params)

@@ -1,0 +1,279 @@
+"""Reproduces figures of the paper: runs what they are made of, and draws them.
+
+    python -m experiments.reproduce --figure=4 --preset=cpu --workdir=runs/paper
+
+Figures share histories, models and evaluations; what is done is skipped, and what was interrupted
+goes on. ``--shard=1/3`` does a third of the work, in a workdir that is shared with the others; the
+same command without it draws.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from absl import logging
+
+from ad_jax import parallel
+from ad_jax.errors import UserError
+
+try:  # before what follows: gymnax starts JAX's backend when it is imported
+    parallel.start()
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+from ad_jax.paths import Path, as_path, reason
+from data_pipelines.files import disk_is_full, growing, read_json, write_atomically
+from experiments import build, checks, memory
+from experiments.figures import FIGURES
+from experiments.figures.figure import Figure, Panels
+from experiments.figures.presets import SEEDS
+from experiments.figures.runs import PRESETS, WORK, Job, Results, Run, jobs
+from experiments.interruption import Interrupted, Interruption
+from experiments.workdir import InUse
+
+_PATIENCE = 5.0  # seconds between two looks at what another process does
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.reproduce")
+    parser.add_argument("--figure", required=True, help="a number from 1 to 15, several, or all")
+    parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
+    parser.add_argument("--workdir", required=True, help="where all of it goes")
+    parser.add_argument("--seeds", type=int, help="of training, in place of the preset's")
+    parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts of the work")
+    options = parser.parse_args(arguments)
+    numbers = _figures(options.figure)
+    if options.preset not in PRESETS:
+        raise UserError(f"--preset={options.preset}: choose one of {', '.join(PRESETS)}")
+    if options.seeds is not None and options.seeds < 1:
+        raise UserError(f"--seeds={options.seeds}: give one or more")
+    shard = _shard(options.shard)
+    interruption = Interruption()
+    interruption.install()
+    memory.keep_freed_memory()
+    logging.set_verbosity(logging.FATAL)
+    reproduce(numbers, options.preset, options.workdir, interruption, options.seeds, shard)
+
+
+def reproduce(
+    numbers: list[int],
+    preset: str,
+    folder: str | os.PathLike,
+    interruption: Interruption,
+    seeds: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> None:
+    """Does what the figures are made of, or a share of it, and draws those that are complete.
+
+    Args:
+      numbers: of the figures.
+      preset: "smoke", "cpu" or "paper".
+      folder: where all of it goes.
+      interruption: is asked between and within jobs.
+      seeds: of training; None for the preset's.
+      shard: (index, count) of the share.
+    """
+    root = _root(folder, preset)
+    seeds = SEEDS[preset] if seeds is None else seeds
+    if not jax.config.jax_compilation_cache_dir:  # runs of a figure compile much the same
+        jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
+
+    runs = {number: FIGURES[number].runs(preset) for number in numbers}
+    plan = {
+        number: {job.folder: job for run in made.values() for job in jobs(run, seeds)}
+        for number, made in runs.items()
+    }
+    whole = {folder: job for planned in plan.values() for folder, job in planned.items()}
+    do(root, part(list(whole.values()), *shard), interruption)
+    for number in numbers:
+        if missing := sum(not job.done(root) for job in plan[number].values()):
+            say(f"figure {number} waits for {missing} jobs of other shards: run this once more "
+                "without --shard when they are done")  # fmt: skip
+        elif parallel.is_first():
+            draw(root, number, preset, runs[number], seeds)
+
+
+def _figures(text: str) -> list[int]:
+    if text == "all":
+        return list(FIGURES)
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = [0]
+    if unknown := [n for n in numbers if n not in FIGURES]:
+        raise UserError(
+            f"--figure={text}: there is no such figure{f' ({unknown[0]})' if unknown[0] else ''}: "
+            f"give numbers from {min(FIGURES)} to {max(FIGURES)}, or all"
+        )
+    return numbers
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        index, count = map(int, text.split("/"))
+        if 1 <= index <= count:
+            return index - 1, count
+    except ValueError:
+        pass
+    raise UserError(f"--shard={text}: give i/n with i from 1 to n, for example 1/4")
+
+
+def _root(folder: str | os.PathLike, preset: str) -> Path:
+    """The workdir, which remembers its preset."""
+    root = as_path(folder)
+    path = root / "reproduce.json"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if parallel.is_first() and not path.exists():
+            write_atomically(path, json.dumps({"preset": preset}))
+    except OSError as error:
+        raise UserError(
+            f"--workdir={folder} can't be used ({reason(error)}): give another folder"
+        ) from error
+    parallel.barrier("reproduce")
+    stored = read_json(path, "remove it, and the preset given is taken to be this folder's")
+    if stored["preset"] != preset:
+        raise UserError(
+            f"{root} holds results of the preset {stored['preset']}, not of {preset}: give another "
+            f"--workdir, or --preset={stored['preset']}"
+        )
+    return root
+
+
+def part(plan: list[Job], index: int, count: int) -> list[Job]:
+    """The jobs of a shard: a share of the models, and what they are made of."""
+    whole = list(dict.fromkeys(job.model or job.folder for job in plan if job.stage != "collect"))
+    mine = set(whole[index::count])
+    chosen = [job for job in plan if job.folder in mine or job.model in mine]
+    used = {job.histories for job in plan if job.stage != "collect"}
+    alone = [job.folder for job in plan if job.stage == "collect" and job.folder not in used]
+    needed = {job.histories for job in chosen} | set(alone[index::count])
+    return [job for job in plan if job.folder in needed or job in chosen]
+
+
+def do(root: Path, plan: list[Job], interruption: Interruption) -> None:
+    """Does what is not done yet; waits for what another process does."""
+    left = [job for job in plan if not job.done(root)]
+    say(f"{len(plan) - len(left)} of {len(plan)} jobs are done already")
+    rates: dict[str, list[float]] = {}  # seconds per work of each stage
+    for number, job in enumerate(left):
+        say(f"[{number + 1}/{len(left)}] {job.folder}   {_remaining(left[number:], rates)}")
+        checks.check(job.config)
+        began = time.monotonic()
+        with contextlib.closing(_wait(root, job, interruption)) as workdir:
+            if not WORK[job.stage].done(job.config, workdir):
+                parallel.barrier(f"{job.folder}: not done")
+                WORK[job.stage].run(job.config, workdir, interruption)
+        rates.setdefault(job.stage, []).append((time.monotonic() - began) / job.work)
+
+
+def _wait(root: Path, job: Job, interruption: Interruption):
+    """The job's workdir, once nobody else is at work there."""
+    told = False
+    while True:
+        interruption.check()
+        try:
+            return job.workdir(root)
+        except InUse as error:
+            if not told:
+                say(f"{error} (waiting)")
+            told = True
+            time.sleep(_PATIENCE)
+
+
+def _remaining(left: list[Job], rates: Mapping[str, list[float]]) -> str:
+    """An estimate from what was done since the start."""
+    known = [job for job in left if job.stage in rates]
+    seconds = sum(job.work * sum(rates[job.stage]) / len(rates[job.stage]) for job in known)
+    if not known:
+        return ""
+    others = len(left) - len(known)
+    return f"about {seconds / 60:.0f} min left" + (f" and {others} other jobs" if others else "")
+
+
+def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: int) -> None:
+    """Writes figNN.json and figNN.png, and prints what the figure says."""
+    figure = FIGURES[number]
+    results = {name: Results(root, run, seeds) for name, run in runs.items()}
+    panels = figure.panels(results)
+    claims = held(figure, preset, panels)
+    made = {
+        "figure": number,
+        "title": figure.title,
+        "preset": preset,
+        "seeds": seeds if runs else 0,
+        "jax": importlib.metadata.version("jax"),
+        "runs": {name: _scale(results[name]) for name in results},
+        "claims": claims,
+        "panels": panels,
+    }
+    folder = root / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    with growing(folder) as (local, _):
+        figure.draw(panels, figure.title, local / f"fig{number:02}.png")
+    write_atomically(folder / f"fig{number:02}.json", json.dumps(made))
+    print(f"figure {number}: {figure.title}")
+    for text, holds in claims.items():
+        print(f"  {'holds' if holds else 'DOES NOT HOLD'}: {text}")
+    print(folder / f"fig{number:02}.png")
+
+
+def held(figure: Figure, preset: str, panels: Panels) -> dict[str, bool]:
+    """Which claims hold; none are made of the smoke preset, which measures nothing."""
+    if preset == "smoke":
+        return {}
+    return {text: bool(holds(panels)) for text, holds in figure.claims.items()}
+
+
+def _scale(results: Results) -> dict[str, Any]:
+    """How large a run was."""
+    c, world = results.config, build.world(results.config)
+    scale = {
+        "environment": c.env.name,
+        "training_tasks": len(world.train),
+        "heldout_tasks": len(world.heldout),
+        "source": None if results.source is None else c.source.name,
+        **results.costs,
+    }
+    if results.metrics:
+        scale |= {
+            "method": c.method,
+            "core": c.model.core,
+            "updates": c.train.steps,
+            "batch_size": c.train.batch_size,
+            "context": c.model.context,
+            "episodes": c.evaluation.episodes,
+            "rollouts": c.evaluation.rollouts,
+        }
+    return scale
+
+
+def say(text: str) -> None:
+    """Prints a line, once."""
+    if parallel.is_first():
+        print(text, flush=True)
+
+
+def entry_point() -> None:
+    """Runs ``main``; what a user can mend ends in one line and a non-zero exit."""
+    try:
+        main(sys.argv[1:])
+    except Interrupted:
+        print("stopped as asked: what was finished is saved, and the same command goes on")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit("error: the disk is full: make room, then the same command goes on")
+
+
+if __name__ == "__main__":
+    entry_point()

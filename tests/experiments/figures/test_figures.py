@@ -1,0 +1,148 @@
+"""Every figure is run and drawn by its smoke preset; claims are told from made-up panels."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import reproduce
+from experiments.figures import FIGURES, presets
+from experiments.figures.runs import PRESETS, Results, jobs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.mark.parametrize("number", FIGURES)
+def test_a_figure_is_run_and_drawn(number, shared, never):
+    reproduce.reproduce([number], "smoke", shared, never)
+    made = json.loads((shared / "figures" / f"fig{number:02}.json").read_text())
+    assert set(made["runs"]) == set(FIGURES[number].runs("smoke"))
+    for panel in made["panels"]:
+        for line in panel.get("curves", ()):
+            assert np.isfinite(line["mean"]).all() and len(line["x"]) == len(line["mean"])
+            assert np.all(np.diff(line["x"]) > 0)
+        for series in panel.get("series", ()):
+            assert np.isfinite([p["value"]["mean"] for p in series["points"]]).all()
+    with Image.open(shared / "figures" / f"fig{number:02}.png") as image:
+        assert len(set(image.convert("RGB").resize((60, 40)).getdata())) > 5  # not a blank page
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("number", FIGURES)
+def test_the_plan_of_a_figure_is_sound(number, preset):
+    """Configs are valid, held-out tasks never trained on, and judged alike within a panel."""
+    for run in FIGURES[number].runs(preset).values():
+        for job in jobs(run, 2):
+            reproduce.checks.check(job.config)
+            assert job.work > 0
+        assert run.config.preset == preset
+
+
+def test_figures_share_what_they_have_in_common():
+    folders = lambda number: {
+        job.folder for run in FIGURES[number].runs("cpu").values() for job in jobs(run, 1)
+    }
+    main, contexts, prompts = map(folders, (4, 7, 5))
+    assert len(main & contexts) == 3  # collect, train and evaluate: the context of 200
+    assert {f for f in prompts - main if not f.startswith("evaluate/")} == set()
+    assert folders(9) < main
+
+
+def test_seeds_differ_in_all_but_their_histories():
+    run = presets.ad("dark_room", "cpu")
+    made = list(jobs(run, 3))
+    assert [job.stage for job in made] == ["collect"] + ["train", "evaluate"] * 3
+    assert len({job.folder for job in made}) == 7
+    assert {job.histories for job in made[1:]} == {made[0].folder}
+    assert [job.config.seed for job in made] == [0, 0, 0, 1, 1, 2, 2]
+
+
+def test_a_folder_depends_on_what_its_stage_reads_alone():
+    def folders(changes):
+        run = presets.ad("dark_room", "cpu", changes)
+        return [job.folder for job in jobs(run, 1)]
+
+    base = folders({})
+    same = lambda changes: [a == b for a, b in zip(base, folders(changes), strict=True)]
+    assert same({"rl2.discount": 0.5, "source.dqn.discount": 0.5, "mesh.fsdp": 2}) == [True] * 3
+    assert same({"evaluation.episodes": 3}) == [True, True, False]
+    assert same({"train.label_smoothing": 0.1}) == [True, False, False]
+    assert same({"source.ppo.discount": 0.5}) == [False, False, False]
+
+
+def curve(name, mean, prompt=0.0):
+    return {"name": name, "x": [100, 200, 400], "mean": mean, "prompt": prompt,
+            "final": {"mean": mean[-1]}}  # fmt: skip
+
+
+LEVELS = [{"name": "optimum", "value": 1.0}, {"name": "random", "value": 0.0}]
+
+
+def points(values):
+    made = [{"x": str(x), "value": {"mean": mean}, "paper": None} for x, mean in values.items()]
+    return [{"series": [{"name": "AD", "points": made}]}]
+
+
+OTHERS = {"odd": 0.5, "even": -0.4, "uniform": 0.0}
+
+
+def bandit(even):
+    return [{"series": [
+        {"name": name, "points": [{"x": x, "value": {"mean": v}} for x, v in found.items()]}
+        for name, found in {
+            "AD": {"odd": 1.0, "even": even, "uniform": 0.9},
+            "ED": OTHERS, "RL2, LSTM": OTHERS, "RL2, transformer": OTHERS,
+        }.items()
+    ]}]  # fmt: skip
+
+
+def main(ad, ed, source):
+    curves = [curve("AD", ad), curve("ED", ed), curve("source", source)]
+    return [{"curves": curves, "levels": LEVELS, "xlim": 400}]
+
+
+FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    "number, panels, holds",
+    [
+        (3, bandit(0.9), [True, True, True]),
+        (3, bandit(-0.5), [False, True, False]),
+        (4, main(RISING, FLAT, SLOW), [True, True]),
+        (4, main(RISING, RISING, RISING), [False, False]),
+        (4, main(FLAT, FLAT, SLOW), [False, False]),
+        (7, points({20: 0.5, 50: 0.6, 100: 1.2, 200: 1.5}), [True]),
+        (7, points({20: 1.2, 50: 1.3, 100: 1.4, 200: 1.5}), [False]),
+        (10, points({0.0: 0.2, 0.2: 0.6}), [True]),
+        (10, points({0.0: 0.6, 0.2: 0.2}), [False]),
+    ],
+)
+def test_claims(number, panels, holds):
+    assert [claim(panels) for claim in FIGURES[number].claims.values()] == holds
+
+
+@pytest.mark.parametrize(
+    "ad, ed, holds",
+    [
+        ([(0.2, RISING), (0.95, [0.9, 0.95, 0.97])], [(0.2, FLAT), (0.9, [0.9] * 3)], [True, True]),
+        ([(0.5, FLAT), (0.95, FLAT)], [(0.2, FLAT), (0.9, FLAT)], [False, False]),
+    ],
+)
+def test_claims_of_prompts(ad, ed, holds):
+    panels = [
+        {"curves": [curve("", mean, prompt) for prompt, mean in of], "levels": LEVELS}
+        for of in (ad, ed)
+    ]
+    assert [claim(panels) for claim in FIGURES[5].claims.values()] == holds
+
+
+def test_bounds_are_those_of_the_tasks_shown(shared, never):
+    """A perfect and a random agent have normalised returns of one and zero."""
+    run = presets.ad("dark_room", "smoke")
+    reproduce.do(shared, list(jobs(run, 1)), never)
+    found = Results(shared, run, 1)
+    for policy, score in ((found.optimum, 1.0), (found.chance, 0.0)):
+        returns = np.broadcast_to(policy[None, :, None, None], found.returns.shape)
+        np.testing.assert_allclose(found.normalized(returns=returns), score, atol=1e-6)
