@@ -26,6 +26,7 @@ setup(
         "optax",
         "orbax-checkpoint",
         "pillow",
+        "scipy",
         "six",  # gymnax 1.0.1 imports it without saying so
         "tensorboardX",
         "tensorflow-datasets",

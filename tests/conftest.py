@@ -3,7 +3,9 @@
 JAX_PLATFORMS=cuda runs them on a GPU instead; those of several devices fail on one alone, and those
 of float32 where matrix products are rounded to TensorFloat-32.
 
-Programs that several tests compile, in this process or in one they start, are compiled once.
+Programs that several tests compile, in this process or in one they start, are compiled once, and
+without most optimisations (JAX_DISABLE_MOST_OPTIMIZATIONS=0 keeps them): most run for less time
+than it takes to compile them.
 """
 
 import atexit
@@ -16,6 +18,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that starts the other
     atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest

@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import jax
 import pytest
 
 from experiments.configs import dark_room
@@ -45,14 +44,6 @@ def smoke_run(tmp_path_factory):
     status, output = finish(start(workdir))
     assert status == 0, output
     return workdir, output
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For tests that compile many programs which run for no time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

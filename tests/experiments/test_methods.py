@@ -33,7 +33,7 @@ def test_rl2_needs_no_histories_and_is_judged_like_the_others(config, tmp_path, 
     assert steps[-1]["step"] == 10 and np.isfinite(steps[-1]["trial_reward"])
 
 
-def test_ed_on_bandits_with_one_arm_that_pays(tmp_path, never, quick_compilation):
+def test_ed_on_bandits_with_one_arm_that_pays(tmp_path, never):
     """Experts pull one arm, mostly arm 1: so does ED, as often as they, whatever it is paid."""
     config = adversarial_bandit.get_config("smoke")
     config.env.kwargs.num_arms = 2

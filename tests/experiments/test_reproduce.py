@@ -12,8 +12,6 @@ from experiments.figures import FIGURES
 from experiments.figures.runs import jobs
 from experiments.interruption import Interrupted
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def plan(number, seeds=1):
     return list(

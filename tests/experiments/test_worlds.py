@@ -22,8 +22,6 @@ from experiments.configs import (
 )
 from experiments.workdir import Workdir
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # The source that a preset names comes first; the first one runs to the report.
 SUITED = {
     adversarial_bandit: ("ucb", "thompson", "ppo"),
@@ -90,7 +88,6 @@ def test_a_source_that_suits_can_be_distilled(module, source, tmp_path, never):
 UNSUITED = [
     (dark_room, "ucb", "does not suit DarkRoom"),
     (cart_pole, "noise", "no optimal policy is known"),
-    (adversarial_bandit, "noise", "no optimal policy is known"),
 ]
 
 

@@ -1,10 +1,10 @@
 """The noise curriculum: random at first, optimal at last."""
 
+import gymnax
 import numpy as np
 import pytest
 from learning import check_replay, last_returns, learn, optima
 
-from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.errors import UserError
 from ad_jax.evaluation.bounds import random_returns
@@ -33,4 +33,4 @@ def test_returns_go_from_random_to_optimal():
 
 def test_an_environment_without_a_known_optimum_is_refused():
     with pytest.raises(UserError, match="no optimal policy is known"):
-        noise(AdversarialBandit(), NoiseConfig())
+        noise(gymnax.make("CartPole-v1")[0], NoiseConfig())

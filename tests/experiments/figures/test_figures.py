@@ -10,8 +10,6 @@ from experiments import reproduce
 from experiments.figures import FIGURES, presets
 from experiments.figures.runs import PRESETS, Results, jobs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("number", FIGURES)
 def test_a_figure_is_run_and_drawn(number, shared, never):
