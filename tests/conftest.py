@@ -30,7 +30,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """A bucket in a stand-in for a store: (its path, the folder in which its objects are)."""
-    from store import stand_in  # here: it starts JAX's backend
+    from tests.store import stand_in  # here: it starts JAX's backend
 
     root = tmp_path_factory.mktemp("stores")
     with stand_in(root):

@@ -50,7 +50,9 @@ def text(folder: pathlib.Path) -> str:
         if path.exists():
             parts.append(_section(json.loads(path.read_text()), note))
         else:
-            parts.append(f"## Figure {number}: {figure.title}\n\nNot run. {note}".strip() + "\n")
+            parts.append(
+                f"## Figure {number}: {_line(figure.title)}\n\nNot run. {note}".strip() + "\n"
+            )
     return "\n".join(parts)
 
 
@@ -64,8 +66,10 @@ def judgement(made: Mapping[str, Any]) -> str:
 
 def _section(made: Mapping[str, Any], note: str) -> str:
     number = made["figure"]
-    title = " ".join(made["title"].split())
-    lines = [f"## Figure {number}: {title}\n", f"![Figure {number}](figures/fig{number:02}.png)\n"]
+    lines = [
+        f"## Figure {number}: {_line(made['title'])}\n",
+        f"![Figure {number}](figures/fig{number:02}.png)\n",
+    ]
     lines.append(f"**{judgement(made)}** {note}\n")
     for claim, holds in made["claims"].items():
         lines.append(f"- {'holds' if holds else '**does not hold**'}: {claim}")
@@ -81,16 +85,24 @@ def _section(made: Mapping[str, Any], note: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _line(title: str) -> str:
+    return " ".join(title.split())
+
+
 def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """(what, our mean, our interquartile mean, the paper's value)."""
     title = panel["title"]
     for curve in panel.get("curves", ()):
         name = f"{title}: {curve['name']}"
-        for x, paper in curve["paper"]:
-            if curve["x"][0] <= x <= curve["x"][-1]:
-                yield f"{name} after {x:,.0f} steps", f"{at(curve, x):.2f}", "", f"{paper:g}"
+        end = curve["x"][-1]
+        marks = {x: f"{paper:g}" for x, paper in curve["paper"] if x <= end}
         if "final" in curve:
-            yield f"{name}, last tenth", *_value(curve["final"]), ""
+            marks.setdefault(end, "")
+        for x, paper in marks.items():
+            value = f"{at(curve, x):.2f}", ""
+            if x == end and "final" in curve:
+                name, value = f"{name}, last tenth,", _value(curve["final"])
+            yield f"{name} after {x:,.0f} steps", *value, paper
     for level in panel.get("levels", ()):
         if level.get("paper") is not None:
             yield f"{title}: {level['name']}", f"{level['value']:.2f}", "", f"{level['paper']:g}"

@@ -124,6 +124,10 @@ def test_episodes_are_found(pristine):
     assert [len(k) > 0 for k in histories.kept_episodes(Selection(streams=1))] == (
         histories.stream < 1
     ).tolist()
+    one = Selection(tasks=frozenset([int(histories.task[-1])]))
+    assert [len(k) > 0 for k in histories.kept_episodes(one)] == (
+        histories.task == histories.task[-1]
+    ).tolist()
 
 
 def test_selections_that_keep_nothing():

@@ -9,7 +9,7 @@ from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import History
 from data_pipelines.reader import Histories
 from data_pipelines.schema import Schema
-from experiments import build, collect
+from experiments import build, collect, train
 from experiments.interruption import Interrupted, Interruption
 from experiments.workdir import Workdir
 
@@ -52,6 +52,39 @@ def test_any_number_of_devices_collects_the_same_bits(tmp_path, config, never, m
     collect.run(config, one, never)
     shards = [Histories(w.histories).provenance["shards"] for w in (four, one)]
     assert shards[0] == shards[1] and len(shards[0]) == 4
+
+
+def test_the_source_on_held_out_tasks_is_for_looking_at(tmp_path, config, never):
+    """Nothing is trained on it."""
+    config.collect.tasks = "heldout"
+    workdir = Workdir(tmp_path / "run", config)
+    collect.run(config, workdir, never)
+    heldout = build.world(config).heldout
+    assert set(Histories(workdir.histories).task.tolist()) == set(heldout.tolist())
+    with pytest.raises(UserError, match="holds no task for training"):
+        train.run(config, workdir, never)
+    config.collect.tasks = "test"
+    with pytest.raises(UserError, match=r"collect\.tasks='test': choose one of"):
+        collect.collected_tasks(config, build.world(config))
+
+
+def test_only_training_tasks_are_trained_on(smoke_run, config, tmp_path, never, monkeypatch):
+    """Histories may hold more tasks than the config trains on."""
+    config.tasks.num_train = 3
+    kept = []
+    sampler = train.windows.make_sampler
+    monkeypatch.setattr(
+        train.windows, "make_sampler",
+        lambda histories, **options: kept.append((histories, options["selection"]))
+        or sampler(histories, **options),
+    )  # fmt: skip
+    workdir = Workdir(tmp_path / "run", config, histories=smoke_run[0] / "histories")
+    train.run(config, workdir, never)
+    ((histories, selection),) = kept
+    rows = [len(row) > 0 for row in histories.kept_episodes(selection)]
+    chosen = np.isin(histories.task, build.world(config).train)
+    assert rows == chosen.tolist() and 0 < chosen.sum() < len(rows)
+    assert train.done(config, workdir) and not (tmp_path / "run" / "histories").exists()
 
 
 def test_tiles_of_one_size_are_collected_together():

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from absl import app, logging
 from absl.testing import flagsaver
-from conftest import ROOT, command, finish, start
 from PIL import Image
 
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.errors import UserError
 from experiments import checks, report, run
+from tests.experiments.conftest import ROOT, command, finish, start
 
 
 def test_a_run_leaves_everything_it_promises(smoke_run):

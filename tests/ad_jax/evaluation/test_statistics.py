@@ -1,6 +1,11 @@
 import numpy as np
 
-from ad_jax.evaluation.statistics import confidence_interval, episode_returns
+from ad_jax.evaluation.statistics import (
+    across_seeds,
+    confidence_interval,
+    episode_returns,
+    interquartile_mean,
+)
 
 
 def test_returns_of_episodes_of_different_lengths():
@@ -25,3 +30,37 @@ def test_interval_covers_the_truth_as_often_as_it_says():
         widths += list(high - low)
     assert 0.87 < np.mean(covered) < 0.99
     assert 0.8 < np.mean(widths) / (2 * 1.96 / np.sqrt(8 * 16)) < 1.1
+
+
+def test_the_interquartile_mean_takes_no_notice_of_the_extremes():
+    scores = np.array([-1000.0, 1, 2, 3, 4, 5, 6, 1000])
+    assert interquartile_mean(scores) == np.mean([2, 3, 4, 5])
+    assert interquartile_mean(np.stack([scores, scores + 1], 1), axis=0).tolist() == [3.5, 4.5]
+
+
+def test_what_is_shown_of_several_seeds():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 5, 4, 2))
+    found = across_seeds(values)
+    np.testing.assert_allclose(found["mean"], values.mean((0, 1, 2)))
+    of_a_rollout = values.mean(1).reshape(12, 2)  # tasks are averaged first
+    np.testing.assert_allclose(found["std"], of_a_rollout.std(0))
+    middle = np.sort(values.reshape(60, 2), 0)[15:45].mean(0)
+    np.testing.assert_allclose(found["iqm"], middle)
+    low, high = found["iqm_ci95"].T
+    assert (low < middle).all() and (middle < high).all()
+
+
+def test_differences_between_tasks_do_not_widen_the_interval():
+    """The bootstrap is stratified: rollouts are drawn anew, tasks are what they are."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2, 6, 20, 1))
+    width = lambda values: np.diff(across_seeds(values)["iqm_ci95"])[0, 0]
+    apart = np.linspace(-100, 100, 6)[:, None, None]
+    assert width(noise) > 0.5 and width(noise + apart) < 2 * width(noise)
+    assert width(np.broadcast_to(apart, (2, 6, 20, 1))) == 0
+
+
+def test_one_rollout_has_no_interval_but_itself():
+    found = across_seeds(np.ones((1, 3, 1, 2)))
+    assert found["iqm_ci95"].tolist() == [[1, 1], [1, 1]] and found["std"].tolist() == [0, 0]

@@ -6,6 +6,7 @@ import pytest
 from ad_jax import parallel
 from ad_jax.models.attention import (
     attention,
+    attention_weights,
     blocked_attention,
     cached_attention,
     choose,
@@ -36,6 +37,10 @@ def by_hand(q, k, v, window=100):
 def test_dense_attention_is_the_formula(window):
     want = by_hand(*qkv(), window or 100)
     np.testing.assert_allclose(dense_attention(*qkv(), window), want, atol=1e-5)
+    q, k, v = qkv()
+    weights = attention_weights(q, k, window)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(jnp.einsum("bhqk,bkhd->bqhd", weights, v), want, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [0, 1, 6])

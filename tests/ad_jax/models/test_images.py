@@ -12,14 +12,6 @@ from ad_jax.models.images import ENCODERS, ImageEncoder
 FEATURES = {"pooled": 128, "conv": 256, "resnet": 256}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Everything here runs in no time: compiling it is what takes some."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def encoder(kind):
     module = ImageEncoder(kind)

@@ -10,15 +10,6 @@ from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.spaces import component_sizes
 from ad_jax.sources.networks import MAX_TABLE, ActorCritic, over_observations
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Everything here runs in no time: compiling it is what takes some."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 GRID = spaces.Box(0, 4, (2,), jnp.int32)
 PRIVILEGED = DarkKeyToDoor(size=4).privileged_observation_space()  # its bounds are arrays
 SHIFTED = spaces.Box(np.array([-3, 5]), np.array([-1, 9]), (2,), jnp.int32)
