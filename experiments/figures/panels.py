@@ -79,9 +79,8 @@ def draw(panels: Sequence[Mapping[str, Any]], title: str, path: Any) -> None:
     """Draws panels side by side, at most four in a row."""
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(4.3 * columns + 0.8, 3.7 * rows), dpi=100, squeeze=False
-    )
+    size = max(6.4, 4.3 * columns + 0.8), 3.8 * rows
+    figure, axes = plt.subplots(rows, columns, figsize=size, dpi=100, squeeze=False)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for ax, panel in zip(axes.flat, panels, strict=False):
@@ -91,14 +90,16 @@ def draw(panels: Sequence[Mapping[str, Any]], title: str, path: Any) -> None:
         ax.set_ylabel(panel["ylabel"])
     figure.suptitle(textwrap.fill(title, 52 * columns), fontsize=12)
     handles = {h.get_label(): h for ax in axes.flat for h in ax.get_legend_handles_labels()[0]}
+    lines = 0
     if handles:
         if any(getattr(ax, "paper", False) for ax in axes.flat):
             handles["the paper"] = plt.Line2D([], [], ls="", marker="x", color="gray", alpha=0.7)
+        across = min(len(handles), max(4, 3 * columns))
         figure.legend(
-            handles.values(), handles, loc="lower center", ncols=len(handles), frameon=False,
-            fontsize=9,
-        )  # fmt: skip
-    figure.tight_layout(rect=(0, 0.07 / rows, 1, 1))
+            handles.values(), handles, loc="lower center", ncols=across, frameon=False, fontsize=9
+        )
+        lines = -(-len(handles) // across)
+    figure.tight_layout(rect=(0, 0.06 * lines / rows, 1, 1))
     figure.savefig(path)
     plt.close(figure)
 

@@ -50,7 +50,7 @@ RL2: dict[str, dict[str, dict[str, Any]]] = {
         BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.99},
         "dark_room": {},
         "dark_room_hard": {"rl2.discount": 0.95},
-        KEY_TO_DOOR: {"rl2.discount": 0.99},
+        KEY_TO_DOOR: {"rl2.discount": 0.99, "train.steps": 1500},
         "watermaze": {"rl2.discount": 0.95},
     },
     "paper": {

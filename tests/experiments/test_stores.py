@@ -83,7 +83,7 @@ def test_another_config_is_refused_in_a_bucket(finished, bucket, config):
 
 
 def test_a_store_that_refuses_is_a_user_error(bucket, config, monkeypatch):
-    from store import Bucket
+    from tests.store import Bucket
 
     def forbidden(*_, **__):
         raise RuntimeError("Forbidden:\n  you may not")
