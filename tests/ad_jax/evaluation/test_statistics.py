@@ -57,7 +57,7 @@ def test_differences_between_tasks_do_not_widen_the_interval():
     noise = rng.normal(size=(2, 6, 20, 1))
     width = lambda values: np.diff(across_seeds(values)["iqm_ci95"])[0, 0]
     apart = np.linspace(-100, 100, 6)[:, None, None]
-    assert width(noise) > 0.5 and width(noise + apart) < 2 * width(noise)
+    assert width(noise) > 0.2 and width(noise + apart) < 2 * width(noise)
     assert width(np.broadcast_to(apart, (2, 6, 20, 1))) == 0
 
 
