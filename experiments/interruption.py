@@ -1,9 +1,14 @@
 """Stopping on request: SIGTERM or Ctrl-C sets a flag that all long work polls."""
 
 import signal
+import sys
+from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
+
+from ad_jax.errors import UserError
+from data_pipelines.files import disk_is_full
 
 
 class Interrupted(Exception):
@@ -49,3 +54,23 @@ class Interruption:
         del frame
         self._requested = True
         signal.signal(number, signal.SIG_DFL)
+
+
+def end_well(work: Callable[[], None], stopped_status: Callable[[], int] = lambda: 0) -> None:
+    """Does the work; what a user can mend ends the process in one line and a non-zero status.
+
+    Args:
+      work: of a whole program.
+      stopped_status: exit status after a signal.
+    """
+    try:
+        work()
+    except Interrupted:
+        print("stopped as asked: what was finished is saved, and the same command goes on")
+        sys.exit(stopped_status())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit("error: the disk is full: make room, then the same command goes on")

@@ -29,13 +29,13 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 from ad_jax.paths import Path, as_path, reason
-from data_pipelines.files import disk_is_full, growing, read_json, write_atomically
+from data_pipelines.files import growing, read_json, write_atomically
 from experiments import build, checks, memory
 from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS
 from experiments.figures.runs import PRESETS, WORK, Job, Results, Run, jobs
-from experiments.interruption import Interrupted, Interruption
+from experiments.interruption import Interruption, end_well
 from experiments.workdir import InUse
 
 _PATIENCE = 5.0  # seconds between two looks at what another process does
@@ -262,17 +262,8 @@ def say(text: str) -> None:
 
 
 def entry_point() -> None:
-    """Runs ``main``; what a user can mend ends in one line and a non-zero exit."""
-    try:
-        main(sys.argv[1:])
-    except Interrupted:
-        print("stopped as asked: what was finished is saved, and the same command goes on")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except Exception as error:
-        if not disk_is_full(error):
-            raise
-        sys.exit("error: the disk is full: make room, then the same command goes on")
+    """Runs ``main``."""
+    end_well(lambda: main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

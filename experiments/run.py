@@ -18,9 +18,8 @@ try:  # before what follows: gymnax starts JAX's backend when it is imported
 except UserError as error:
     sys.exit(f"error: {error}")
 
-from data_pipelines.files import disk_is_full
 from experiments import checks, collect, evaluate, memory, report, train
-from experiments.interruption import Interrupted, Interruption
+from experiments.interruption import Interruption, end_well
 from experiments.workdir import Workdir
 
 STAGES = ("collect", "train", "evaluate", "report")
@@ -86,18 +85,8 @@ def _reason(text: str) -> str:
 
 
 def entry_point() -> None:
-    """Runs ``main``; what a user can mend ends in one line and a non-zero exit."""
-    try:
-        app.run(main, flags_parser=_parse)
-    except Interrupted:
-        print("stopped as asked: what was finished is saved, and the same command goes on")
-        sys.exit(_STOPPED_STATUS.value)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except Exception as error:
-        if not disk_is_full(error):
-            raise
-        sys.exit("error: the disk is full: make room, then the same command goes on")
+    """Runs ``main``."""
+    end_well(lambda: app.run(main, flags_parser=_parse), lambda: _STOPPED_STATUS.value)
 
 
 if __name__ == "__main__":
