@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 from ad_jax import parallel
@@ -162,16 +163,17 @@ def do(root: Path, plan: list[Job], interruption: Interruption) -> None:
     """Does what is not done yet; waits for what another process does."""
     left = [job for job in plan if not job.done(root)]
     say(f"{len(plan) - len(left)} of {len(plan)} jobs are done already")
+    work = {job.folder: job.work for job in left}
     rates: dict[str, list[float]] = {}  # seconds per work of each stage
     for number, job in enumerate(left):
-        say(f"[{number + 1}/{len(left)}] {job.folder}   {_remaining(left[number:], rates)}")
+        say(f"[{number + 1}/{len(left)}] {job.folder}   {_remaining(left[number:], work, rates)}")
         checks.check(job.config)
         began = time.monotonic()
         with contextlib.closing(_wait(root, job, interruption)) as workdir:
             if not WORK[job.stage].done(job.config, workdir):
                 parallel.barrier(f"{job.folder}: not done")
                 WORK[job.stage].run(job.config, workdir, interruption)
-        rates.setdefault(job.stage, []).append((time.monotonic() - began) / job.work)
+        rates.setdefault(job.stage, []).append((time.monotonic() - began) / work[job.folder])
 
 
 def _wait(root: Path, job: Job, interruption: Interruption):
@@ -188,10 +190,10 @@ def _wait(root: Path, job: Job, interruption: Interruption):
             time.sleep(_PATIENCE)
 
 
-def _remaining(left: list[Job], rates: Mapping[str, list[float]]) -> str:
+def _remaining(left: list[Job], work: Mapping[str, float], rates: Mapping[str, list[float]]) -> str:
     """An estimate from what was done since the start."""
     known = [job for job in left if job.stage in rates]
-    seconds = sum(job.work * sum(rates[job.stage]) / len(rates[job.stage]) for job in known)
+    seconds = sum(work[job.folder] * float(np.mean(rates[job.stage])) for job in known)
     if not known:
         return ""
     others = len(left) - len(known)

@@ -77,7 +77,8 @@ def across_seeds(values: np.ndarray, resamples: int = 500) -> dict[str, np.ndarr
     """
     seeds, tasks, rollouts, points = values.shape
     by_task = np.moveaxis(values, 1, 0).reshape(tasks, seeds * rollouts, points)
-    interval = np.stack([values.mean((0, 1, 2))] * 2, -1)
+    middle = interquartile_mean(by_task.reshape(-1, points), 0)
+    interval = np.stack([middle, middle], -1)
     if seeds * rollouts > 1:
         interval = np.stack(
             stats.bootstrap(
@@ -90,6 +91,6 @@ def across_seeds(values: np.ndarray, resamples: int = 500) -> dict[str, np.ndarr
     return {
         "mean": values.mean((0, 1, 2)),
         "std": values.mean(1).std((0, 1)),
-        "iqm": interquartile_mean(by_task.reshape(-1, points), 0),
+        "iqm": middle,
         "iqm_ci95": interval,
     }

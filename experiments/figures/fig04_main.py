@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels, at, find
-from experiments.figures.panels import curve, source_curve
+from experiments.figures.panels import curve, point, source_curve
 from experiments.figures.runs import Results
 
 TITLES = {
@@ -73,7 +73,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
                  "by_seed": rl2.of_group()[..., -1].mean((1, 2)).tolist(), "paper": paper_rl2},
                 *bounds_of(ad),
             ],
-            "training tasks": curve("AD", ad.of_group("train"), ad.episode_steps)["final"],
+            "training tasks": point(ad.of_group("train")),
             "streams": streams,
         })  # fmt: skip
     return made

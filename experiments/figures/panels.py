@@ -31,13 +31,11 @@ def curve(name: str, values: np.ndarray, steps: int, paper: Sequence = ()) -> di
       steps: of an episode.
       paper: (x, y) read off the paper's curve.
     """
-    edges = bins(values.shape[-1])
-    pairs = list(itertools.pairwise(edges))
-    binned = np.stack([values[..., a:b].mean(-1) for a, b in pairs], -1)
+    x, binned = _binned(values, steps)
     final = last_tenth(values).mean(-1)
     return {
         "name": name,
-        "x": [int(b) * steps for _, b in pairs],
+        "x": x,
         **{k: rounded(v) for k, v in across_seeds(binned).items()},
         "final": point(values),
         "final_by_seed": rounded(final.mean((1, 2))),
@@ -60,14 +58,15 @@ def bins(episodes: int) -> np.ndarray:
 def source_curve(name: str, results: Results, streams: int, paper: Sequence = ()) -> dict[str, Any]:
     """The source's mean return from scratch; its steps are those of so many streams together."""
     returns = np.array(results.source["mean_return_by_episode"])
-    edges = bins(len(returns))
-    pairs = list(itertools.pairwise(edges))
-    return {
-        "name": name,
-        "x": [int(b) * results.episode_steps * streams for _, b in pairs],
-        "mean": rounded(np.array([returns[a:b].mean() for a, b in pairs])),
-        "paper": [list(p) for p in paper],
-    }
+    x, mean = _binned(returns, results.episode_steps * streams)
+    return {"name": name, "x": x, "mean": rounded(mean), "paper": [list(p) for p in paper]}
+
+
+def _binned(values: np.ndarray, steps: int) -> tuple[list[int], np.ndarray]:
+    """Steps made at the end of each bin of episodes, and the means within, [..., bin]."""
+    pairs = list(itertools.pairwise(bins(values.shape[-1])))
+    means = np.stack([values[..., a:b].mean(-1) for a, b in pairs], -1)
+    return [int(b) * steps for _, b in pairs], means
 
 
 def rounded(values: np.ndarray) -> list:
@@ -125,7 +124,6 @@ def _curves(ax: Any, panel: Mapping[str, Any]) -> None:
         ax.axhline(level["value"], color=color, ls="--", lw=1.4, label=level["name"])
         _paper(ax, [(limit, level["paper"])], color)
     ax.set_xlim(0, limit)
-    ax.set_xscale(panel.get("xscale", "linear"))
     _finish(ax)
 
 

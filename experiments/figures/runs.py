@@ -195,15 +195,14 @@ class Results:
         self.costs["evaluate"] = [float(p["seconds"]) for p in parts]
         self.optimum, self.chance = _bounds(_world_key(run.config))
 
-    def normalized(self, group: str = evaluate.HELDOUT, returns: np.ndarray | None = None):
-        """(return - random) / (optimal - random) [seed, task, rollout, episode] of a group.
+    def normalized(self) -> np.ndarray:
+        """(return - random) / (optimal - random) [seed, task, rollout, episode], held-out tasks.
 
         Tasks whose optimum is not above the random return are left out.
         """
-        chosen = (self.group == group) & (self.optimum > self.chance)
+        chosen = (self.group == evaluate.HELDOUT) & (self.optimum > self.chance)
         low, high = (x[chosen, None, None] for x in (self.chance, self.optimum))
-        returns = self.returns if returns is None else returns
-        return (returns[:, chosen] - low) / (high - low)
+        return (self.returns[:, chosen] - low) / (high - low)
 
     def of_group(self, group: str = evaluate.HELDOUT) -> np.ndarray:
         """Returns [seed, task, rollout, episode] of a group."""
