@@ -1,5 +1,6 @@
 """The processes of a run, their device mesh, and where arrays live on it."""
 
+import contextlib
 import math
 import os
 import re
@@ -44,9 +45,15 @@ LSTM_RULES = (
 
 JOIN_SECONDS = 300  # that processes wait for each other at the start,
 HEARTBEAT_SECONDS = 100  # and until a dead one is noticed
+# Environment variables with a process's number and their count: of SLURM and Open MPI.
+_LAUNCHERS = (
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+)
+MAX_CPU_DEVICES = 4  # that are made unasked; every preset's windows can be shared by so many
 
 
-def start() -> None:
+def start(absent: Callable[[], list[int]] | None = None) -> None:
     """Joins the processes of a run, if there are several; before JAX's backend is started.
 
     JAX finds the others by itself under SLURM, Open MPI and on TPU pods. Elsewhere
@@ -54,58 +61,86 @@ def start() -> None:
     say it. AD_JAX_TIMEOUT, in seconds, takes the place of ``JOIN_SECONDS`` and
     ``HEARTBEAT_SECONDS``. If not all come in time, the process ends with status 1.
 
+    A process that is alone makes a CPU several devices; see ``split_cpu``.
+
+    Args:
+      absent: has the numbers of the processes that were not started, where that is known.
+
     Raises:
       UserError: the variables contradict each other.
     """
-    given = {}
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:
-        try:
-            given = {
-                "coordinator_address": os.environ["JAX_COORDINATOR_ADDRESS"],
-                "num_processes": int(os.environ["JAX_NUM_PROCESSES"]),
-                "process_id": int(os.environ["JAX_PROCESS_ID"]),
-            }
-        except (KeyError, ValueError) as error:
-            raise UserError(
-                "JAX_COORDINATOR_ADDRESS is set: give JAX_NUM_PROCESSES and JAX_PROCESS_ID, two "
-                f"numbers, as well ({error})"
-            ) from error
-    elif not _launched_by_a_cluster():
+    number, count = place()
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if count == 1 and not address:
+        split_cpu()
         return
-    timeout = os.environ.get("AD_JAX_TIMEOUT")
-    seconds = int(timeout or JOIN_SECONDS)
+    given = {}
+    if address:
+        given = {"coordinator_address": address, "num_processes": count, "process_id": number}
+    seconds = join_seconds()
     # JAX's own timeout aborts the process with a stack trace.
-    watchdog = threading.Timer(seconds, _give_up, [seconds, given])
+    where = address or "the cluster's first host"
+    who = f"process {number} of {count} waited {seconds} s at {where}"
+    watchdog = threading.Timer(seconds, _give_up, [who, absent])
     watchdog.daemon = True
     watchdog.start()
     jax.distributed.initialize(
         **given,
         initialization_timeout=2 * seconds,
-        heartbeat_timeout_seconds=int(timeout or HEARTBEAT_SECONDS),
+        heartbeat_timeout_seconds=int(os.environ.get("AD_JAX_TIMEOUT") or HEARTBEAT_SECONDS),
     )
     watchdog.cancel()
 
 
-def _give_up(seconds: int, given: dict[str, Any]) -> None:
-    who = "process {process_id} of {num_processes}".format(**given) if given else "this process"
-    where = given.get("coordinator_address", "the cluster's first host")
-    print(
-        f"error: {who} waited {seconds} s at {where}, and not all of the others came: see in "
-        "their logs which were not started, or can't reach it",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
-    os._exit(1)
+def join_seconds() -> int:
+    """How long processes wait for each other."""
+    return int(os.environ.get("AD_JAX_TIMEOUT") or JOIN_SECONDS)
 
 
-def _launched_by_a_cluster() -> bool:
-    """Whether SLURM, Open MPI or a TPU pod has started several processes."""
-    count = lambda name: int(os.environ.get(name, 1))
+def place() -> tuple[int, int]:
+    """(number of this process, how many there are), as whoever started it says; (0, 1) alone.
+
+    Raises:
+      UserError: only a part of it is said.
+    """
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        try:
+            return int(os.environ["JAX_PROCESS_ID"]), int(os.environ["JAX_NUM_PROCESSES"])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                "JAX_COORDINATOR_ADDRESS is set: give JAX_NUM_PROCESSES and JAX_PROCESS_ID, two "
+                f"numbers, as well ({error})"
+            ) from error
+    for number, count in _LAUNCHERS:
+        if number in os.environ and int(os.environ.get(count, 1)) > 1:
+            return int(os.environ[number]), int(os.environ[count])
     workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return (
-        ("SLURM_PROCID" in os.environ and count("SLURM_NTASKS") > 1)
-        or count("OMPI_COMM_WORLD_SIZE") > 1
-        or len(workers) > 1
-    )
+    return int(os.environ.get("TPU_WORKER_ID", 0)), len(workers)
+
+
+def split_cpu() -> None:
+    """Makes of the CPU a device for each core, at most ``MAX_CPU_DEVICES`` and a power of two.
+
+    XLA keeps most operators on one core: devices side by side use all of them. JAX_NUM_CPU_DEVICES
+    takes precedence. On other platforms it changes nothing.
+    """
+    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if jax.config.jax_num_cpu_devices == -1 and not asked:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        devices = 2 ** int(math.log2(min(cores, MAX_CPU_DEVICES)))
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _give_up(who: str, absent: Callable[[], list[int]] | None) -> None:
+    text = "not all of the others came: see in their logs which were not started, or can't reach it"
+    with contextlib.suppress(Exception):  # a file is gone, a store is away
+        if missing := absent and absent():
+            numbers = ", ".join(map(str, missing))
+            text = f"process {numbers} of them did not come: see why it was not started"
+        elif absent:
+            text = "all others were started, but not all have reached it: see their logs"
+    print(f"error: {who}, and {text}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def is_first() -> bool:
@@ -162,9 +197,9 @@ def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1) -> Mesh:
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def local_mesh() -> Mesh:
-    """The devices of this process alone, all along "data"."""
-    devices = jax.local_devices()
+def local_mesh(most: int) -> Mesh:
+    """Devices of this process alone, ``most`` of them if there are so many, all along "data"."""
+    devices = jax.local_devices()[:most]
     shape = (len(devices), 1, 1)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
@@ -280,7 +315,7 @@ def check_windows(mesh: Mesh, size: int, name: str) -> None:
     if size % parts:
         raise UserError(
             f"{name}={size} is not a multiple of the {parts} devices that share it: change it, or "
-            "the mesh"
+            "the mesh (on a CPU, JAX_NUM_CPU_DEVICES)"
         )
 
 

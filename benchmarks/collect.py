@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ad_jax import parallel
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.sources import networks
 from ad_jax.sources.ppo import PPOConfig, ppo
@@ -27,10 +28,15 @@ OPTIMUM = 17  # of the peers' goal
 def run(rounds: int) -> list[dict]:
     """Env steps per second: all goals, the same without looking the network up, and the peers."""
     env, tasks = registry.make("DarkRoom")
-    ids = np.arange(tasks.num_tasks)
-    params = tasks.params(ids)
-    optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(params)
+    mesh, number = parallel.make_mesh(), tasks.num_tasks
+    ids = parallel.pad_tasks(mesh, np.arange(number))
+    optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(tasks.params(ids))
     keys = jax.random.split(jax.random.key(0), len(ids))
+    tiles = jax.tree.map(
+        lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), (keys, tasks.params(ids))
+    )
+    tiles = jax.device_put(tiles, parallel.over_tasks(mesh))  # a tile is the work of a device
+    on_each = lambda function: parallel.on_each_device(mesh, function)
 
     def candidate(max_table: int):
         """A learner that goes on learning from round to round, and how near its worst goal is."""
@@ -43,18 +49,18 @@ def run(rounds: int) -> list[dict]:
             state, blocks = jax.lax.scan(lambda s, _: step(s), state, length=UPDATES)
             return state, blocks.reward.sum(-1)[-1].mean(-1)
 
-        box = {"state": jax.jit(jax.vmap(source.init))(keys, params)}
-        advance = jax.jit(updates, donate_argnums=0)
+        box = {"state": jax.jit(on_each(jax.vmap(source.init)))(*tiles)}
+        advance = jax.jit(on_each(updates), donate_argnums=0)
 
         def work():
             box["state"], box["return"] = jax.block_until_ready(advance(box["state"]))
 
-        return work, lambda: float(jnp.min(box["return"] / optimum))
+        return work, lambda: float(jnp.min(box["return"].ravel() / optimum))
 
-    everywhere = len(ids) * STREAMS * 20 * UPDATES
+    everywhere = number * STREAMS * 20 * UPDATES
     one = lambda name: STREAMS * 20 * PEER_UPDATES[name]
     learners = {
-        f"ad_jax: PPO, MLP 32, {len(ids)} tasks x {STREAMS} streams": (
+        f"ad_jax: PPO, MLP 32, {number} tasks x {STREAMS} streams": (
             candidate(networks.MAX_TABLE), everywhere
         ),
         "the same, the network at every step": (candidate(0), everywhere),

@@ -4,15 +4,16 @@ import importlib.util
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
+from ad_jax import parallel
 from ad_jax.envs import registry
-from ad_jax.evaluation.agents import model_agent
-from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from benchmarks import peers
 from benchmarks.peers import SHAPE
 from benchmarks.timing import interleave, table
+from experiments.evaluate import make_evaluator
 
 STEPS, FEW_STEPS = 100, 5  # per round; those that pass over the context at every step make few
 ROOMS = 81
@@ -44,14 +45,16 @@ def _ours(mode: str, context: int, steps: int):
         jax.random.key(0), zeros((1, 1, 2), jnp.int32), zeros((1, 1), jnp.int32),
         zeros((1, 1)), zeros((1, 1), bool),
     )  # fmt: skip
-    init, advance = make_rollouts(env, lambda _: model_agent(model, params, mode=mode))
-    ids = np.arange(ROOMS)
-    state = jax.jit(init, static_argnums=3)(jax.random.key(0), ids, tasks.params(ids), 1)
-    box = {"state": state}
-    advance = jax.jit(advance, static_argnums=1, donate_argnums=0)
+    mesh = parallel.make_mesh()
+    options = ml_collections.ConfigDict({"mode": mode, "temperature": 1.0, "prompt_episodes": 0})
+    init, advance = make_evaluator(env, model, mesh, options)
+    ids = parallel.pad_tasks(mesh, np.arange(ROOMS))
+    inputs = params, jax.random.key(0), ids, tasks.params(ids)
+    params, *inputs = parallel.put(inputs, parallel.replicated(mesh))
+    box = {"state": init(params, *inputs, 1)}
 
     def work():
-        box["state"], history = advance(box["state"], steps)
+        box["state"], history = advance(params, box["state"], steps)
         jax.block_until_ready((box, history))
 
     return work

@@ -16,6 +16,10 @@ import sys
 
 import jax
 
+from ad_jax import parallel
+
+parallel.split_cpu()  # before what follows: gymnax starts JAX's backend when it is imported
+
 from benchmarks import collect, data, evaluate, render, start, train, utilisation
 from experiments.memory import keep_freed_memory
 
@@ -57,7 +61,7 @@ def main(arguments: list[str]) -> None:
             lines.append(line)
             print(describe(line), flush=True)
     result = {
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores",
         "machine": platform.machine(),
         "jax": jax.__version__,
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),

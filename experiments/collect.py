@@ -45,16 +45,17 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             f"collect.updates={config.collect.updates} is not a multiple of "
             f"collect.updates_per_chunk={config.collect.updates_per_chunk}"
         )
-    mesh = parallel.local_mesh()  # what a task does depends on no other: nothing is exchanged
     schema = Schema.of(world.env, source.steps_per_block * config.collect.updates_per_chunk)
     streams = source.num_streams if config.collect.streams is None else config.collect.streams
     if not 1 <= streams <= source.num_streams:
         raise UserError(f"collect.streams={streams}, but the source has {source.num_streams}")
-    init, advance = make_collector(source, schema, config.collect.updates_per_chunk, streams, mesh)
-
     size = config.collect.tasks_per_tile
     ids = collected_tasks(config, world)
     tiles = np.split(ids, range(size, len(ids), size))
+    # What a task does depends on no other: nothing is exchanged between processes, and a device
+    # that would have no tile is left out.
+    mesh = parallel.local_mesh(-(-len(tiles) // jax.process_count()))
+    init, advance = make_collector(source, schema, config.collect.updates_per_chunk, streams, mesh)
     writer = Writer(workdir.histories, schema, len(tiles))
     missing = writer.missing()
     parallel.barrier("collect")  # nobody begins before all know what is missing

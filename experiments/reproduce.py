@@ -23,11 +23,9 @@ from absl import logging
 
 from ad_jax import parallel
 from ad_jax.errors import UserError
+from experiments import joining
 
-try:  # before what follows: gymnax starts JAX's backend when it is imported
-    parallel.start()
-except UserError as error:
-    sys.exit(f"error: {error}")
+joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
 from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import growing, read_json, write_atomically

@@ -12,11 +12,9 @@ from ml_collections import config_flags
 
 from ad_jax import parallel
 from ad_jax.errors import UserError
+from experiments import joining
 
-try:  # before what follows: gymnax starts JAX's backend when it is imported
-    parallel.start()
-except UserError as error:
-    sys.exit(f"error: {error}")
+joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
 from experiments import checks, collect, evaluate, memory, report, train
 from experiments.interruption import Interruption, end_well

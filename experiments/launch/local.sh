@@ -23,12 +23,15 @@ for ((i = 0; i < count; i++)); do
     runs+=($!)
 done
 failed=0
-for run in "${runs[@]}"; do
+for ((i = 0; i < count; i++)); do
     while :; do # a signal cuts a wait short
         status=0
-        wait "$run" || status=$?
-        kill -0 "$run" 2>/dev/null || break
+        wait "${runs[i]}" || status=$?
+        kill -0 "${runs[i]}" 2>/dev/null || break
     done
+    if ((status)); then
+        echo "process $i of $count ended with status $status" >&2
+    fi
     failed=$((failed || status))
 done
 exit "$failed"

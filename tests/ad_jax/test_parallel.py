@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,7 +103,7 @@ def test_what_has_no_rule_or_no_array_is_an_error():
 
 
 def test_every_device_runs_its_own():
-    mesh = parallel.local_mesh()
+    mesh = parallel.local_mesh(4)
     double = parallel.on_each_device(mesh, lambda a, b: {"sum": a + b.sum(), "b": 2 * b}, 1)
     got = jax.jit(double)(np.float32(1), np.arange(8.0).reshape(4, 2))
     np.testing.assert_array_equal(got["sum"], [2, 6, 10, 14])
@@ -131,3 +135,51 @@ def test_tasks_are_padded_with_the_last_one():
     padded = parallel.pad_tasks(mesh, np.array([3, 5, 7, 9, 11]))
     assert padded.tolist() == [3, 5, 7, 9, 11, 11, 11, 11]
     assert parallel.pad_tasks(mesh, np.arange(4)).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({}, (0, 1)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (0, 1)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3"}, (2, 3)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, (1, 2)),
+        ({"TPU_WORKER_ID": "3", "TPU_WORKER_HOSTNAMES": "a,b,c,d"}, (3, 4)),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "1", "JAX_NUM_PROCESSES": "2"},
+            (1, 2),
+        ),
+    ],
+)
+def test_every_launcher_says_which_process_this_is(monkeypatch, variables, place):
+    for name in [n for n in os.environ if n.startswith(("SLURM_", "OMPI_", "TPU_", "JAX_COORD"))]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert parallel.place() == place
+
+
+def test_half_of_what_joining_needs_is_refused(monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
+    monkeypatch.delenv("JAX_PROCESS_ID", raising=False)
+    with pytest.raises(UserError, match="JAX_PROCESS_ID"):
+        parallel.place()
+
+
+@pytest.mark.parametrize(
+    ("cores", "variables", "devices"),
+    [(1, {}, 1), (3, {}, 2), (64, {}, 4), (2, {"JAX_NUM_CPU_DEVICES": "1"}, 1)],
+)
+def test_a_cpu_is_a_device_for_each_core(cores, variables, devices):
+    program = (
+        f"import os; os.sched_getaffinity = lambda pid: range({cores});"
+        "from ad_jax import parallel; parallel.split_cpu();"
+        "import jax; print(jax.device_count())"
+    )
+    dropped = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    environment = {k: v for k, v in os.environ.items() if k not in dropped}
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, text=True, capture_output=True,
+        env=environment | variables | {"JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.stdout.split() == [str(devices)]

@@ -122,7 +122,9 @@ def test_a_killed_process_does_not_leave_the_other_waiting(tmp_path):
     assert "task:1" in output or "distributed" in output, output
 
 
-def test_waiting_for_a_process_that_never_joins_is_bounded():
-    ((status, output),) = finish(start("unused", only=0, timeout=5))
+def test_waiting_for_a_process_that_never_joins_is_bounded(tmp_path):
+    ((status, output),) = finish(start(tmp_path / "run", only=0, count=3, timeout=5))
     assert status == 1
-    assert "error: process 0 of 2 waited 5 s" in output and len(output.splitlines()) == 1, output
+    assert "error: process 0 of 3 waited 5 s" in output and len(output.splitlines()) == 1, output
+    assert "process 1, 2 of them did not come" in output, output
+    assert not list((tmp_path / "run").iterdir())  # nothing is left that the next one would see

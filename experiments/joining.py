@@ -1,0 +1,69 @@
+"""The start of a program that may have several processes.
+
+JAX does not say which of them others wait for in vain. So each leaves its number in the workdir
+while it waits.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from ad_jax import parallel
+from ad_jax.errors import UserError
+from ad_jax.paths import Path, as_path
+
+FOLDER = "joining"
+
+
+def join(arguments: list[str]) -> None:
+    """Joins the processes of a run, or ends this one in one line.
+
+    Comes before whatever imports gymnax, which starts JAX's backend.
+
+    Args:
+      arguments: of the command line, of which only the workdir is read.
+    """
+    number, count = parallel.place()
+    try:
+        with contextlib.ExitStack() as stack:
+            absent = None
+            if count > 1 and (folder := _workdir(arguments)):
+                with contextlib.suppress(Exception):  # it is the workdir's to complain of a folder
+                    absent = stack.enter_context(_present(folder / FOLDER, number, count))
+            parallel.start(absent)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _workdir(arguments: list[str]) -> Path | None:
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--workdir")
+    given = parser.parse_known_args(arguments)[0].workdir
+    return as_path(given) if given else None
+
+
+@contextlib.contextmanager
+def _present(folder: Path, number: int, count: int) -> Iterator[Callable[[], list[int]]]:
+    """Is seen by the others meanwhile; gives a function that says who is not there."""
+    own = folder / str(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    own.write_text(str(time.time()))
+
+    def absent() -> list[int]:
+        seen = [path for path in folder.iterdir() if path.name != own.name]
+        recent = time.time() - parallel.join_seconds()  # others were killed while they waited
+        there = {int(path.name) for path in seen if float(path.read_text()) >= recent}
+        leave()  # so that whoever looks later misses this process, too
+        return sorted(set(range(count)) - there - {number})
+
+    def leave() -> None:
+        own.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # by the last one
+
+    try:
+        yield absent
+    finally:
+        leave()
