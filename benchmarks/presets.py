@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from ad_jax import parallel
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.models.transformer import Transformer
 from ad_jax.training import distill
@@ -28,6 +29,29 @@ def training(config: ml_collections.ConfigDict):
         model, optimizer, config.train.label_smoothing, config.train.accumulate
     )
     return model, lambda key: distill.init_state(key, model, optimizer), update
+
+
+def repeated(init, update, batch):
+    """A function that makes one step of training, on all devices as in a run; its metrics.
+
+    Args:
+      init, update: as of ``training``.
+      batch: the one that it always learns from.
+    """
+    mesh = parallel.make_mesh()
+    replicated = parallel.replicated(mesh)
+    update = jax.jit(
+        parallel.on_mesh(mesh, update), donate_argnums=0, out_shardings=replicated
+    )  # fmt: skip
+    key = parallel.put(jax.random.key(0), replicated)
+    batch = parallel.put(batch, parallel.over_windows(mesh))
+    box = {"state": jax.jit(init, out_shardings=replicated)(key)}
+
+    def step():
+        box["state"], metrics = update(box["state"], batch, key)
+        return metrics
+
+    return step
 
 
 def batch_shapes(

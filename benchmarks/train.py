@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
 
-from ad_jax import parallel
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from ad_jax.training import distill
 from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
-from benchmarks import peers
+from benchmarks import peers, presets
 from benchmarks.peers import BATCH, SHAPE, STEPS, random_batch
 from benchmarks.timing import interleave, table
 
@@ -39,21 +38,13 @@ def _ours(batch, context: int, block: int, parts: int):
     config = TransformerConfig(**SHAPE, context=context, attention_block=block)
     model = Transformer(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
     optimizer = make_optimizer(OptimizerConfig(), 1000)
-    mesh = parallel.make_mesh()
-    update = parallel.on_mesh(mesh, distill.make_update(model, optimizer, accumulate=parts))
-    update = jax.jit(update, donate_argnums=0, out_shardings=parallel.replicated(mesh))
-    key = parallel.put(jax.random.key(0), parallel.replicated(mesh))
-    init = jax.jit(
-        lambda key: distill.init_state(key, model, optimizer),
-        out_shardings=parallel.replicated(mesh),
-    )
-    box = {"state": init(key)}
-    batch = parallel.put(batch, parallel.over_windows(mesh))
+    init = lambda key: distill.init_state(key, model, optimizer)
+    step = presets.repeated(init, distill.make_update(model, optimizer, accumulate=parts), batch)
 
     def work():
         for _ in range(STEPS):
-            box["state"], metrics = update(box["state"], batch, key)
-        jax.block_until_ready((box, metrics))
+            metrics = step()
+        jax.block_until_ready(metrics)
 
     return work
 

@@ -52,19 +52,13 @@ def _training(preset: str):
     """(one training step, the config, model FLOPs of a transition)."""
     config = presets.load(preset)
     model, init, update = presets.training(config)
-    update = jax.jit(update, donate_argnums=0)
-    zeros = {k: np.zeros(x.shape, x.dtype) for k, x in presets.batch_shapes(config, model).items()}
-    batch, key = jax.device_put((zeros, jax.random.key(0)))
-    state = jax.jit(init)(key)
-    box = {"state": state}
+    batch = {k: np.zeros(x.shape, x.dtype) for k, x in presets.batch_shapes(config, model).items()}
+    step = presets.repeated(init, update, batch)
 
-    def step():
-        box["state"], metrics = update(box["state"], batch, key)
-        return metrics
-
+    params = jax.eval_shape(init, jax.random.key(0)).params
     kernels = sum(
         leaf.size
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
         if jax.tree_util.keystr(path).endswith("['kernel']")
     )
     m = config.model
