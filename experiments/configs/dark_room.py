@@ -67,13 +67,14 @@ PRESETS = {
         "model.hidden": 64,
         "model.mlp_width": 64,
         "rl2.num_trials": 64,
+        "rl2.episodes": 20,
         "rl2.discount": 0.9,
         "optimizer.learning_rate": 1e-3,
         "optimizer.final_learning_rate": 1e-4,
         "optimizer.b2": 0.999,
         "optimizer.warmup_steps": 20,
-        "train.steps": 3000,
-        "train.checkpoint_every": 500,
+        "train.steps": 600,
+        "train.checkpoint_every": 100,
     },
     # 2000 histories in the paper: 31 streams of each of 65 goals. 60 episodes per stream: the
     # source has learnt by then, and its policies collapse one by one when it goes on.

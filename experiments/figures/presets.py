@@ -33,7 +33,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
 # Tasks of Key-to-Door that are collected, where figure 12 wants more than others train on.
 COLLECTED = {"smoke": 40, "cpu": 512, "paper": 2424}
 
-# RL² as in Dark Room's preset, but for the trials and the number of updates.
+# RL² as in Dark Room's preset, but for the trials, the discount and the number of updates.
 _TRIALS = {"rl2.num_trials": 4, "rl2.num_minibatches": 1, "rl2.episodes": 2}
 _UPDATES = {
     "train.steps": 2,
@@ -47,17 +47,17 @@ RL2: dict[str, dict[str, dict[str, Any]]] = {
         BANDIT: {**_TRIALS, **_UPDATES, "rl2.episodes": 1},
     },
     "cpu": {
-        BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.99},
+        BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.95, "train.steps": 1500},
         "dark_room": {},
-        "dark_room_hard": {"rl2.discount": 0.95},
-        KEY_TO_DOOR: {"rl2.discount": 0.99, "train.steps": 1500},
-        "watermaze": {"rl2.discount": 0.95},
+        "dark_room_hard": {"train.steps": 900},
+        KEY_TO_DOOR: {"rl2.discount": 0.95, "rl2.episodes": 10},
+        "watermaze": {"rl2.discount": 0.95, "train.steps": 3000},
     },
     "paper": {
         BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.99, "train.steps": 40_000},
-        "dark_room": {"train.steps": 40_000},
-        "dark_room_hard": {"train.steps": 40_000, "rl2.discount": 0.95},
-        KEY_TO_DOOR: {"train.steps": 40_000, "rl2.discount": 0.99},
+        "dark_room": {"train.steps": 40_000, "rl2.episodes": 10},
+        "dark_room_hard": {"train.steps": 40_000, "rl2.episodes": 10},
+        KEY_TO_DOOR: {"train.steps": 40_000, "rl2.episodes": 10, "rl2.discount": 0.95},
         "watermaze": {"train.steps": 40_000, "rl2.discount": 0.95, "rl2.episodes": 30},
     },
 }

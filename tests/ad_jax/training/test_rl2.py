@@ -74,7 +74,7 @@ def test_it_learns_to_learn_which_arm_pays(core):
         probability=probability, max_steps_in_episode=jnp.full(2, 10)
     )
     model, updates = make_model(env, core), 150
-    config = rl2.RL2Config(num_trials=32, episodes=1, num_minibatches=2, discount=0.9)
+    config = rl2.RL2Config(num_trials=32, episodes=1, num_epochs=1, num_minibatches=2, discount=0.9)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 2 * updates)
     update = rl2.make_update(env, env_params, model, optimizer, config, 10)
     state = distill.init_state(jax.random.key(0), model, optimizer)
