@@ -7,11 +7,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from ad_jax.errors import UserError
 from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
 from ad_jax.models.transformer import DTYPES
+from ad_jax.parallel import DATA, FSDP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +89,24 @@ class LSTM(nn.Module):
         """Logits for windows, from an empty memory; arguments and result as of ``Transformer``."""
         x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
         for layer in self.layers:
-            x_BxTxE = layer(x_BxTxE)
+            x_BxTxE = self._over_time(layer, x_BxTxE)
         return self._logits(x_BxTxE)
+
+    def _over_time(self, layer: nn.RNN, x_BxTxE: jax.Array) -> jax.Array:
+        """A layer; each device of the mesh that it is traced for passes over windows of its own.
+
+        The gradient of its weights is then summed over the devices once. Left to the compiler, it
+        would be at every step, for it is summed over the steps in a loop.
+        """
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.empty or self.is_initializing():
+            return layer(x_BxTxE)
+        alone, variables = layer.unbind()
+        windows = PartitionSpec((DATA, FSDP))
+        return jax.shard_map(
+            alone.apply, mesh=mesh, in_specs=(PartitionSpec(), windows), out_specs=windows,
+            check_vma=False,
+        )(variables, x_BxTxE)  # fmt: skip
 
     def decode(self, memory, observation, previous_action, previous_reward, is_first):
         """Logits for the next step of one environment.

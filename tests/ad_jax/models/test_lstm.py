@@ -1,8 +1,11 @@
+import re
+
 import jax
 import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax import parallel
 from ad_jax.errors import UserError
 from ad_jax.models.lstm import LSTM, LSTMConfig
 from tests.ad_jax.models.test_transformer import GRID, spread, window
@@ -46,6 +49,27 @@ def test_a_critic_is_one_more_output():
     model = make(critic=True)
     params = spread(model.init(jax.random.key(0), *inputs))
     assert model.apply(params, *inputs).shape == (3, 12, 6)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (1, 2, 2)])
+def test_devices_sum_the_gradient_once_and_not_at_every_step(shape):
+    """It is that of one device, and no loop holds an all-reduce."""
+    model, inputs = make(lstm_layers=2), window(batch=4)
+    params = spread(model.init(jax.random.key(0), *inputs))
+    gradient = jax.grad(lambda params, inputs: (model.apply(params, *inputs) ** 2).sum())
+    want = gradient(params, inputs)
+    mesh = parallel.make_mesh(*shape)
+    shardings = parallel.state_shardings(mesh, params, parallel.LSTM_RULES)
+    step = jax.jit(parallel.on_mesh(mesh, gradient), out_shardings=shardings)
+    step = step.lower(
+        jax.device_put(params, shardings), parallel.put(inputs, parallel.over_windows(mesh))
+    ).compile()
+    got = step(jax.device_put(params, shardings), parallel.put(inputs, parallel.over_windows(mesh)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, want)
+    computations = step.as_text().split("\n\n")
+    loops = set(re.findall(r"body=(%[^,)\s]+)", step.as_text()))
+    summed = [c for c in computations if "all-reduce(" in c]
+    assert loops and summed and not [c for c in summed if c.split()[0] in loops]
 
 
 def test_settings_that_do_not_exist():
