@@ -265,15 +265,18 @@ def on_each_device(mesh: Mesh, function: Callable, num_shared: int = 0) -> Calla
 
     Args:
       mesh: from ``make_mesh``.
-      function: from arrays to arrays, without an axis for the devices.
+      function: from arrays to arrays.
       num_shared: so many of its first arguments are the same everywhere.
 
     Returns:
-      The function of arguments with a leading axis [device], which its results have as well.
+      The function of arguments with one more leading axis, which its results have as well. The
+      devices share it equally, and a device that has several of it takes them at once.
     """
 
     def on_one(*arguments):
         shared, own = arguments[:num_shared], arguments[num_shared:]
+        if len(jax.tree.leaves(own)[0]) > 1:
+            return jax.vmap(lambda *own: function(*shared, *own))(*own)
         result = function(*shared, *jax.tree.map(lambda x: x[0], own))
         return jax.tree.map(lambda x: x[None], result)
 
@@ -297,6 +300,15 @@ def on_mesh(mesh: Mesh, function: Callable) -> Callable:
     return traced
 
 
+def traced_mesh() -> jax.sharding.AbstractMesh | None:
+    """The mesh over which the function that is being traced may spread its arrays.
+
+    None where it is for one device: alone, or ``on_each_device``.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.manual_axes else mesh
+
+
 def keep_windows_apart(x: jax.Array) -> jax.Array:
     """The same array, its first axis spread over "data" and "fsdp" as the windows are.
 
@@ -304,7 +316,7 @@ def keep_windows_apart(x: jax.Array) -> jax.Array:
     these are and send them around, many times the bytes of the parameters. Does nothing but in a
     function that is traced ``on_mesh``.
     """
-    if jax.sharding.get_abstract_mesh().empty:
+    if traced_mesh() is None:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec((DATA, FSDP)))
 
@@ -344,6 +356,6 @@ def _device_memory() -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
-def pad_tasks(mesh: Mesh, task_ids: np.ndarray) -> np.ndarray:
-    """Repeats the last task until the devices share the tasks equally."""
-    return np.pad(task_ids, (0, -len(task_ids) % mesh.size), mode="edge")
+def padded(mesh: Mesh, values: np.ndarray) -> np.ndarray:
+    """Repeats the last value until all devices share them equally."""
+    return np.pad(values, (0, -len(values) % mesh.size), mode="edge")

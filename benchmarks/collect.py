@@ -29,7 +29,7 @@ def run(rounds: int) -> list[dict]:
     """Env steps per second: all goals, the same without looking the network up, and the peers."""
     env, tasks = registry.make("DarkRoom")
     mesh, number = parallel.make_mesh(), tasks.num_tasks
-    ids = parallel.pad_tasks(mesh, np.arange(number))
+    ids = parallel.padded(mesh, np.arange(number))
     optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(tasks.params(ids))
     keys = jax.random.split(jax.random.key(0), len(ids))
     tiles = jax.tree.map(

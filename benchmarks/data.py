@@ -81,7 +81,7 @@ def _windows(folder: pathlib.Path, steps: dict[str, np.ndarray], rounds: int) ->
     makers = {
         "ad_jax: from disk": (read, BATCHES["disk"]),
         "ad_jax: from device memory": (
-            lambda step: jax.block_until_ready(cut(arrays, memory.starts(step))), BATCHES["memory"]
+            lambda step: jax.block_until_ready(cut(arrays, sampler.starts(step))), BATCHES["memory"]
         ),
         "npy files, mapped into memory": (from_npy, BATCHES["npy"]),
     }  # fmt: skip

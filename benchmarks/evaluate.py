@@ -48,7 +48,7 @@ def _ours(mode: str, context: int, steps: int):
     mesh = parallel.make_mesh()
     options = ml_collections.ConfigDict({"mode": mode, "temperature": 1.0, "prompt_episodes": 0})
     init, advance = make_evaluator(env, model, mesh, options)
-    ids = parallel.pad_tasks(mesh, np.arange(ROOMS))
+    ids = parallel.padded(mesh, np.arange(ROOMS))
     inputs = params, jax.random.key(0), ids, tasks.params(ids)
     params, *inputs = parallel.put(inputs, parallel.replicated(mesh))
     box = {"state": init(params, *inputs, 1)}

@@ -53,6 +53,7 @@ class WindowSampler:
             )
         places = np.maximum(self.lengths - self.context + 1, 0)
         object.__setattr__(self, "_ends", np.cumsum(places))
+        object.__setattr__(self, "_offsets", np.cumsum(self.lengths) - self.lengths)
 
     def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(row, start): int64 [batch_size] each, the windows of a training step."""
@@ -60,6 +61,14 @@ class WindowSampler:
         place = np.random.Generator(philox).integers(self._ends[-1], size=self.batch_size)
         row = np.searchsorted(self._ends, place, side="right")
         return row, place - np.append(0, self._ends)[row]
+
+    def starts(self, step: int) -> dict[str, np.ndarray]:
+        """What ``DeviceWindows.cut`` needs: where the windows begin, and if a row does."""
+        row, start = self.draw(step)
+        return {
+            "index": (self._offsets[row] + start).astype(np.int32),
+            "has_previous": start > 0,
+        }
 
 
 def make_sampler(
@@ -79,9 +88,8 @@ class DeviceWindows:
     """
 
     def __init__(self, histories: Histories, sampler: WindowSampler, selection: Selection):
-        self._sampler = sampler
-        self._offsets = np.append(0, np.cumsum(sampler.lengths))
-        if self._offsets[-1] > np.iinfo(np.int32).max:
+        self._context = sampler.context
+        if sampler.lengths.sum() > np.iinfo(np.int32).max:
             raise UserError("the histories do not fit into device memory: train.windows='disk'")
         kept, parts = histories.kept_episodes(selection), []
         for begin in range(0, len(kept), _ROWS):
@@ -95,17 +103,9 @@ class DeviceWindows:
                 parts.append(histories.read(rows, flat, RAW_FIELDS))
         self.arrays = {k: np.concatenate([part[k] for part in parts]) for k in RAW_FIELDS}
 
-    def starts(self, step: int) -> dict[str, np.ndarray]:
-        """What ``cut`` needs: where the windows of a training step begin, and if a row does."""
-        row, start = self._sampler.draw(step)
-        return {
-            "index": (self._offsets[row] + start).astype(np.int32),
-            "has_previous": start > 0,
-        }
-
     def cut(self, arrays: dict[str, Any], starts: dict[str, Any]) -> dict[str, Any]:
-        """Raw windows, inside jit: fields [batch, context + 1, ...]."""
-        index = starts["index"][:, None] + np.arange(-1, self._sampler.context)
+        """Raw windows where ``WindowSampler.starts`` says, in jit: [batch, context + 1, ...]."""
+        index = starts["index"][:, None] + np.arange(-1, self._context)
         raw = {k: v[jnp.maximum(index, 0)] for k, v in arrays.items()}
         return {**raw, "has_previous": starts["has_previous"]}
 

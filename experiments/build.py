@@ -41,9 +41,16 @@ CORES = {
 PURPOSES = ("collect", "initialise", "train", "evaluate", "report")
 
 
-def key(config: ml_collections.ConfigDict, purpose: str) -> jax.Array:
-    """The random key of a purpose: every draw of a run descends from one of these."""
-    keys = jax.random.split(jax.random.key(config.seed), len(PURPOSES))
+def key(config: ml_collections.ConfigDict, purpose: str, seed: int | None = None) -> jax.Array:
+    """The random key of a purpose: every draw of a run descends from one of these.
+
+    Args:
+      config: of the run.
+      purpose: one of ``PURPOSES``.
+      seed: of a model, where the run trains several; None for the run's own.
+    """
+    seed = config.seed if seed is None else seed
+    keys = jax.random.split(jax.random.key(seed), len(PURPOSES))
     return keys[PURPOSES.index(purpose)]
 
 

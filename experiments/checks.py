@@ -20,6 +20,7 @@ SMALLEST = {
     "model.hidden": 1,
     "model.lstm_layers": 1,
     "model.attention_block": 1,
+    "train.seeds": 1,
     "train.steps": 1,
     "train.batch_size": 1,
     "train.accumulate": 1,

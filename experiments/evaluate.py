@@ -45,13 +45,13 @@ def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
 
 
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
-    """Rolls out the last checkpoint and stores the returns.
+    """Rolls out the models of the last checkpoint, one after the other, and stores the returns.
 
-    The results hold task (int [task]) and group (str [task]), returns (float [task, rollout,
+    The results hold task (int [task]) and group (str [task]), returns (float [seed, task, rollout,
     episode]), prompt_returns (the demonstrator's, of the episodes before them), mean_reward (float
-    [task, time], over the rollouts), the first rollout of every task (observation, reward, is_last
-    [task, time, ...]), cut after the last episode asked for, and device, seconds and env_steps,
-    with train_seconds and train_transitions_per_s of the training.
+    [task, time], over seeds and rollouts), the first seed's first rollout of every task
+    (observation, reward, is_last [task, time, ...]), cut after the last episode asked for, and
+    device, seconds and env_steps, with train_seconds and train_transitions_per_s of the training.
     """
     mesh = parallel.make_mesh(**config.mesh)
     world = build.world(config)
@@ -70,38 +70,44 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "give evaluation.mode='exact', or model.positions='rotary'"
         )
     _check_prompt(config, world.env, limit)
-    params, training = trained(config, workdir.checkpoints, model, mesh)
+    models, training = trained(config, workdir.checkpoints, model, mesh)
     episodes = options.prompt_episodes + options.episodes
-    padded = parallel.pad_tasks(mesh, np.arange(len(tasks.ids)))
+    padded = parallel.padded(mesh, np.arange(len(tasks.ids)))
     padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
 
     init, advance = make_evaluator(world.env, model, mesh, options)
-    inputs = (build.key(config, "evaluate"), tasks.ids[padded], padded_params)
-    state = init(params, *parallel.put(inputs, parallel.replicated(mesh)), options.rollouts)
+    inputs = (tasks.ids[padded], padded_params)
+    inputs = parallel.put(inputs, parallel.replicated(mesh))
+    keys = [build.key(config, "evaluate", config.seed + i) for i in range(len(models))]
+    keys = parallel.put(keys, parallel.replicated(mesh))
+    state = init(models[0], keys[0], *inputs, options.rollouts)
     per_call = min(_EPISODES_PER_CALL, episodes)
     calls, steps = -(-episodes // per_call), per_call * limit
-    advance = advance.lower(params, state, steps).compile()
+    advance = advance.lower(models[0], state, steps).compile()
 
-    parts = []
-    env_steps = len(tasks.ids) * options.rollouts * steps
+    parts: list[list] = [[] for _ in models]
+    per_part = len(tasks.ids) * options.rollouts * steps
+    env_steps = len(models) * calls * per_part
     began = time.perf_counter()
     with tqdm(
-        desc="evaluate", unit=" steps", unit_scale=True, total=calls * env_steps,
+        desc="evaluate", unit=" steps", unit_scale=True, total=env_steps,
         disable=not parallel.is_first(),
     ) as progress:  # fmt: skip
-        for _ in range(calls):
-            interruption.check()
-            state, history = advance(params, state)
-            seen = (history.observation[:, 0], history.reward, history.is_last)
-            parts.append(parallel.fetch(seen))
-            progress.update(env_steps)
+        for params, key, of_seed in zip(models, keys, parts, strict=True):
+            state = init(params, key, *inputs, options.rollouts)
+            for _ in range(calls):
+                interruption.check()
+                state, history = advance(params, state)
+                seen = (history.observation[:, 0], history.reward, history.is_last)
+                of_seed.append(parallel.fetch(seen))
+                progress.update(per_part)
     seconds = time.perf_counter() - began
     if parallel.is_first():
-        costs = {"seconds": seconds, "env_steps": calls * env_steps}
+        costs = {"seconds": seconds, "env_steps": env_steps}
         costs |= {f"train_{name}": value for name, value in training.items()}
         _store(workdir, tasks, parts, options, limit, costs)
-        print(f"evaluate: {calls * env_steps:,} steps in {seconds:.1f} s, "
-              f"{calls * env_steps / seconds:,.0f} steps/s")  # fmt: skip
+        print(f"evaluate: {env_steps:,} steps in {seconds:.1f} s, "
+              f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
     parallel.barrier("evaluated")
 
 
@@ -124,10 +130,14 @@ def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) 
     number, prompt = len(tasks.ids), options.prompt_episodes
     episodes = prompt + options.episodes
     time_asked_for = episodes * limit
-    observation = np.concatenate([p[0] for p in parts], 1)[:number, :time_asked_for]
+    observation = np.concatenate([p[0] for p in parts[0]], 1)[:number, :time_asked_for]
     reward, is_last = (
-        np.concatenate([p[i] for p in parts], 2)[:number, :, :time_asked_for] for i in (1, 2)
-    )
+        np.stack([
+            np.concatenate([p[i] for p in of_seed], 2)[:number, :, :time_asked_for]
+            for of_seed in parts
+        ])
+        for i in (1, 2)
+    )  # fmt: skip
 
     returns = episode_returns(reward, is_last, episodes)
     own = slice(prompt * limit, None)  # a demonstrator's episodes are of fixed length
@@ -140,10 +150,10 @@ def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) 
             group=tasks.group,
             returns=returns[..., prompt:],
             prompt_returns=returns[..., :prompt],
-            mean_reward=reward.mean(1),
+            mean_reward=reward.mean((0, 2)),
             observation=observation,
-            reward=reward[:, 0],
-            is_last=is_last[:, 0],
+            reward=reward[0, :, 0],
+            is_last=is_last[0, :, 0],
             device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             **costs,
         )
@@ -226,8 +236,8 @@ def make_evaluator(
 
 def trained(
     config: ml_collections.ConfigDict, folder: Path, model: Transformer | LSTM, mesh: Mesh
-) -> tuple[Any, dict[str, float]]:
-    """The last parameters in a folder of checkpoints, on every device, and what they took.
+) -> tuple[list[Any], dict[str, float]]:
+    """The last parameters of each seed in a folder of checkpoints, on every device, and their cost.
 
     Raises:
       UserError: training has not come to its end.
@@ -240,16 +250,17 @@ def trained(
         shapes = jax.eval_shape(
             lambda key: distill.init_state(key, model, optimizer), jax.random.key(0)
         )
-        everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
-        parallel.check_memory(shapes, everywhere)
+        everywhere = parallel.replicated(mesh)
+        seeds = () if config.train.seeds == 1 else (config.train.seeds,)
         like = jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            shapes, everywhere,
-        )  # fmt: skip
+            lambda x: jax.ShapeDtypeStruct((*seeds, *x.shape), x.dtype, sharding=everywhere), shapes
+        )
+        parallel.check_memory(like, jax.tree.map(lambda x: x.sharding, like))
         state, training = checkpoints.restore(step, like)
         if step != config.train.steps:
             raise UserError(
                 f"training stopped at step {step} of {config.train.steps}: run the stage 'train' "
                 "to its end first"
             )
-    return state.params, training
+    of_seed = lambda i: jax.tree.map(lambda x: x[i], state.params)
+    return list(map(of_seed, range(*seeds))) if seeds else [state.params], training

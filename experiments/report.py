@@ -12,7 +12,7 @@ from ad_jax.envs.grid_world import GridWorld
 from ad_jax.envs.watermaze import Watermaze
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
-from ad_jax.evaluation.statistics import confidence_interval, last_tenth
+from ad_jax.evaluation.statistics import by_task, confidence_interval, last_tenth
 from data_pipelines.files import growing, read_json, write_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments import build, evaluate
@@ -42,6 +42,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     world = build.world(config)
     results = evaluate.load_results(workdir.evaluation)
+    of_seeds = results["returns"]
+    results["returns"] = by_task(of_seeds)
     collected = None  # RL² has no source
     if config.method != "RL2":
         collected = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
@@ -63,9 +65,12 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         "reference": named,
         "episodes": config.evaluation.episodes,
         "rollouts_per_task": config.evaluation.rollouts,
-        "seeds": [config.seed],
+        "seeds": [config.seed + i for i in range(config.train.seeds)],
         "groups": list(dict.fromkeys(results["group"].tolist())),
         **summarize(results, reference, chance),
+        "heldout_return_by_seed": last_tenth(of_seeds[:, results["group"] == evaluate.HELDOUT])
+        .mean((1, 2, 3))
+        .tolist(),
         **costs(results, collected),
     }
     if collected:
@@ -102,7 +107,7 @@ def summarize(
     """Each group of tasks, and the bounds of the held-out ones; see the README for what each is.
 
     Args:
-      results: of the stage "evaluate".
+      results: of the stage "evaluate", with returns ``by_task``.
       reference: float [task], what returns are divided by; tasks where it is 0 can't be solved,
         and count in "return" only.
       chance: float [task], returns of a random policy.

@@ -1,7 +1,7 @@
-"""Stage 2: the model is trained: to predict the source's next action, or by RL²."""
+"""Stage 2: models are trained: to predict the source's next action, or by RL²."""
 
 import contextlib
-import functools
+import dataclasses
 import itertools
 import json
 import math
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
@@ -27,6 +28,7 @@ from data_pipelines.files import growing, write_atomically
 from data_pipelines.reader import Histories, Selection
 from experiments import build
 from experiments.interruption import Interrupted, Interruption
+from experiments.seeds import Seeds
 from experiments.workdir import Workdir
 
 
@@ -48,43 +50,52 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """
     mesh = parallel.make_mesh(**config.mesh)
     world = build.world(config)
+    seeds = Seeds(config, mesh)
     training = METHODS[config.method](config, workdir, world)
+    if len(seeds.numbers) == 1:
+        parallel.check_windows(mesh, *training.windows)
     checkpoints = Checkpoints(workdir.checkpoints)
 
-    first = build.key(config, "initialise"), *training.first
-    shapes = jax.eval_shape(training.init, *first)
-    shardings = parallel.state_shardings(mesh, shapes, build.sharding_rules(config))
+    first = seeds.stack([
+        (build.key(config, "initialise", seed), *training.first(seed)) for seed in seeds.slots
+    ])  # fmt: skip
+    init = seeds.of_all(training.init)
+    shapes = jax.eval_shape(init, *first)
+    shardings = seeds.shardings(shapes, build.sharding_rules(config))
     parallel.check_memory(shapes, shardings)
     first = parallel.put(first, parallel.replicated(mesh))
-    state = jax.jit(training.init, out_shardings=shardings)(*first)
+    state = jax.jit(init, out_shardings=shardings)(*first)
     first_step = 0
     before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
-        state, before = checkpoints.restore(newest, state)
+        stored, before = checkpoints.restore(newest, seeds.to_store(state))
+        state = seeds.from_store(stored)
         first_step = newest
         if parallel.is_first():
             print(f"train: going on from step {first_step}")
 
-    update, batches = training.make_step(mesh, shardings, first_step)
-    log = Metrics(workdir, first_step) if parallel.is_first() else None
+    update = make_step(config, mesh, training, seeds, shardings)
+    batches = zip(*(training.inputs(seed, first_step) for seed in seeds.slots), strict=True)
+    log = Metrics(workdir, seeds.numbers, first_step) if parallel.is_first() else None
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
-    fetched: list[dict[str, np.ndarray]] = []  # of the steps not logged yet
+    fetched: list[dict[str, np.ndarray]] = []  # of the steps not logged yet, each [seed]
     began = first_done = time.perf_counter()
-    tokens = training.transitions
+    tokens = training.transitions * len(seeds.numbers)
 
     def fetch() -> None:
         """Fetches the metrics of the steps since the last time; stops on a NaN."""
         for step, metrics in jax.device_get(pending):
+            fetched.append({name: seeds.by_seed(values) for name, values in metrics.items()})
             for name in ("loss", "grad_norm"):  # a step with a bad gradient spoils the parameters
-                if not math.isfinite(metrics[name]):
-                    good = checkpoints.latest_step()
-                    raise UserError(
-                        f"{name} is {metrics[name]} at training step {step}; the last good "
-                        "checkpoint is "
-                        f"{'none' if good is None else f'{workdir.checkpoints}/{good}'}: "
-                        "lower optimizer.learning_rate, in another workdir"
-                    )
-            fetched.append(metrics)
+                for seed, value in zip(seeds.numbers, fetched[-1][name], strict=True):
+                    if not math.isfinite(value):
+                        good = checkpoints.latest_step()
+                        raise UserError(
+                            f"{name} is {value} at training step {step} of seed {seed}; the last "
+                            "good checkpoint is "
+                            f"{'none' if good is None else f'{workdir.checkpoints}/{good}'}: "
+                            "lower optimizer.learning_rate, in another workdir"
+                        )
         pending.clear()
 
     def save(step: int) -> None:
@@ -92,7 +103,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         if log:  # before the checkpoint: training that goes on from it has all metrics up to it
             log.publish()
         seconds = before["seconds"] + time.perf_counter() - began
-        checkpoints.save(step, state, {"seconds": seconds, "transitions_per_s": rate(step)})
+        stored = seeds.to_store(state)
+        checkpoints.save(step, stored, {"seconds": seconds, "transitions_per_s": rate(step)})
 
     def rate(step: int) -> float:
         """Transitions per second in this process, without compiling the first step."""
@@ -111,7 +123,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         contextlib.closing(checkpoints),
     ):  # fmt: skip
         for step in range(first_step + 1, config.train.steps + 1):
-            inputs = next(batches)
+            inputs = parallel.put(seeds.stack(next(batches)), seeds.inputs_sharding())
             with jax.transfer_guard("disallow"):
                 state, metrics = update(state, inputs)
             pending.append((step, metrics))
@@ -123,12 +135,12 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             stop = interruption.requested and not last  # read once: it may change at any time
             if step % config.train.log_every == 0 or last:
                 fetch()
-                means = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
+                means = {k: np.mean([m[k] for m in fetched], 0) for k in fetched[0]}
                 fetched.clear()
                 lr = float(training.learning_rate(step - 1))
                 if log:
-                    log.write(step, {**means, "learning_rate": lr, "transitions_per_s": rate(step)})
-                progress.set_postfix(loss=f"{means['loss']:.4f}", refresh=False)
+                    log.write(step, means, {"learning_rate": lr, "transitions_per_s": rate(step)})
+                progress.set_postfix(loss=f"{means['loss'].mean():.4f}", refresh=False)
             progress.update(tokens)
             if step % config.train.checkpoint_every == 0 or last or stop:
                 save(step)
@@ -137,23 +149,48 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
 
 class Training(NamedTuple):
-    """What a method trains, and on what.
+    """What a method trains, and on what; a model of each training seed alike.
 
     Attributes:
       init: ``init(key, *first) -> state``.
-      first: arrays that a fresh state depends on.
-      make_step: ``make_step(mesh, shardings, first_step)`` has the jitted
-        ``step(state, inputs) -> (state, metrics)`` and an iterator of the inputs of the steps
-        after ``first_step``, which are on the devices; ``shardings`` are of the state.
+      first: ``first(seed)``, arrays that a fresh state depends on.
+      update: ``update(data, state, key, inputs) -> (state, metrics)``, to be jitted.
+      data: arrays that all steps of all seeds read.
+      inputs: ``inputs(seed, first_step)``, what each step after ``first_step`` reads besides.
+      windows: (how many of them the devices share in a step, the setting that says so).
       learning_rate: of the number of steps made.
       transitions: that a step learns from.
     """
 
     init: Callable[..., distill.TrainState]
-    first: tuple[Any, ...]
-    make_step: Callable[..., tuple[Callable, Iterator]]
+    first: Callable[[int], tuple[Any, ...]]
+    update: Callable[..., tuple[distill.TrainState, dict[str, jax.Array]]]
+    data: Any
+    inputs: Callable[[int, int], Iterator]
+    windows: tuple[int, str]
     learning_rate: Callable[[int], Any]
     transitions: int
+
+
+def make_step(
+    config: ml_collections.ConfigDict, mesh: Mesh, training: Training, seeds: Seeds, shardings: Any
+) -> Callable[..., tuple[distill.TrainState, dict[str, jax.Array]]]:
+    """The jitted ``step(state, inputs) -> (state, metrics)`` of all models.
+
+    Args:
+      config: of the run.
+      mesh: of all its devices.
+      training: the method.
+      seeds: of the models.
+      shardings: of their state.
+    """
+    replicated = parallel.replicated(mesh)
+    keys = seeds.stack([build.key(config, "train", seed) for seed in seeds.slots])
+    keys = parallel.put(keys, replicated)
+    data = parallel.put(training.data, replicated)
+    update = parallel.on_mesh(mesh, seeds.of_all(training.update, num_shared=1))
+    step = jax.jit(update, donate_argnums=1, out_shardings=(shardings, replicated))
+    return lambda state, inputs: step(data, state, keys, inputs)
 
 
 def distillation(
@@ -184,45 +221,43 @@ def distillation(
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end, trained_on
     )
-    sampler = windows.make_sampler(
+    of_first = windows.make_sampler(
         histories, selection=selection, context=config.model.context,
         batch_size=options.batch_size, seed=config.seed,
     )  # fmt: skip
-    data = histories, sampler, selection
+    sampler = lambda seed: dataclasses.replace(of_first, seed=seed)
     update = distill.make_update(model, optimizer, options.label_smoothing, options.accumulate)
 
     def init(key, raw):
         return distill.init_state(key, model, optimizer, windows.to_batch(schema, raw))
 
-    def make_step(mesh, shardings, first_step: int):
-        parallel.check_windows(mesh, part, "train.batch_size / train.accumulate")
-        spread, replicated = parallel.over_windows(mesh), parallel.replicated(mesh)
-        key = parallel.put(build.key(config, "train"), replicated)
-        on_mesh = parallel.on_mesh(mesh, update)
-        jit = functools.partial(jax.jit, donate_argnums=0, out_shardings=(shardings, replicated))
+    if options.windows == "device":
+        source = windows.DeviceWindows(histories, of_first, selection)
+        arrays, cut = source.arrays, source.cut
 
-        if options.windows == "device":
-            source = windows.DeviceWindows(*data)
-            arrays = parallel.put(source.arrays, replicated)
-            step = jit(
-                lambda state, key, arrays, starts: on_mesh(
-                    state, windows.to_batch(schema, source.cut(arrays, starts)), key
-                )
+        def inputs(seed: int, first_step: int):
+            return map(sampler(seed).starts, range(first_step, options.steps))
+
+    elif options.windows == "disk":
+        arrays, cut = (), lambda arrays, raw: raw
+
+        def inputs(seed: int, first_step: int):
+            return windows.disk_windows(
+                histories, sampler(seed), selection, first_step, options.prefetch
             )
-            raw = (source.starts(s) for s in range(first_step, options.steps))
-            run_step = lambda state, starts: step(state, key, arrays, starts)
-        elif options.windows == "disk":
-            step = jit(lambda state, key, raw: on_mesh(state, windows.to_batch(schema, raw), key))
-            raw = windows.disk_windows(*data, first_step, options.prefetch)
-            run_step = lambda state, raw: step(state, key, raw)
-        else:
-            raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
-        return run_step, (parallel.put(inputs, spread) for inputs in raw)
+
+    else:
+        raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
 
     return Training(
         init=init,
-        first=(windows.make_reader(*data)(0),),
-        make_step=make_step,
+        first=lambda seed: (windows.make_reader(histories, sampler(seed), selection)(0),),
+        update=lambda arrays, state, key, inputs: update(
+            state, windows.to_batch(schema, cut(arrays, inputs)), key
+        ),
+        data=arrays,
+        inputs=inputs,
+        windows=(part, "train.batch_size / train.accumulate"),
         learning_rate=learning_rate(settings, options.steps),
         transitions=options.batch_size * config.model.context,
     )
@@ -252,25 +287,18 @@ def reinforcement(
     update = rl2.make_update(
         world.env, env_params, model, optimizer, rl2.RL2Config(**options), trial_steps
     )
-
-    def make_step(mesh, shardings, first_step: int):
-        windows_of_a_part = options.num_trials // options.num_minibatches
-        parallel.check_windows(mesh, windows_of_a_part, "rl2.num_trials / rl2.num_minibatches")
-        replicated = parallel.replicated(mesh)
-        key = parallel.put(build.key(config, "train"), replicated)
-        step = jax.jit(
-            parallel.on_mesh(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated)
-        )
-        inputs = itertools.repeat(key, config.train.steps - first_step)
-        return step, inputs
-
     return Training(
         init=lambda key: distill.init_state(key, model, optimizer),
-        first=(),
-        make_step=make_step,
+        first=lambda seed: (),
+        update=lambda data, state, key, inputs: update(state, key),
+        data=(),
+        inputs=lambda seed, first_step: itertools.repeat(()),
+        windows=(
+            options.num_trials // options.num_minibatches, "rl2.num_trials / rl2.num_minibatches"
+        ),
         learning_rate=lambda step: schedule(step * per_step),
         transitions=options.num_trials * trial_steps,
-    )
+    )  # fmt: skip
 
 
 METHODS = {"AD": distillation, "ED": distillation, "RL2": reinforcement}
@@ -279,13 +307,14 @@ METHODS = {"AD": distillation, "ED": distillation, "RL2": reinforcement}
 class Metrics:
     """Writes metrics to metrics.jsonl and to TensorBoard, each step once, also after a restart.
 
-    ``publish`` brings what was written to a workdir in a store.
+    A line is of a step and a training seed; where there are several seeds, each has a folder below
+    tensorboard/. ``publish`` brings what was written to a workdir in a store.
 
     Both are written here and now: TensorBoard's usual writer has a thread, and waits for it for
     ever once a full disk has ended it.
     """
 
-    def __init__(self, workdir: Workdir, first_step: int):
+    def __init__(self, workdir: Workdir, seeds: list[int], first_step: int):
         self._growing = contextlib.ExitStack()
         folder, self.publish = self._growing.enter_context(growing(workdir.path))
         path, found = folder / "metrics.jsonl", workdir.path / "metrics.jsonl"
@@ -294,27 +323,32 @@ class Metrics:
             kept = [m for m in lines if m and m["step"] <= first_step]
             write_atomically(path, "".join(json.dumps(m) + "\n" for m in kept))
         self._file = open(path, "a")
-        board = folder / "tensorboard"
-        board.mkdir(exist_ok=True)
-        self._board = EventsWriter(str(board / "events"))
-        # TensorBoard hides what an earlier process wrote of later steps.
-        started = SessionLog(status=SessionLog.START)
-        self._board.write_event(Event(step=first_step + 1, session_log=started))
+        self._boards = {}
+        for seed in seeds:
+            board = folder / "tensorboard" / ("" if len(seeds) == 1 else f"seed_{seed}")
+            board.mkdir(parents=True, exist_ok=True)
+            self._boards[seed] = EventsWriter(str(board / "events"))
+            # TensorBoard hides what an earlier process wrote of later steps.
+            started = SessionLog(status=SessionLog.START)
+            self._boards[seed].write_event(Event(step=first_step + 1, session_log=started))
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Adds one line."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+    def write(self, step: int, of_seeds: dict[str, np.ndarray], of_all: dict[str, float]) -> None:
+        """Adds a line of each seed: values [seed], and those that all share."""
+        for i, (seed, board) in enumerate(self._boards.items()):
+            metrics = {**{name: float(values[i]) for name, values in of_seeds.items()}, **of_all}
+            self._file.write(json.dumps({"step": step, "seed": seed, **metrics}) + "\n")
+            for name, value in metrics.items():
+                summary = scalar(f"train/{name}", value)
+                board.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            board.flush()
         self._file.flush()
-        for name, value in metrics.items():
-            summary = scalar(f"train/{name}", value)
-            self._board.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-        self._board.flush()
 
     def close(self) -> None:
-        """Finishes both files."""
+        """Finishes all files."""
         with self._growing:
             self._file.close()
-            self._board.close()
+            for board in self._boards.values():
+                board.close()
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -61,6 +61,11 @@ def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     return stats.trim_mean(scores, 0.25, axis=axis)
 
 
+def by_task(values: np.ndarray) -> np.ndarray:
+    """[seed, task, rollout, point] as [task, seed * rollout, point], the first seed's first."""
+    return np.concatenate(values, axis=1)
+
+
 def across_seeds(values: np.ndarray, resamples: int = 500) -> dict[str, np.ndarray]:
     """What a figure shows of several training seeds.
 
@@ -75,14 +80,14 @@ def across_seeds(values: np.ndarray, resamples: int = 500) -> dict[str, np.ndarr
       bootstrap interval stratified by task, for which a task's rollouts of all seeds are its
       sample.
     """
-    seeds, tasks, rollouts, points = values.shape
-    by_task = np.moveaxis(values, 1, 0).reshape(tasks, seeds * rollouts, points)
-    middle = interquartile_mean(by_task.reshape(-1, points), 0)
+    seeds, _, rollouts, points = values.shape
+    pooled = by_task(values)
+    middle = interquartile_mean(pooled.reshape(-1, points), 0)
     interval = np.stack([middle, middle], -1)
     if seeds * rollouts > 1:
         interval = np.stack(
             stats.bootstrap(
-                [task.T for task in by_task],
+                [task.T for task in pooled],
                 lambda *samples, axis: interquartile_mean(np.concatenate(samples, axis), axis),
                 axis=-1, n_resamples=resamples, batch=20, method="percentile", rng=0,
             ).confidence_interval,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from ad_jax.parallel import DATA, FSDP, MODEL
+from ad_jax.parallel import DATA, FSDP, MODEL, traced_mesh
 
 IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30
@@ -136,8 +136,8 @@ def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interp
         q, k, v = (jnp.pad(x, pads).swapaxes(1, 2) for x in arrays_BxTxHxD)
         return jax.vmap(kernel)(q * width**-0.5, k, v).swapaxes(1, 2)[:, :length]
 
-    mesh = jax.sharding.get_abstract_mesh()
-    if not mesh.empty:
+    mesh = traced_mesh()
+    if mesh is not None:
         spec = PartitionSpec((DATA, FSDP), None, MODEL, None)
         on_one_device = jax.shard_map(
             on_one_device, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec, check_vma=False

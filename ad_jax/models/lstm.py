@@ -13,7 +13,7 @@ from ad_jax.errors import UserError
 from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
 from ad_jax.models.transformer import DTYPES
-from ad_jax.parallel import DATA, FSDP
+from ad_jax.parallel import DATA, FSDP, traced_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +98,8 @@ class LSTM(nn.Module):
         The gradient of its weights is then summed over the devices once. Left to the compiler, it
         would be at every step, for it is summed over the steps in a loop.
         """
-        mesh = jax.sharding.get_abstract_mesh()
-        if mesh.empty or self.is_initializing():
+        mesh = traced_mesh()
+        if mesh is None or self.is_initializing():
             return layer(x_BxTxE)
         alone, variables = layer.unbind()
         windows = PartitionSpec((DATA, FSDP))

@@ -97,6 +97,7 @@ def defaults() -> ml_collections.ConfigDict:
     config.model = {"core": "transformer", **cores}
     config.optimizer = dataclasses.asdict(OptimizerConfig())
     config.train = {
+        "seeds": 1,  # models trained at once in one program, of the seeds seed, seed + 1, …
         "steps": 1000,
         "batch_size": 64,
         # Parts of a batch whose gradients are averaged: less memory, and on a CPU up to 1.7 times

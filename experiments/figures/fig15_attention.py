@@ -31,7 +31,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     world = build.world(config)
     model = build.model(config, world.env)
     mesh = parallel.make_mesh(**config.mesh)
-    params, _ = evaluate.trained(config, found.checkpoints[0], model, mesh)
+    (params, *_), _ = evaluate.trained(config, found.checkpoints[0], model, mesh)
     steps = config.model.context - config.model.context % found.episode_steps
 
     task = world.heldout[len(world.heldout) // 2 :][:1]

@@ -30,7 +30,7 @@ class Run(NamedTuple):
     """A model to be trained and evaluated, or with ``stage`` "collect" a source to be watched.
 
     Attributes:
-      config: of its first training seed.
+      config: of its first training seed; it says how many are trained at once.
       num_train: tasks whose histories are collected, of which the config's are trained on; None
         for those of the config alone.
       stage: the last one.
@@ -86,10 +86,11 @@ class Job(NamedTuple):
             source = build.source(c, build.world(c).env)
             return c.collect.updates * source.num_streams * source.steps_per_block
         if self.stage == "evaluate":
-            return (c.evaluation.prompt_episodes + c.evaluation.episodes) * steps
+            return c.train.seeds * (c.evaluation.prompt_episodes + c.evaluation.episodes) * steps
+        per_step = c.train.batch_size * c.model.context
         if c.method == "RL2":
-            return c.train.steps * c.rl2.num_trials * c.rl2.episodes * steps
-        return c.train.steps * c.train.batch_size * c.model.context
+            per_step = c.rl2.num_trials * c.rl2.episodes * steps
+        return c.train.seeds * c.train.steps * per_step
 
 
 def config_of(environment: str, preset: str) -> ml_collections.ConfigDict:
@@ -125,8 +126,10 @@ def jobs(run: Run, seeds: int) -> Iterator[Job]:
         yield Job("collect", collected, histories)
     if run.stage == "collect":
         return
-    for seed in range(seeds):
-        config = changed(run.config, {"seed": seed})
+    at_once = run.config.train.seeds
+    for seed in range(0, seeds, at_once):
+        some = {"seed": seed, "train.seeds": min(at_once, seeds - seed)}
+        config = changed(run.config, some)
         name = f"{config.method}-{config.model.core}"
         model = _folder("train", config, name, histories)
         yield Job("train", config, model, histories)
@@ -160,9 +163,9 @@ class Results:
       optimum, chance: float [task], returns of the optimal and of the random policy; the optimum
         is 1 where it is not known.
       episode_steps: length of an episode.
-      config: of the first seed.
-      metrics: for each seed, the lines of its metrics.jsonl.
-      checkpoints: for each seed, their folder.
+      config: of the first seed, and of those trained together with it.
+      metrics: for each seed, its lines of a metrics.jsonl.
+      checkpoints: their folders; a seed, or several, in each.
       source: what the histories' provenance says; None where there are none.
       costs: seconds, and the device of the last stage.
     """
@@ -179,16 +182,20 @@ class Results:
                 self.costs["device"] = self.source["device"]
                 self.costs["collect"] = self.source["seconds"]
             elif job.stage == "train":
-                lines = (root / job.folder / "metrics.jsonl").read_text().splitlines()
+                if not self.checkpoints:
+                    self.config = job.config
+                text = (root / job.folder / "metrics.jsonl").read_text()
                 self.checkpoints.append(root / job.folder / "checkpoints")
-                self.metrics.append([json.loads(line) for line in lines])
+                lines = [json.loads(line) for line in text.splitlines()]
+                for seed in sorted({line["seed"] for line in lines}):
+                    self.metrics.append([line for line in lines if line["seed"] == seed])
             else:
                 parts.append(evaluate.load_results(root / job.folder / "evaluation"))
         self.episode_steps = episode_steps(run.config)
         if run.stage == "collect":
             return
-        self.returns = np.stack([p["returns"] for p in parts])
-        self.prompt_returns = np.stack([p["prompt_returns"] for p in parts])
+        self.returns = np.concatenate([p["returns"] for p in parts])
+        self.prompt_returns = np.concatenate([p["prompt_returns"] for p in parts])
         self.group = parts[0]["group"]
         self.costs["device"] = str(parts[0]["device"])
         self.costs["train"] = [float(p["train_seconds"]) for p in parts]

@@ -109,6 +109,10 @@ def test_every_device_runs_its_own():
     np.testing.assert_array_equal(got["sum"], [2, 6, 10, 14])
     np.testing.assert_array_equal(got["b"], 2 * np.arange(8.0).reshape(4, 2))
     assert len(got["b"].sharding.device_set) == 4
+    two_each = np.arange(16.0).reshape(8, 2)
+    got = jax.jit(double)(np.float32(1), two_each)
+    np.testing.assert_array_equal(got["sum"], 1 + two_each.sum(1))
+    np.testing.assert_array_equal(got["b"], 2 * two_each)
 
 
 def test_sizes_that_do_not_divide_are_refused():
@@ -132,9 +136,9 @@ def test_what_does_not_fit_a_device_says_what_it_takes(monkeypatch):
 
 def test_tasks_are_padded_with_the_last_one():
     mesh = parallel.make_mesh()
-    padded = parallel.pad_tasks(mesh, np.array([3, 5, 7, 9, 11]))
+    padded = parallel.padded(mesh, np.array([3, 5, 7, 9, 11]))
     assert padded.tolist() == [3, 5, 7, 9, 11, 11, 11, 11]
-    assert parallel.pad_tasks(mesh, np.arange(4)).tolist() == [0, 1, 2, 3]
+    assert parallel.padded(mesh, np.arange(4)).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def device_batches(histories, keep_every, steps, **kwargs):
     sampler = sampler_of(histories, keep_every, **kwargs)
     windows = DeviceWindows(histories, sampler, Selection(keep_every))
     cut = jax.jit(lambda arrays, starts: to_batch(SCHEMA, windows.cut(arrays, starts)))
-    return [jax.device_get(cut(windows.arrays, windows.starts(step))) for step in steps]
+    return [jax.device_get(cut(windows.arrays, sampler.starts(step))) for step in steps]
 
 
 def disk_batches(histories, keep_every, steps, **kwargs):

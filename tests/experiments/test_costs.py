@@ -29,27 +29,24 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.parametrize("seeds", [1, 5])
 def test_the_training_step_is_compiled_once(smoke_run, config, never, tmp_path, compilations,
-                                            monkeypatch):  # fmt: skip
-    original, counts = train.distillation, []
+                                            monkeypatch, seeds):  # fmt: skip
+    original, counts = train.make_step, []
 
-    def counted(*arguments):
-        training = original(*arguments)
+    def make_step(*arguments):
+        run_step = original(*arguments)
 
-        def make_step(*arguments):
-            run_step, inputs = training.make_step(*arguments)
+        def step(state, inputs):
+            before = len(compilations)
+            result = run_step(state, inputs)
+            counts.append(len(compilations) - before)
+            return result
 
-            def step(state, raw):
-                before = len(compilations)
-                result = run_step(state, raw)
-                counts.append(len(compilations) - before)
-                return result
+        return step
 
-            return step, inputs
-
-        return training._replace(make_step=make_step)
-
-    monkeypatch.setitem(train.METHODS, "AD", counted)
+    monkeypatch.setattr(train, "make_step", make_step)
+    config.train.seeds = seeds
     workdir = Workdir(tmp_path / "run", config)
     shutil.copytree(smoke_run[0] / "histories", workdir.histories)
     train.run(config, workdir, never)

@@ -23,7 +23,7 @@ def test_results_do_not_depend_on_the_devices(trained, config, never, smoke_run)
     want = np.load(smoke_run[0] / "evaluation" / evaluate.RESULTS)
     world = build.world(config)
     np.testing.assert_array_equal(got["task"], np.concatenate([world.heldout, world.train]))
-    assert got["returns"].shape == (9, 2, 4) and (got["group"] == "heldout").sum() == 2
+    assert got["returns"].shape == (1, 9, 2, 4) and (got["group"] == "heldout").sum() == 2
     # Float differences may turn a rare draw, and the rest of that rollout with it.
     assert (got["returns"] == want["returns"]).mean() > 0.9
     assert got["observation"].shape == (9, 32, 2)  # of the four episodes asked for

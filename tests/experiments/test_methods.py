@@ -74,12 +74,13 @@ def test_prompts_come_first_and_are_not_counted(config, smoke_run, tmp_path, nev
     world = build.world(config)
     tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
     optimal = bounds.optimal_returns(world.env, tasks.params)
-    shape = (len(tasks.ids), config.evaluation.rollouts)
+    shape = (1, len(tasks.ids), config.evaluation.rollouts)
     assert results["returns"].shape == (*shape, config.evaluation.episodes)
     assert results["prompt_returns"].shape == (*shape, 2)
-    np.testing.assert_allclose(results["prompt_returns"], np.tile(optimal[:, None, None], (2, 2)))
+    want = np.tile(optimal[:, None, None], (2, 2))
+    np.testing.assert_allclose(results["prompt_returns"][0], want)
     first = results["reward"][:, : config.env.kwargs.max_steps_in_episode].sum(-1)
-    np.testing.assert_allclose(first, results["returns"][:, 0, 0])
+    np.testing.assert_allclose(first, results["returns"][0, :, 0, 0])
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_summary_says_what_was_measured(smoke_run):
     for name in ("heldout", "train"):
         chosen = results["group"] == name
         split = summary[name]
-        np.testing.assert_allclose(split["return"], results["returns"][chosen].mean((0, 1)))
+        np.testing.assert_allclose(split["return"], results["returns"][0, chosen].mean((0, 1)))
         assert len(split["return"]) == len(split["normalized"]) == len(split["ci95"]) == 4
         assert len(split["per_task_final"]) == split["tasks"]
         assert all(low <= mean <= high for mean, (low, high) in
@@ -51,6 +51,9 @@ def test_the_summary_says_what_was_measured(smoke_run):
     # A 3×3 room, 8 steps: a goal at distance d pays from step max(d, 1) on.
     distance = [abs(task % 3 - 1) + abs(task // 3 - 1) for task in results["task"][:2]]
     optimum = np.mean([8 - max(d, 1) + 1 for d in distance])
+    assert summary["seeds"] == [0]
+    last = results["returns"][0, results["group"] == "heldout", :, -1]
+    assert summary["heldout_return_by_seed"] == pytest.approx([last.mean()])
     assert summary["optimal_return"] == pytest.approx(optimum)
     assert len(summary["source"]["return"]) == 40
     assert summary["source"]["env_steps_total"] == 7 * 8 * 40 * 8

@@ -77,7 +77,7 @@ def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
 
     monkeypatch.setattr(distill, "distillation_loss", poisoned)
     workdir = workdir_for(config)
-    with pytest.raises(UserError, match=r"nan at training step 27; .*checkpoints/20"):
+    with pytest.raises(UserError, match=r"nan at training step 27 of seed 0; .*checkpoints/20"):
         train.run(config, workdir, never)
     assert Checkpoints(workdir.checkpoints).latest_step() == 20
 
@@ -102,7 +102,7 @@ def test_a_bad_gradient_stops_before_it_is_saved(workdir_for, config, never, mon
 
     monkeypatch.setattr(distill, "distillation_loss", poisoned)
     workdir = workdir_for(config)
-    with pytest.raises(UserError, match=r"grad_norm is (inf|nan) at training step 20; .*is none"):
+    with pytest.raises(UserError, match=r"grad_norm is (inf|nan) at .*20 of seed 0; .*is none"):
         train.run(config, workdir, never)
     assert Checkpoints(workdir.checkpoints).latest_step() is None
 
