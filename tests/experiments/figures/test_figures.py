@@ -56,6 +56,19 @@ def test_seeds_differ_in_all_but_their_histories():
     assert [job.config.seed for job in made] == [0, 0, 0, 1, 1, 2, 2]
 
 
+def test_seeds_that_are_trained_at_once_are_one_job(shared, never):
+    run = presets.ad("dark_room", "smoke", {"train.seeds": 2})
+    made = list(jobs(run, 3))
+    assert [(job.config.seed, job.config.train.seeds) for job in made[1::2]] == [(0, 2), (2, 1)]
+    reproduce.do(shared, made, never)
+    found = Results(shared, run, 3)
+    assert len(found.returns) == len(found.metrics) == 3 and len(found.checkpoints) == 2
+    assert [{line["seed"] for line in of_seed} for of_seed in found.metrics] == [{0}, {1}, {2}]
+    assert found.config.train.seeds == 2 and len(found.normalized()) == 3
+    own = presets.ad("dark_room", "paper")
+    assert [job.stage for job in jobs(own, 5)] == ["collect", "train", "evaluate"]
+
+
 def test_a_folder_depends_on_what_its_stage_reads_alone():
     def folders(changes):
         run = presets.ad("dark_room", "cpu", changes)
@@ -115,6 +128,8 @@ FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
         (7, points({20: 1.2, 50: 1.3, 100: 1.4, 200: 1.5}), [False]),
         (10, points({0.0: 0.2, 0.2: 0.6}), [True]),
         (10, points({0.0: 0.6, 0.2: 0.2}), [False]),
+        (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.8, 0.9: 0.2}), [True, True]),
+        (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.5, 0.9: 1.6}), [False, False]),
     ],
 )
 def test_claims(number, panels, holds):
