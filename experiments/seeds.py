@@ -5,6 +5,7 @@ own: nothing is summed over devices, and what is too small to keep one busy fill
 devices do not share them equally, the last is trained on more than one, to no end.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ class Seeds:
 
     def __init__(self, config: ml_collections.ConfigDict, mesh: Mesh):
         self.numbers = [config.seed + i for i in range(config.train.seeds)]
-        self._mesh = mesh
+        self._mesh, self._each = mesh, parallel.over_tasks(mesh)
         self._alone = len(self.numbers) == 1
         slots = self.numbers if self._alone else parallel.padded(mesh, np.array(self.numbers))
         self.slots = [int(seed) for seed in slots]
@@ -45,6 +46,23 @@ class Seeds:
             return parts[0]
         on_device = lambda x: isinstance(x, jax.Array)
         return jax.tree.map(lambda *x: (jnp if on_device(x[0]) else np).stack(x), *parts)
+
+    def init(self, function: Callable, arguments: Sequence[tuple], shardings: Any) -> Any:
+        """The states of all models before training.
+
+        Several are made one after the other: an orthogonal initialiser under vmap can hang for ever
+        on a CPU of few cores.
+
+        Args:
+          function: from arrays to the state of one.
+          arguments: of the function, for each slot.
+          shardings: where the states are to live.
+        """
+        if self._alone:
+            first = parallel.put(arguments[0], parallel.replicated(self._mesh))
+            return jax.jit(function, out_shardings=shardings)(*first)
+        made = itertools.starmap(jax.jit(function), arguments)
+        return parallel.put(self.stack(list(map(jax.device_get, made))), self._each)
 
     def of_all(self, function: Callable, num_shared: int = 0) -> Callable:
         """A function of one model as one of all.
@@ -58,33 +76,53 @@ class Seeds:
         return parallel.on_each_device(self._mesh, function, num_shared)
 
     def shardings(self, state: Any, rules: Sequence) -> Any:
-        """Where each array of a state lives; arguments as of ``parallel.state_shardings``."""
+        """Where each array of the states lives.
+
+        Args:
+          state: the shapes of one.
+          rules: as of ``parallel.state_shardings``.
+
+        Raises:
+          UserError: they do not fit there.
+        """
         if self._alone:
-            return parallel.state_shardings(self._mesh, state, rules)
-        return jax.tree.map(lambda _: parallel.over_tasks(self._mesh), state)
+            shardings = parallel.state_shardings(self._mesh, state, rules)
+        else:
+            shape = lambda x: jax.ShapeDtypeStruct((len(self.slots), *x.shape), x.dtype)
+            state = jax.tree.map(shape, state)
+            shardings = jax.tree.map(lambda _: self._each, state)
+        parallel.check_memory(state, shardings)
+        return shardings
 
     def inputs_sharding(self) -> jax.sharding.NamedSharding:
         """Where what a training step reads lives: its windows or, of several models, each one's."""
-        spread = parallel.over_windows if self._alone else parallel.over_tasks
-        return spread(self._mesh)
+        return parallel.over_windows(self._mesh) if self._alone else self._each
+
+    def metrics_sharding(self) -> jax.sharding.NamedSharding:
+        """Where the scalars of a training step live: of several models, where each is.
+
+        So nothing is exchanged between devices, and none waits for another.
+        """
+        return parallel.replicated(self._mesh) if self._alone else self._each
 
     def to_store(self, state: Any) -> Any:
         """The state as a checkpoint holds it: with an axis [seed], the same on any devices."""
         if self._alone:
             return state
-        return self._take(np.arange(len(self.numbers)), parallel.replicated(self._mesh), state)
+        rows = np.arange(len(self.numbers))
+        return self._take(rows, parallel.replicated(self._mesh), state)
 
     def from_store(self, state: Any) -> Any:
         """Undoes ``to_store``."""
         if self._alone:
             return state
         rows = np.array(self.slots) - self.numbers[0]
-        return self._take(rows, parallel.over_tasks(self._mesh), state)
+        return self._take(rows, self._each, state)
 
     def _take(self, rows: np.ndarray, sharding: jax.sharding.NamedSharding, tree: Any) -> Any:
-        take = lambda tree: jax.tree.map(lambda x: x[rows], tree)
-        return jax.jit(take, out_shardings=sharding)(tree)
+        return parallel.put(jax.tree.map(lambda x: x[rows], parallel.fetch(tree)), sharding)
 
-    def by_seed(self, values: np.ndarray) -> np.ndarray:
-        """Of a scalar of each model as it was fetched: float [seed]."""
-        return np.atleast_1d(values)[: len(self.numbers)]
+    def fetch(self, scalars: Any) -> Any:
+        """Scalars of each model as float arrays [seed]."""
+        fetched = jax.device_get(scalars) if self._alone else parallel.fetch(scalars)
+        return jax.tree.map(lambda x: np.atleast_1d(x)[: len(self.numbers)], fetched)

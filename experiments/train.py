@@ -56,15 +56,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         parallel.check_windows(mesh, *training.windows)
     checkpoints = Checkpoints(workdir.checkpoints)
 
-    first = seeds.stack([
-        (build.key(config, "initialise", seed), *training.first(seed)) for seed in seeds.slots
-    ])  # fmt: skip
-    init = seeds.of_all(training.init)
-    shapes = jax.eval_shape(init, *first)
-    shardings = seeds.shardings(shapes, build.sharding_rules(config))
-    parallel.check_memory(shapes, shardings)
-    first = parallel.put(first, parallel.replicated(mesh))
-    state = jax.jit(init, out_shardings=shardings)(*first)
+    first = [(build.key(config, "initialise", s), *training.first(s)) for s in seeds.slots]
+    shardings = seeds.shardings(
+        jax.eval_shape(training.init, *first[0]), build.sharding_rules(config)
+    )
+    state = seeds.init(training.init, first, shardings)
     first_step = 0
     before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
     if (newest := checkpoints.latest_step()) is not None:
@@ -84,10 +80,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
     def fetch() -> None:
         """Fetches the metrics of the steps since the last time; stops on a NaN."""
-        for step, metrics in jax.device_get(pending):
-            fetched.append({name: seeds.by_seed(values) for name, values in metrics.items()})
+        steps = [step for step, _ in pending]
+        for step, metrics in zip(steps, seeds.fetch([m for _, m in pending]), strict=True):
+            fetched.append(metrics)
             for name in ("loss", "grad_norm"):  # a step with a bad gradient spoils the parameters
-                for seed, value in zip(seeds.numbers, fetched[-1][name], strict=True):
+                for seed, value in zip(seeds.numbers, metrics[name], strict=True):
                     if not math.isfinite(value):
                         good = checkpoints.latest_step()
                         raise UserError(
@@ -189,7 +186,8 @@ def make_step(
     keys = parallel.put(keys, replicated)
     data = parallel.put(training.data, replicated)
     update = parallel.on_mesh(mesh, seeds.of_all(training.update, num_shared=1))
-    step = jax.jit(update, donate_argnums=1, out_shardings=(shardings, replicated))
+    out = shardings, seeds.metrics_sharding()
+    step = jax.jit(update, donate_argnums=1, out_shardings=out)
     return lambda state, inputs: step(data, state, keys, inputs)
 
 
