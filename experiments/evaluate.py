@@ -76,10 +76,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
 
     init, advance = make_evaluator(world.env, model, mesh, options)
-    inputs = (tasks.ids[padded], padded_params)
-    inputs = parallel.put(inputs, parallel.replicated(mesh))
     keys = [build.key(config, "evaluate", config.seed + i) for i in range(len(models))]
-    keys = parallel.put(keys, parallel.replicated(mesh))
+    shared = (tasks.ids[padded], padded_params)
+    keys, inputs = parallel.put((keys, shared), parallel.replicated(mesh))
     state = init(models[0], keys[0], *inputs, options.rollouts)
     per_call = min(_EPISODES_PER_CALL, episodes)
     calls, steps = -(-episodes // per_call), per_call * limit
@@ -94,6 +93,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         disable=not parallel.is_first(),
     ) as progress:  # fmt: skip
         for params, key, of_seed in zip(models, keys, parts, strict=True):
+            del state  # two at once may not fit the devices
             state = init(params, key, *inputs, options.rollouts)
             for _ in range(calls):
                 interruption.check()
