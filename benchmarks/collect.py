@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.sources import networks
 from ad_jax.sources.ppo import PPOConfig, ppo
@@ -28,15 +28,15 @@ OPTIMUM = 17  # of the peers' goal
 def run(rounds: int) -> list[dict]:
     """Env steps per second: all goals, the same without looking the network up, and the peers."""
     env, tasks = registry.make("DarkRoom")
-    mesh, number = parallel.make_mesh(), tasks.num_tasks
-    ids = parallel.padded(mesh, np.arange(number))
+    mesh, number = sharding.make_mesh(), tasks.num_tasks
+    ids = sharding.padded(mesh, np.arange(number))
     optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(tasks.params(ids))
     keys = jax.random.split(jax.random.key(0), len(ids))
     tiles = jax.tree.map(
         lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), (keys, tasks.params(ids))
     )
-    tiles = jax.device_put(tiles, parallel.over_tasks(mesh))  # a tile is the work of a device
-    on_each = lambda function: parallel.on_each_device(mesh, function)
+    tiles = jax.device_put(tiles, sharding.task_sharding(mesh))  # a tile is the work of a device
+    on_each = lambda function: sharding.on_each_device(mesh, function)
 
     def candidate(max_table: int):
         """A learner that goes on learning from round to round, and how near its worst goal is."""

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from ad_jax.envs import registry
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from benchmarks import peers
 from benchmarks.peers import SHAPE
 from benchmarks.timing import interleave, table
-from experiments.evaluate import make_evaluator
+from experiments.stages.evaluate import make_evaluator
 
 STEPS, FEW_STEPS = 100, 5  # per round; those that pass over the context at every step make few
 ROOMS = 81
@@ -45,12 +45,12 @@ def _ours(mode: str, context: int, steps: int):
         jax.random.key(0), zeros((1, 1, 2), jnp.int32), zeros((1, 1), jnp.int32),
         zeros((1, 1)), zeros((1, 1), bool),
     )  # fmt: skip
-    mesh = parallel.make_mesh()
+    mesh = sharding.make_mesh()
     options = ml_collections.ConfigDict({"mode": mode, "temperature": 1.0, "prompt_episodes": 0})
     init, advance = make_evaluator(env, model, mesh, options)
-    ids = parallel.padded(mesh, np.arange(ROOMS))
+    ids = sharding.padded(mesh, np.arange(ROOMS))
     inputs = params, jax.random.key(0), ids, tasks.params(ids)
-    params, *inputs = parallel.put(inputs, parallel.replicated(mesh))
+    params, *inputs = sharding.put(inputs, sharding.replicated(mesh))
     box = {"state": init(params, *inputs, 1)}
 
     def work():

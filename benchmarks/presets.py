@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from ad_jax.envs.spaces import observation_dtype
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.models.transformer import Transformer
-from ad_jax.training import distill
-from ad_jax.training.optimizer import make_optimizer
 from experiments import build
 
 
@@ -25,10 +25,8 @@ def training(config: ml_collections.ConfigDict):
     """(the model, ``init(key) -> state``, ``update(state, batch, key) -> (state, metrics)``)."""
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-    update = distill.make_update(
-        model, optimizer, config.train.label_smoothing, config.train.accumulate
-    )
-    return model, lambda key: distill.init_state(key, model, optimizer), update
+    update = ad.make_update(model, optimizer, config.train.label_smoothing, config.train.accumulate)
+    return model, lambda key: ad.init_state(key, model, optimizer), update
 
 
 def repeated(init, update, batch):
@@ -38,13 +36,11 @@ def repeated(init, update, batch):
       init, update: as of ``training``.
       batch: the one that it always learns from.
     """
-    mesh = parallel.make_mesh()
-    replicated = parallel.replicated(mesh)
-    update = jax.jit(
-        parallel.on_mesh(mesh, update), donate_argnums=0, out_shardings=replicated
-    )  # fmt: skip
-    key = parallel.put(jax.random.key(0), replicated)
-    batch = parallel.put(batch, parallel.over_windows(mesh))
+    mesh = sharding.make_mesh()
+    replicated = sharding.replicated(mesh)
+    update = sharding.jit_on_mesh(mesh, update, donate_argnums=0, out_shardings=replicated)
+    key = sharding.put(jax.random.key(0), replicated)
+    batch = sharding.put(batch, sharding.batch_sharding(mesh))
     box = {"state": jax.jit(init, out_shardings=replicated)(key)}
 
     def step():

@@ -2,41 +2,25 @@
 
     python -m benchmarks.run [--quick] [--device=cpu|gpu] [--stages=collect,train,…] [--output=FILE]
 
-The peers need the extra "bench"; rejax, an environment of its own (see the Makefile). Run it when
-nothing else runs.
+Each stage runs in a process of its own, so one that fails costs the others nothing; the table is
+stored after every stage. The peers need the extra "bench"; rejax, an environment of its own (see
+the Makefile). Run it when nothing else runs.
 """
 
 import argparse
-import functools
+import importlib
 import json
 import os
 import pathlib
 import platform
+import subprocess
 import sys
 
-import jax
+from ad_jax.distributed import processes
 
-from ad_jax import parallel
-
-parallel.split_cpu()  # before what follows: gymnax starts JAX's backend when it is imported
-
-from benchmarks import collect, data, evaluate, render, start, train, utilisation
-from experiments.memory import keep_freed_memory
-
-STAGES = {
-    "collect": collect.run,
-    "train": train.run,
-    "evaluate": evaluate.run,
-    "render": render.run,
-    "model": utilisation.run,
-    "data": data.run,
-    "start": start.run,
-}
-# In which the longer contexts, and what compiles for minutes, are left out.
-QUICK = {
-    "train": functools.partial(train.run, contexts=(80,), forms=2),
-    "evaluate": functools.partial(evaluate.run, contexts=(60,)),
-}
+STAGES = ("collect", "train", "evaluate", "render", "utilisation", "data", "start")
+# Longer contexts, and what compiles for minutes, are left out.
+QUICK = {"train": {"contexts": (80,), "forms": 2}, "evaluate": {"contexts": (60,)}}
 
 
 def main(arguments: list[str]) -> None:
@@ -49,29 +33,67 @@ def main(arguments: list[str]) -> None:
     stages = options.stages.split(",")
     if unknown := set(stages) - set(STAGES):
         parser.error(f"--stages={','.join(sorted(unknown))}: choose from {','.join(STAGES)}")
+    path = pathlib.Path(options.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if len(stages) == 1:
+        store(path, time_stage(stages[0], options.quick, options.device))
+        return
 
-    if options.device not in (None, jax.default_backend()):
-        parser.error(f"--device={options.device}: JAX has found {jax.devices()}")
-
-    keep_freed_memory()
-    rounds, work = (4, STAGES | QUICK) if options.quick else (9, STAGES)
-    lines = []
+    tables, failed = [], []
     for stage in stages:
-        for line in work[stage](rounds):
-            lines.append(line)
-            print(describe(line), flush=True)
-    result = {
+        table = in_a_process(stage, arguments, path.with_suffix(f".{stage}.json"))
+        if table is None:
+            failed.append(stage)
+        else:
+            tables.append(table)
+        joined = tables[0] if tables else {}
+        rows = [row for table in tables for row in table["rows"]]
+        store(path, {**joined, "failed": failed, "rows": rows})
+    print(path)
+    if failed:
+        sys.exit(f"error: failed: {', '.join(failed)}; the rows of the others are in {path}")
+
+
+def store(path: pathlib.Path, table: dict) -> None:
+    """Writes a table."""
+    path.write_text(json.dumps(table, indent=1))
+
+
+def time_stage(stage: str, quick: bool, device: str | None) -> dict:
+    """The table of one stage, whose rows are printed as well."""
+    processes.split_cpu()  # before what follows: gymnax starts JAX's backend when it is imported
+    import jax
+
+    from experiments.runtime.memory import keep_freed_memory
+
+    if device not in (None, jax.default_backend()):
+        sys.exit(f"error: --device={device}: JAX has found {jax.devices()}")
+    keep_freed_memory()
+    rounds = 4 if quick else 9
+    run = importlib.import_module(f"benchmarks.{stage}").run
+    rows = run(rounds, **(QUICK.get(stage, {}) if quick else {}))
+    for row in rows:
+        print(describe(row), flush=True)
+    return {
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores",
         "machine": platform.machine(),
         "jax": jax.__version__,
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
         "rounds": rounds,
-        "rows": lines,
+        "rows": rows,
     }
-    path = pathlib.Path(options.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1))
-    print(path)
+
+
+def in_a_process(stage: str, arguments: list[str], output: pathlib.Path) -> dict | None:
+    """The table of one stage; None if it failed, even by the death of its process."""
+    command = [sys.executable, "-m", "benchmarks.run", *arguments]
+    status = subprocess.run([*command, f"--stages={stage}", f"--output={output}"]).returncode
+    if status:
+        print(f"{stage:<9}FAILED with status {status}", flush=True)
+        return None
+    table = json.loads(output.read_text())
+    output.unlink()
+    return table
 
 
 def describe(line: dict) -> str:

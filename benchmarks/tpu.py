@@ -24,8 +24,9 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from benchmarks import presets
+from experiments import build
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
     devices = topologies.get_topology_desc(platform="tpu", topology_name=options.topology).devices
     shape = (-1, options.fsdp, options.model)
     mesh = jax.sharding.Mesh(
-        np.array(devices).reshape(shape), parallel.AXES, axis_types=(AxisType.Auto,) * 3
+        np.array(devices).reshape(shape), sharding.AXES, axis_types=(AxisType.Auto,) * 3
     )
     config = presets.load(options.preset)
     result = {
@@ -63,7 +64,7 @@ def costs(config, mesh) -> dict:
 
     Args:
       config: of an experiment.
-      mesh: with the axes ``parallel.AXES``; its devices may be of a topology.
+      mesh: with the axes ``sharding.AXES``; its devices may be of a topology.
 
     Returns:
       Seconds of compilation, GiB of memory, FLOPs, and for each kind of collective how many there
@@ -71,14 +72,14 @@ def costs(config, mesh) -> dict:
     """
     model, init, update = presets.training(config)
     state = jax.eval_shape(init, jax.random.key(0))
-    shardings = parallel.state_shardings(mesh, state)
-    replicated, spread = parallel.replicated(mesh), parallel.over_windows(mesh)
+    shardings = sharding.state_shardings(mesh, state, build.sharding_rules(config))
+    replicated, spread = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     abstract = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
     state = jax.tree.map(abstract, state, shardings)
     batch = presets.batch_shapes(config, model, spread)
     key = abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated)
     step = jax.jit(
-        parallel.on_mesh(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated)
+        sharding.on_mesh(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated)
     )
     lowered = step.lower(state, batch, key)
     began = time.perf_counter()

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
 
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.models.transformer import Transformer, TransformerConfig
-from ad_jax.training import distill
-from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
 from benchmarks import peers, presets
 from benchmarks.peers import BATCH, SHAPE, STEPS, random_batch
 from benchmarks.timing import interleave, table
@@ -38,8 +38,8 @@ def _ours(batch, context: int, block: int, parts: int):
     config = TransformerConfig(**SHAPE, context=context, attention_block=block)
     model = Transformer(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
     optimizer = make_optimizer(OptimizerConfig(), 1000)
-    init = lambda key: distill.init_state(key, model, optimizer)
-    step = presets.repeated(init, distill.make_update(model, optimizer, accumulate=parts), batch)
+    init = lambda key: ad.init_state(key, model, optimizer)
+    step = presets.repeated(init, ad.make_update(model, optimizer, accumulate=parts), batch)
 
     def work():
         for _ in range(STEPS):

@@ -21,7 +21,7 @@ from ad_jax.paths import Path, is_remote
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[pathlib.Path]:
+def atomic_write(path: Path) -> Iterator[pathlib.Path]:
     """Gives a file of this machine to be written; if all goes well, it then becomes ``path``."""
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -80,14 +80,14 @@ def local_copy(folder: Path, names: Iterable[str], key: str) -> pathlib.Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
             if not (copy / name).exists():
-                with contextlib.suppress(FileNotFoundError), whole(copy / name) as file:
+                with contextlib.suppress(FileNotFoundError), atomic_write(copy / name) as file:
                     file.write_bytes((folder / name).read_bytes())
     return copy
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_text_atomically(path: Path, text: str) -> None:
     """Writes a text file that is there whole or not at all."""
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text(text)
 
 
@@ -102,7 +102,7 @@ def fingerprint(path: Path) -> dict[str, int]:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Writes a JSON object, whole or not at all, with a checksum of what it says."""
-    write_atomically(path, json.dumps({**document, "checksum": _crc(document)}, indent=1))
+    write_text_atomically(path, json.dumps({**document, "checksum": _crc(document)}, indent=1))
 
 
 def read_json(path: Path, mend: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from ad_jax.paths import Path, as_path
-from data_pipelines.files import fingerprint, read_json, whole, write_json
+from data_pipelines.files import atomic_write, fingerprint, read_json, write_json
 from data_pipelines.schema import VERSION, Schema
 
 NAME = "histories"
@@ -55,7 +55,7 @@ class Writer:
     @contextlib.contextmanager
     def shard(self, shard: int, tasks: np.ndarray) -> Iterator["ShardWriter"]:
         """Opens a shard for the given task ids; it is finished when the block ends well."""
-        with whole(self.path(shard)) as temporary:
+        with atomic_write(self.path(shard)) as temporary:
             writer = ShardWriter(temporary, self.schema, tasks)
             try:
                 yield writer

@@ -10,19 +10,18 @@ import jax
 import ml_collections
 import numpy as np
 
-from ad_jax import parallel
 from ad_jax.envs import registry
 from ad_jax.envs.tasks import TaskDistribution
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
-from ad_jax.models.lstm import LSTM, LSTMConfig
-from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.methods.optimizer import OptimizerConfig
+from ad_jax.models.lstm import LSTM, LSTM_RULES, LSTMConfig
+from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
 from ad_jax.sources.a2c import A2CConfig, a2c
 from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
 from ad_jax.sources.dqn import DQNConfig, dqn
 from ad_jax.sources.noise import NoiseConfig, noise
 from ad_jax.sources.ppo import PPOConfig, ppo
-from ad_jax.training.optimizer import OptimizerConfig
 
 SOURCES = {
     "ppo": (ppo, PPOConfig),
@@ -34,8 +33,8 @@ SOURCES = {
 }
 
 CORES = {
-    "transformer": (Transformer, TransformerConfig, parallel.RULES),
-    "lstm": (LSTM, LSTMConfig, parallel.LSTM_RULES),
+    "transformer": (Transformer, TransformerConfig, RULES),
+    "lstm": (LSTM, LSTMConfig, LSTM_RULES),
 }
 
 PURPOSES = ("collect", "initialise", "train", "evaluate", "report")
@@ -85,7 +84,7 @@ def _function(name: str) -> Callable[..., Any]:
 def version(env: Any) -> str:
     """Of what makes an environment's histories: its dynamics and, if it draws, its pictures."""
     dynamics = getattr(env, "version", importlib.metadata.version("gymnax"))
-    pictures = getattr(env, "picture_version", None)
+    pictures = getattr(env, "render_version", None)
     return dynamics if pictures is None else f"{dynamics}, pictures {pictures}"
 
 
@@ -119,9 +118,10 @@ def model(config: ml_collections.ConfigDict, env: Any) -> Transformer | LSTM:
     """
     make, settings, _ = _core(config)
     chosen = {field.name: config.model[field.name] for field in dataclasses.fields(settings)}
-    space, picture = env.observation_space(env.default_params), getattr(env, "picture", None)
+    space = env.observation_space(env.default_params)
+    render = getattr(env, "render_observation", None)
     critic = config.method == "RL2"
-    return make(settings(**chosen), space, int(env.num_actions), picture, critic)
+    return make(settings(**chosen), space, int(env.num_actions), render, critic)
 
 
 def sharding_rules(config: ml_collections.ConfigDict) -> Sequence:

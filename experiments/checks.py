@@ -3,7 +3,7 @@
 import ml_collections
 
 from ad_jax.errors import UserError
-from experiments.train import METHODS
+from experiments.stages.train import METHODS
 
 SMALLEST = {
     "seed": 0,

@@ -21,21 +21,22 @@ import jax
 import numpy as np
 from absl import logging
 
-from ad_jax import parallel
+from ad_jax.distributed import processes
 from ad_jax.errors import UserError
-from experiments import joining
+from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
 from ad_jax.paths import Path, as_path, reason
-from data_pipelines.files import growing, read_json, write_atomically
-from experiments import build, checks, memory
+from data_pipelines.files import growing, read_json, write_text_atomically
+from experiments import build, checks
 from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS
 from experiments.figures.runs import PRESETS, WORK, Job, Results, Run, jobs
-from experiments.interruption import Interruption, end_well
-from experiments.workdir import InUse
+from experiments.runtime import memory
+from experiments.runtime.interruption import Interruption, end_well
+from experiments.runtime.workdir import InUse
 
 _PATIENCE = 5.0  # seconds between two looks at what another process does
 
@@ -95,7 +96,7 @@ def reproduce(
         if missing := sum(not job.done(root) for job in plan[number].values()):
             say(f"figure {number} waits for {missing} jobs of other shards: run this once more "
                 "without --shard when they are done")  # fmt: skip
-        elif parallel.is_first():
+        elif processes.is_first():
             draw(root, number, preset, runs[number], seeds)
 
 
@@ -130,13 +131,13 @@ def _root(folder: str | os.PathLike, preset: str) -> Path:
     path = root / "reproduce.json"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if parallel.is_first() and not path.exists():
-            write_atomically(path, json.dumps({"preset": preset}))
+        if processes.is_first() and not path.exists():
+            write_text_atomically(path, json.dumps({"preset": preset}))
     except OSError as error:
         raise UserError(
             f"--workdir={folder} can't be used ({reason(error)}): give another folder"
         ) from error
-    parallel.barrier("reproduce")
+    processes.barrier("reproduce")
     stored = read_json(path, "remove it, and the preset given is taken to be this folder's")
     if stored["preset"] != preset:
         raise UserError(
@@ -169,7 +170,7 @@ def do(root: Path, plan: list[Job], interruption: Interruption) -> None:
         began = time.monotonic()
         with contextlib.closing(_wait(root, job, interruption)) as workdir:
             if not WORK[job.stage].done(job.config, workdir):
-                parallel.barrier(f"{job.folder}: not done")
+                processes.barrier(f"{job.folder}: not done")
                 WORK[job.stage].run(job.config, workdir, interruption)
         rates.setdefault(job.stage, []).append((time.monotonic() - began) / work[job.folder])
 
@@ -218,7 +219,7 @@ def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: i
     folder.mkdir(parents=True, exist_ok=True)
     with growing(folder) as (local, _):
         figure.draw(panels, figure.title, local / f"fig{number:02}.png")
-    write_atomically(folder / f"fig{number:02}.json", json.dumps(made))
+    write_text_atomically(folder / f"fig{number:02}.json", json.dumps(made))
     print(f"figure {number}: {figure.title}")
     for text, holds in claims.items():
         print(f"  {'holds' if holds else 'DOES NOT HOLD'}: {text}")
@@ -257,7 +258,7 @@ def _scale(results: Results) -> dict[str, Any]:
 
 def say(text: str) -> None:
     """Prints a line, once."""
-    if parallel.is_first():
+    if processes.is_first():
         print(text, flush=True)
 
 

@@ -10,15 +10,17 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ad_jax import parallel
+from ad_jax.distributed import processes
 from ad_jax.errors import UserError
-from experiments import joining
+from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
-from experiments import checks, collect, evaluate, memory, report, train
-from experiments.interruption import Interruption, end_well
-from experiments.workdir import Workdir
+from experiments import checks
+from experiments.runtime import memory
+from experiments.runtime.interruption import Interruption, end_well
+from experiments.runtime.workdir import Workdir
+from experiments.stages import collect, evaluate, report, train
 
 STAGES = ("collect", "train", "evaluate", "report")
 
@@ -55,13 +57,13 @@ def run(config, path: str, stages: list[str]) -> None:
                 continue
             interruption.check()
             if work[stage].done(config, workdir):
-                if parallel.is_first():
+                if processes.is_first():
                     print(f"{stage}: already done, skipped")
                 continue
-            parallel.barrier(f"{stage}: not done")  # before anyone does it
+            processes.barrier(f"{stage}: not done")  # before anyone does it
             if stage != "report":  # which would show older results
                 (workdir.report / report.SUMMARY).unlink(missing_ok=True)
-            if stage != "report" or parallel.is_first():
+            if stage != "report" or processes.is_first():
                 work[stage].run(config, workdir, interruption)
 
 

@@ -82,9 +82,9 @@ class Watermaze(environment.Environment):
 
     The task is to be solved from pictures, but a picture is a function of the pose: 20,736 bytes
     that follow from 6. So histories store poses, and the model that is distilled from them draws
-    the frames itself, with ``picture``, inside its compiled program. The state keeps the pose
-    rounded to what is stored, so a frame drawn later is the frame that would have been seen, bit
-    for bit. ``PixelWatermaze`` is the same world for agents that want frames from ``step``.
+    the frames itself, with ``render_observation``, inside its compiled program. The state keeps the
+    pose rounded to what is stored, so a frame drawn later is the frame that would have been seen,
+    bit for bit. ``PixelWatermaze`` is the same world for agents that want frames from ``step``.
 
     The paper does not say what follows the reward; its returns of at most 1 per episode fit
     "once". Nor does it give the start or the number of ticks per action. A start in the centre is
@@ -106,7 +106,7 @@ class Watermaze(environment.Environment):
     """
 
     version = "1.0.0"  # changes whenever the same actions would lead to another history
-    picture_version = raycast.RENDERER_VERSION
+    render_version = raycast.RENDERER_VERSION
     num_stages = 2
     reward_levels = (0.0, 1.0)
 
@@ -155,7 +155,7 @@ class Watermaze(environment.Environment):
 
         return TaskDistribution(params=params, num_tasks=None)
 
-    def picture(self, pose: jax.Array) -> jax.Array:
+    def render_observation(self, pose: jax.Array) -> jax.Array:
         """Frames from poses: int32 [..., 3] → uint8 [..., 72, 96, 3]."""
         return raycast.render(pose)
 
@@ -317,24 +317,24 @@ class PixelWatermaze(Watermaze):
         info |= {
             "terminated": terminated,
             "truncated": truncated,
-            "final_observation": self.picture(pose),
+            "final_observation": self.render_observation(pose),
         }
-        return self.picture(state.pose), state, reward, terminated, truncated, info
+        return self.render_observation(state.pose), state, reward, terminated, truncated, info
 
     def step_env(self, key, state, action, params):
         """One transition without auto-reset. See gymnax's ``Environment.step_env``."""
         pose, *rest = super().step_env(key, state, action, params)
-        return self.picture(pose), *rest
+        return self.render_observation(pose), *rest
 
     def reset_env(self, key, params):
         """Starts an episode at rest. See gymnax's ``Environment.reset_env``."""
         pose, state = super().reset_env(key, params)
-        return self.picture(pose), state
+        return self.render_observation(pose), state
 
     def observe(self, key, state, action, params):
         """The frame, uint8 [72, 96, 3]; the platform is not to be seen."""
         del key, action, params
-        return self.picture(state.pose)
+        return self.render_observation(state.pose)
 
     def observation_space(self, params=None):
         del params

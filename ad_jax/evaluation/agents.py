@@ -155,7 +155,7 @@ def model_agent(
         over_window = model.clone(config=dataclasses.replace(model.config, attention="blocked"))
 
     def fast_init():
-        return model.empty_memory()
+        return model.initial_carry()
 
     def fast_logits(memory, step):
         return model.apply(params, memory, *step, method="decode")

@@ -8,9 +8,9 @@ import numpy as np
 
 from ad_jax.envs import dynamic_programming
 from ad_jax.evaluation.agents import random_agent
-from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Source
+from ad_jax.rollout import make_rollouts
 
 _RANDOM_ROLLOUTS = 32
 

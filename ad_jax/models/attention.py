@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from ad_jax.parallel import DATA, FSDP, MODEL, traced_mesh
+from ad_jax.distributed.sharding import DATA, FSDP, MODEL, traced_mesh
 
 IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30

@@ -9,11 +9,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from ad_jax.distributed.sharding import DATA, FSDP, traced_mesh
 from ad_jax.errors import UserError
 from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
-from ad_jax.models.transformer import DTYPES
-from ad_jax.parallel import DATA, FSDP, traced_mesh
+from ad_jax.models.transformer import DTYPES, SHARED
+
+# A layer of an LSTM needs all of its state at every step: "model" does not split it.
+LSTM_RULES = (
+    (r"/cell/[ih][ifgo]/kernel$|/mlp_\d+/kernel$", (FSDP, None)),
+    *SHARED,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +62,20 @@ class LSTM(nn.Module):
       config: see LSTMConfig.
       space: observation space of a single observation.
       num_actions: size of the action space.
-      picture: as of ``Transformer``.
+      render: as of ``Transformer``.
       critic: the logits are followed by one more output, the value of the state.
     """
 
     config: LSTMConfig
     space: Any
     num_actions: int
-    picture: Callable[[jax.Array], jax.Array] | None = None
+    render: Callable[[jax.Array], jax.Array] | None = None
     critic: bool = False
 
     def setup(self):
         c, dtype = self.config, DTYPES[self.config.dtype]
         self.embed = TransitionToken(
-            self.space, self.num_actions, c.width, c.image_encoder, self.picture,
+            self.space, self.num_actions, c.width, c.image_encoder, self.render,
             c.mask, c.mask_probability, dtype,
         )  # fmt: skip
         self.layers = [
@@ -114,7 +120,7 @@ class LSTM(nn.Module):
         Equal to the whole pass over all steps seen, however many they are.
 
         Args:
-          memory: from ``empty_memory`` or the last call.
+          memory: from ``initial_carry`` or the last call.
           observation: [*space.shape]; the others as in ``__call__``, without axes.
 
         Returns:
@@ -127,7 +133,7 @@ class LSTM(nn.Module):
             carries.append(carry)
         return tuple(carries), self._logits(x_E)
 
-    def empty_memory(self):
+    def initial_carry(self):
         """For each layer (cell state, hidden state), each dtype [hidden]."""
         zeros = jnp.zeros(self.config.hidden, DTYPES[self.config.dtype])
         return ((zeros, zeros),) * self.config.lstm_layers

@@ -31,7 +31,7 @@ class TransitionToken(nn.Module):
       num_actions: size of the action space.
       width: of a token.
       image_encoder: of pictures; see ImageEncoder.
-      picture: draws the picture of an observation, where the observation stands for one.
+      render: draws the picture of an observation, where the observation stands for one.
       mask: what is hidden, "action" or "token".
       mask_probability: of hiding it at a position; random key "mask".
       dtype: of the computation.
@@ -41,7 +41,7 @@ class TransitionToken(nn.Module):
     num_actions: int
     width: int
     image_encoder: str = "pooled"
-    picture: Callable[[jax.Array], jax.Array] | None = None
+    render: Callable[[jax.Array], jax.Array] | None = None
     mask: str = "action"
     mask_probability: float = 0.0
     dtype: Any = jnp.float32
@@ -75,7 +75,7 @@ class TransitionToken(nn.Module):
         token += nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="reward")(
             previous_reward[..., None]
         )
-        kind = "image" if self.picture else spaces.kind(self.space)
+        kind = "image" if self.render else spaces.kind(self.space)
         if kind == "discrete":
             components = observation.reshape(*previous_action.shape, -1)
             components = components - spaces.lowest(self.space)
@@ -84,7 +84,7 @@ class TransitionToken(nn.Module):
                     token += embed(f"observation_{i}", size, components[..., i])
         else:
             if kind == "image":
-                image = self.picture(observation) if self.picture else observation
+                image = self.render(observation) if self.render else observation
                 features = ImageEncoder(self.image_encoder, self.dtype)(image, train=train)
             else:
                 features = observation.reshape(*previous_action.shape, -1)

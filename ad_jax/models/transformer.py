@@ -8,11 +8,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ad_jax.distributed.sharding import FSDP, MODEL, shard_batch
 from ad_jax.errors import UserError
 from ad_jax.models.attention import IMPLEMENTATIONS, attention, cached_attention, rotate
 from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
-from ad_jax.parallel import keep_windows_apart
+
+# Where the parameters of a model live: the first pattern found in a parameter's path
+# says over which mesh axis each of its axes is spread. What the optimiser keeps of a parameter
+# lives where the parameter does.
+SHARED = (
+    (r"/head/kernel$", (FSDP, None)),
+    (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
+    (r"/(bias|scale|mask|ns_coeffs)$|/ImageEncoder_\d+/", ()),
+)
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"blocks_\d+/qkv/kernel$", (FSDP, None, MODEL, None)),
+    (r"blocks_\d+/qkv/bias$", (None, MODEL, None)),
+    (r"blocks_\d+/out/kernel$", (MODEL, None, FSDP)),
+    (r"blocks_\d+/up/kernel$", (FSDP, MODEL)),
+    (r"blocks_\d+/up/bias$", (MODEL,)),
+    (r"blocks_\d+/down/kernel$", (MODEL, FSDP)),
+    *SHARED,
+)
 
 POSITIONS = ("rotary", "learned")
 NORMS = ("pre", "post")
@@ -159,11 +177,11 @@ class Block(nn.Module):
     def _residual(self, x, attend, train):
         """Both halves of a block; ``attend`` normalises its own input where norm is "pre"."""
         pre = self.config.norm == "pre"
-        x = keep_windows_apart(x + self.drop(attend(x), deterministic=not train))
+        x = shard_batch(x + self.drop(attend(x), deterministic=not train))
         if not pre:
             x = self.norm_attention(x)
         h = self.down(nn.gelu(self.up(self.norm_mlp(x) if pre else x)))
-        x = keep_windows_apart(x + self.drop(h, deterministic=not train))
+        x = shard_batch(x + self.drop(h, deterministic=not train))
         return x if pre else self.norm_mlp(x)
 
 
@@ -174,7 +192,7 @@ class Transformer(nn.Module):
       config: see TransformerConfig.
       space: observation space of a single observation.
       num_actions: size of the action space.
-      picture: draws the picture of an observation, where the observation stands for one: then the
+      render: draws the picture of an observation, where the observation stands for one: then the
         model sees nothing but the picture.
       critic: the logits are followed by one more output, the value of the state.
     """
@@ -182,13 +200,13 @@ class Transformer(nn.Module):
     config: TransformerConfig
     space: Any
     num_actions: int
-    picture: Callable[[jax.Array], jax.Array] | None = None
+    render: Callable[[jax.Array], jax.Array] | None = None
     critic: bool = False
 
     def setup(self):
         c, dtype = self.config, DTYPES[self.config.dtype]
         self.embed = TransitionToken(
-            self.space, self.num_actions, c.width, c.image_encoder, self.picture,
+            self.space, self.num_actions, c.width, c.image_encoder, self.render,
             c.mask, c.mask_probability, dtype,
         )  # fmt: skip
         if c.positions == "learned":
@@ -224,7 +242,7 @@ class Transformer(nn.Module):
         x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
         if self.config.positions == "learned":
             x_BxTxE += self.positions[: x_BxTxE.shape[1]].astype(x_BxTxE.dtype)
-        x_BxTxE = keep_windows_apart(self.drop(x_BxTxE, deterministic=not train))
+        x_BxTxE = shard_batch(self.drop(x_BxTxE, deterministic=not train))
         for block in self.blocks:
             x_BxTxE = block(x_BxTxE, train)
         return self._logits(x_BxTxE)
@@ -238,7 +256,7 @@ class Transformer(nn.Module):
         positions there is no such continuation: at most ``context`` steps.
 
         Args:
-          cache: from ``empty_memory`` or the last call.
+          cache: from ``initial_carry`` or the last call.
           observation: [*space.shape]; the others as in ``__call__``, without axes.
 
         Returns:
@@ -253,7 +271,7 @@ class Transformer(nn.Module):
             layers.append(layer)
         return Cache(tuple(layers), cache.position + 1), self._logits(x_E)
 
-    def empty_memory(self) -> Cache:
+    def initial_carry(self) -> Cache:
         """The cache of a model that has seen nothing."""
         c = self.config
         shape = (c.num_heads, c.cache_steps, c.width // c.num_heads)

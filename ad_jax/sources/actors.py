@@ -73,7 +73,7 @@ def make_actors(
     """
     if privileged and not hasattr(env, "privileged_observation"):
         raise UserError(f"privileged: {env.name} has no privileged_observation")
-    if not privileged and not draws_pictures and hasattr(env, "picture"):
+    if not privileged and not draws_pictures and hasattr(env, "render_observation"):
         raise UserError(
             f"{env.name} is to be seen in pictures, which this source does not draw: set its "
             "privileged=True, or source.name='dqn'"

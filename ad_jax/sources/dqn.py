@@ -1,8 +1,8 @@
 """Deep Q-learning with Q(λ) returns as a source: the paper's learner for Watermaze (Table 5).
 
 Mnih et al. (Nature, 2015), with Peng's Q(λ) over replayed sequences. The replay holds what the
-learner saw: where an environment draws its pictures from a pose (``picture``), it holds poses, and
-pictures are drawn again for every update.
+learner saw: where an environment draws its pictures from a pose (``render_observation``), it holds
+poses, and pictures are drawn again for every update.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from flax import struct
 
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
+from ad_jax.losses import q_lambda_returns
 from ad_jax.sources.actors import ActorState, Rollout, by_stream, make_actors
 from ad_jax.sources.networks import QNetwork, over_observations
-from ad_jax.sources.returns import q_lambda_returns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
             f"{steps} steps (source.dqn.rollout_steps)"
         )
     actors = make_actors(env, streams, config.privileged, draws_pictures=True)
-    picture = None if config.privileged else getattr(env, "picture", None)
+    picture = None if config.privileged else getattr(env, "render_observation", None)
     network = QNetwork(actors.space, env.num_actions, config.hidden, config.encoder, picture)
     bind = over_observations(network)
     optimizer = optax.chain(

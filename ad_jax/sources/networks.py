@@ -22,18 +22,18 @@ class Features(nn.Module):
     Attributes:
       space: observation space of a single observation.
       encoder: of pictures; see ImageEncoder.
-      picture: draws the picture of an observation, where the observation stands for one.
+      render: draws the picture of an observation, where the observation stands for one.
     """
 
     space: Any
     encoder: str = "resnet"
-    picture: Callable[[jax.Array], jax.Array] | None = None
+    render: Callable[[jax.Array], jax.Array] | None = None
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """observation [..., *space.shape] → float32 [..., features]."""
-        if self.picture is not None:
-            return ImageEncoder(self.encoder, name="encoder")(self.picture(observation))
+        if self.render is not None:
+            return ImageEncoder(self.encoder, name="encoder")(self.render(observation))
         kind = spaces.kind(self.space)
         if kind == "image":
             return ImageEncoder(self.encoder, name="encoder")(observation)
@@ -79,7 +79,7 @@ class QNetwork(nn.Module):
     """A ReLU MLP for the values of all actions.
 
     Attributes:
-      space, encoder, picture: see Features.
+      space, encoder, render: see Features.
       num_actions: size of the action space.
       hidden: widths of the hidden layers.
     """
@@ -88,12 +88,12 @@ class QNetwork(nn.Module):
     num_actions: int
     hidden: Sequence[int]
     encoder: str = "resnet"
-    picture: Callable[[jax.Array], jax.Array] | None = None
+    render: Callable[[jax.Array], jax.Array] | None = None
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """observation [..., *space.shape] → action values, float32 [..., actions]."""
-        h = Features(self.space, self.encoder, self.picture, name="features")(observation)
+        h = Features(self.space, self.encoder, self.render, name="features")(observation)
         for i, width in enumerate(self.hidden):
             h = nn.relu(nn.Dense(width, name=f"hidden_{i}")(h))
         return nn.Dense(self.num_actions, kernel_init=nn.initializers.zeros, name="head")(h)

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ad_jax.evaluation.rollout import RolloutState, make_rollouts
 from ad_jax.interfaces import Agent, History, Source
+from ad_jax.rollout import RolloutState, make_rollouts
 
 
 def agent_source(

@@ -8,10 +8,10 @@ import ml_collections
 
 from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
+from ad_jax.methods.optimizer import OptimizerConfig
+from ad_jax.methods.rl2 import RL2Config
 from ad_jax.models.lstm import LSTMConfig
 from ad_jax.models.transformer import TransformerConfig
-from ad_jax.training.optimizer import OptimizerConfig
-from ad_jax.training.rl2 import RL2Config
 from experiments.build import SOURCES
 
 # The paper's source of the grid worlds (Table 4), its model and optimiser (Table 3); each

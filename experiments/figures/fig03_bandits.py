@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ad_jax.evaluation import bounds
-from experiments import build, evaluate
+from experiments import build
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels, find
 from experiments.figures.panels import point
 from experiments.figures.runs import Results
+from experiments.stages import evaluate
 
 GROUPS = {"odd": evaluate.HELDOUT, "even": "even", "uniform": "uniform"}
 PAPER = {

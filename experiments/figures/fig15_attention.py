@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from ad_jax.evaluation.agents import model_agent
-from ad_jax.evaluation.rollout import make_rollouts
+from ad_jax.methods.rl2 import to_inputs
 from ad_jax.models.attention import attention_weights
-from ad_jax.training.rl2 import to_inputs
-from experiments import build, evaluate
+from ad_jax.rollout import make_rollouts
+from experiments import build
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.panels import rounded
 from experiments.figures.runs import Results
+from experiments.stages import evaluate
 
 
 def runs(preset: str):
@@ -30,7 +31,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     config = found.config
     world = build.world(config)
     model = build.model(config, world.env)
-    mesh = parallel.make_mesh(**config.mesh)
+    mesh = sharding.make_mesh(**config.mesh)
     (params, *_), _ = evaluate.trained(config, found.checkpoints[0], model, mesh)
     steps = config.model.context - config.model.context % found.episode_steps
 

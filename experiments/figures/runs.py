@@ -18,8 +18,9 @@ from ad_jax.evaluation import bounds
 from ad_jax.paths import Path
 from data_pipelines.files import read_json
 from data_pipelines.writer import PROVENANCE
-from experiments import build, collect, evaluate, train
-from experiments.workdir import READ_BY, Workdir, flat
+from experiments import build
+from experiments.runtime.workdir import READ_BY, Workdir, flat
+from experiments.stages import collect, evaluate, train
 
 PRESETS = ("smoke", "cpu", "paper")
 WORK = {"collect": collect, "train": train, "evaluate": evaluate}

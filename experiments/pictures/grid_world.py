@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ad_jax.evaluation.statistics import last_tenth
-from experiments.evaluate import HELDOUT
 from experiments.pictures.curves import COLORS
 from experiments.pictures.rollouts import GIF_EPISODES, median_task, shown_episodes
+from experiments.stages.evaluate import HELDOUT
 
 _CELL = 36  # pixels
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ad_jax.evaluation.statistics import last_tenth
-from experiments.evaluate import HELDOUT
+from experiments.stages.evaluate import HELDOUT
 
 GIF_EPISODES = 12
 

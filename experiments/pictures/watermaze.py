@@ -20,7 +20,7 @@ def draw(env: Any, params: Any, results: dict, reference: np.ndarray, folder: An
     """Writes rollout.gif and landmarks.png; returns their names."""
     task = median_task(results, reference)
     platform = np.asarray(params.platform)[task]
-    picture = jax.jit(env.picture)
+    picture = jax.jit(env.render_observation)
     rollout(results, task, platform, picture, folder / "rollout.gif")
     landmarks(picture).save(folder / "landmarks.png")
     return ["rollout.gif", "landmarks.png"]

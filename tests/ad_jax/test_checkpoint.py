@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ad_jax import parallel
 from ad_jax.checkpoint import Checkpoints
+from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
-from ad_jax.training.distill import TrainState
+from ad_jax.methods.ad import TrainState
 
 
 def state(width=3, value=1.5):
@@ -34,7 +34,7 @@ def test_what_is_restored_is_what_was_saved(tmp_path):
 
 def test_a_checkpoint_goes_onto_another_mesh(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    four = parallel.replicated(parallel.make_mesh())
+    four = sharding.replicated(sharding.make_mesh())
     checkpoints.save(1, state(), {})
     restored, _ = checkpoints.restore(1, jax.device_put(state(value=0.0), four))
     kernel = restored.params["layer"]["kernel"]

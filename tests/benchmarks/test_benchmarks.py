@@ -1,18 +1,20 @@
 """The benchmarks as functions: turns, ratios, the table, and one small round of training."""
 
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from ad_jax import parallel
-from ad_jax.training import distill
-from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.distributed import sharding
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from benchmarks import run, timing, tpu, train
 from experiments import build
 from experiments.configs import dark_room
+from experiments.runtime import memory
 
 
 def test_candidates_take_turns_and_the_first_round_is_not_counted(monkeypatch):
@@ -52,8 +54,8 @@ def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, 
     shape = dict(width=8, num_layers=1, num_heads=2, mlp_width=8)
     monkeypatch.setattr(train, "SHAPE", shape)
     monkeypatch.setattr(train, "_pytorch", lambda *_: {})  # an extra
-    monkeypatch.setitem(run.QUICK, "train", lambda rounds: train.run(rounds, contexts=(10,)))
-    monkeypatch.setattr(run, "keep_freed_memory", lambda: None)
+    monkeypatch.setitem(run.QUICK, "train", {"contexts": (10,)})
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: None)
     output = tmp_path / "new" / "table.json"
     run.main(["--quick", "--stages=train", f"--output={output}"])
     table = json.loads(output.read_text())
@@ -61,7 +63,27 @@ def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, 
     rows = {row["what"]: row for row in table["rows"]}
     assert rows.keys() == {"ad_jax, context 10", "ad_jax, the batch at once, context 10"}
     assert all(row["per_second"] > 0 for row in rows.values())
-    assert capsys.readouterr().out.count("\n") == len(rows) + 1
+    assert capsys.readouterr().out.count("\n") == len(rows)
+
+
+def test_a_stage_that_fails_does_not_cost_the_others(tmp_path, monkeypatch, capfd):
+    """Not even one that kills its process."""
+    package = tmp_path / "benchmarks"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = pathlib.Path(run.__file__).read_text()
+    (package / "run.py").write_text(source)
+    (package / "collect.py").write_text("import os\ndef run(rounds): os.abort()")
+    row = {"stage": "data", "what": "bytes", "size": 1.0}
+    (package / "data.py").write_text(f"def run(rounds): return [{row}]")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(run.__file__).parents[1]))
+    output = tmp_path / "table.json"
+    with pytest.raises(SystemExit, match="failed: collect; the rows of the others"):
+        run.main(["--quick", "--stages=collect,data", f"--output={output}"])
+    table = json.loads(output.read_text())
+    assert (table["failed"], table["rows"]) == (["collect"], [row])
+    assert "collect  FAILED with status -6" in capfd.readouterr().out
 
 
 def test_an_unknown_stage(capsys):
@@ -75,13 +97,11 @@ def test_spread_parameters_are_sent_around_and_not_activations():
     config = dark_room.get_config("smoke")
     config.train.batch_size = 512
     devices = np.array(jax.devices()).reshape(1, 4, 1)
-    mesh = jax.sharding.Mesh(devices, parallel.AXES, axis_types=(AxisType.Auto,) * 3)
+    mesh = jax.sharding.Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
     costs = tpu.costs(config, mesh)
     model = build.model(config, build.world(config).env)
     state = jax.eval_shape(
-        lambda: distill.init_state(
-            jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000)
-        )
+        lambda: ad.init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000))
     )
     parameters = sum(x.size * 4 for x in jax.tree.leaves(state.params)) / 2**20
     activations = 512 * 16 * 16 * 4 / 2**20  # of one layer's input

@@ -9,7 +9,7 @@ from etils import epath
 
 from ad_jax.errors import UserError
 from ad_jax.paths import as_path
-from data_pipelines.files import growing, local_copy, whole
+from data_pipelines.files import atomic_write, growing, local_copy
 from data_pipelines.reader import Histories
 
 
@@ -25,11 +25,11 @@ def place(request, tmp_path, bucket):
 
 def test_a_file_is_there_whole_or_not_at_all(place):
     path, folder = place
-    with whole(path / "a") as file:
+    with atomic_write(path / "a") as file:
         file.write_text("half ")
         assert not (folder / "a").exists()
         file.write_text("whole")
-    with pytest.raises(KeyboardInterrupt), whole(path / "a") as file:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path / "a") as file:
         file.write_text("half ")
         raise KeyboardInterrupt
     assert [p.name for p in folder.iterdir()] == ["a"] and (folder / "a").read_text() == "whole"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments.configs import dark_room
-from experiments.interruption import Interruption
+from experiments.runtime.interruption import Interruption
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "experiments/configs/dark_room.py"

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from ad_jax import parallel
-from ad_jax.training import distill
-from ad_jax.training.optimizer import make_optimizer
+from ad_jax.distributed import sharding
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import make_optimizer
 from data_pipelines.writer import ShardWriter
-from experiments import build, collect, evaluate, train
+from experiments import build
 from experiments.configs import dark_room
-from experiments.workdir import Workdir
+from experiments.runtime.workdir import Workdir
+from experiments.stages import collect, evaluate, train
 
 
 @pytest.fixture
@@ -61,14 +62,14 @@ def test_a_training_step_computes_no_more_than_it_did(preset, most):
     config = dark_room.get_config(preset)
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-    state = jax.eval_shape(lambda: distill.init_state(jax.random.key(0), model, optimizer))
+    state = jax.eval_shape(lambda: ad.init_state(jax.random.key(0), model, optimizer))
     shape = config.train.batch_size, config.model.context
     like = lambda dtype, *more: jax.ShapeDtypeStruct((*shape, *more), dtype)
     batch = {
         "observation": like(np.int32, 2), "previous_action": like(np.int32),
         "previous_reward": like(np.float32), "is_first": like(bool), "action": like(np.int32),
     }  # fmt: skip
-    update = jax.jit(distill.make_update(model, optimizer))
+    update = jax.jit(ad.make_update(model, optimizer))
     compiled = update.lower(state, batch, jax.random.key(0)).compile()
     flops = compiled.cost_analysis()["flops"] / np.prod(shape)
     assert most / 1.25 < flops / 1e6 < most
@@ -78,10 +79,10 @@ def test_a_rollout_in_context_stays_on_the_devices(config):
     """Nothing in the program of its scan talks to the host."""
     world = build.world(config)
     model = build.model(config, world.env)
-    params = distill.init_state(
+    params = ad.init_state(
         jax.random.key(0), model, make_optimizer(build.optimizer(config), 100)
     ).params
-    mesh = parallel.make_mesh()
+    mesh = sharding.make_mesh()
     init, advance = evaluate.make_evaluator(world.env, model, mesh, config.evaluation)
     ids = np.arange(4)
     state = init(params, jax.random.key(0), ids, world.tasks.params(ids), 2)

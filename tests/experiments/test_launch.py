@@ -178,7 +178,7 @@ def test_the_shell_can_read_every_script(script):
 def test_processes_find_each_other_under_slurm():
     """With the variables that srun sets."""
     program = (
-        "from ad_jax import parallel; parallel.start(); import jax;"
+        "from ad_jax.distributed import processes; processes.start(); import jax;"
         "print(jax.process_index(), jax.process_count(), jax.device_count())"
     )
     port = str(free_port())

@@ -8,9 +8,10 @@ import pytest
 
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
-from experiments import build, checks, collect, evaluate, report, train
+from experiments import build, checks
 from experiments.configs import adversarial_bandit, cart_pole
-from experiments.workdir import Workdir
+from experiments.runtime.workdir import Workdir
+from experiments.stages import collect, evaluate, report, train
 
 
 def finish(config, workdir, never):

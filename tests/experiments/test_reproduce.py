@@ -10,7 +10,7 @@ from ad_jax.errors import UserError
 from experiments import reproduce
 from experiments.figures import FIGURES
 from experiments.figures.runs import jobs
-from experiments.interruption import Interrupted
+from experiments.runtime.interruption import Interrupted
 
 
 def plan(number, seeds=1):

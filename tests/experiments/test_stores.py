@@ -6,10 +6,11 @@ import shutil
 import pytest
 
 from ad_jax.errors import UserError
-from experiments import run, train
+from experiments import run
 from experiments.configs import dark_room
-from experiments.interruption import Interrupted, Interruption
-from experiments.workdir import Workdir
+from experiments.runtime.interruption import Interrupted, Interruption
+from experiments.runtime.workdir import Workdir
+from experiments.stages import train
 
 
 @pytest.fixture(scope="module", autouse=True)

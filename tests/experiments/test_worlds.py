@@ -11,7 +11,7 @@ from PIL import Image
 from ad_jax.envs import raycast
 from ad_jax.errors import UserError
 from data_pipelines.reader import Histories
-from experiments import build, collect, evaluate, report, train
+from experiments import build
 from experiments.configs import (
     adversarial_bandit,
     cart_pole,
@@ -20,7 +20,8 @@ from experiments.configs import (
     dark_room_hard,
     watermaze,
 )
-from experiments.workdir import Workdir
+from experiments.runtime.workdir import Workdir
+from experiments.stages import collect, evaluate, report, train
 
 # The source that a preset names comes first; the first one runs to the report.
 SUITED = {
@@ -123,7 +124,7 @@ def test_histories_of_another_renderer_are_refused(tmp_path, never, monkeypatch)
     config = smoke(watermaze, "ppo")
     workdir = Workdir(tmp_path, config)
     collect.run(config, workdir, never)
-    monkeypatch.setattr(type(build.world(config).env), "picture_version", "0.9.0")
+    monkeypatch.setattr(type(build.world(config).env), "render_version", "0.9.0")
     with pytest.raises(UserError, match=r"histories are of Watermaze .*, this program has"):
         train.run(config, workdir, never)
 
@@ -137,7 +138,7 @@ def test_the_distilled_model_sees_frames_and_nothing_else(monkeypatch):
     steps = poses, jnp.zeros((2, 1), jnp.int32), jnp.zeros((2, 1)), jnp.zeros((2, 1), bool)
 
     def logits(picture):
-        monkeypatch.setattr(type(env), "picture", lambda self, pose: picture(pose))
+        monkeypatch.setattr(type(env), "render_observation", lambda self, pose: picture(pose))
         model = build.model(config, env)
         return np.asarray(model.apply(model.init(jax.random.key(0), *steps), *steps))
 

@@ -15,7 +15,7 @@ from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 ROOMS = (DarkRoom, DarkRoomHard, DarkKeyToDoor)
 
 
-def over_tasks(function, env, every=1):
+def task_sharding(function, env, every=1):
     """``function(env, params)`` for each task, a few at a time to bound memory."""
     tasks = env.tasks()
     params = tasks.params(np.arange(0, tasks.num_tasks, every))
@@ -35,14 +35,14 @@ def over_tasks(function, env, every=1):
 )
 def test_means_of_the_dark_rooms(room, optimal, random):
     env = room()
-    assert over_tasks(dp.optimal_return, env).mean() == pytest.approx(optimal, abs=1e-4)
-    assert over_tasks(dp.random_return, env).mean() == pytest.approx(random, rel=2e-3)
+    assert task_sharding(dp.optimal_return, env).mean() == pytest.approx(optimal, abs=1e-4)
+    assert task_sharding(dp.random_return, env).mean() == pytest.approx(random, rel=2e-3)
 
 
 def test_means_of_key_to_door():
     env = DarkKeyToDoor()
-    np.testing.assert_allclose(over_tasks(dp.optimal_return, env, every=7), 2.0, rtol=1e-5)
-    assert over_tasks(dp.random_return, env).mean() == pytest.approx(0.2513, abs=5e-5)
+    np.testing.assert_allclose(task_sharding(dp.optimal_return, env, every=7), 2.0, rtol=1e-5)
+    assert task_sharding(dp.random_return, env).mean() == pytest.approx(0.2513, abs=5e-5)
 
 
 # An oracle that shares no code with the rooms: every sequence of actions is played in plain numpy.
@@ -87,10 +87,10 @@ def test_brute_force_agrees(room, start):
     )
     # The start is not the agent's to choose: the best sequence of each, then their mean.
     np.testing.assert_allclose(
-        over_tasks(dp.optimal_return, env), returns.max(-1).mean(-1), rtol=1e-5
+        task_sharding(dp.optimal_return, env), returns.max(-1).mean(-1), rtol=1e-5
     )
     np.testing.assert_allclose(
-        over_tasks(dp.random_return, env), returns.mean((-1, -2)), rtol=1e-5, atol=1e-6
+        task_sharding(dp.random_return, env), returns.mean((-1, -2)), rtol=1e-5, atol=1e-6
     )
 
 

@@ -80,8 +80,8 @@ def rewards_of_policies(num=800):
 
         return jax.lax.scan(step, state, jax.random.split(key, 50))[1]
 
-    over_tasks = jax.vmap(episode, in_axes=(None, 0, 0))
-    over_both = jax.jit(jax.vmap(over_tasks, in_axes=(0, None, None)))
+    task_sharding = jax.vmap(episode, in_axes=(None, 0, 0))
+    over_both = jax.jit(jax.vmap(task_sharding, in_axes=(0, None, None)))
     keys = jax.random.split(jax.random.key(0), num)
     return np.asarray(over_both(np.array([True, False]), keys, env.tasks().params(np.arange(num))))
 
@@ -463,9 +463,9 @@ def test_pixel_watermaze_shows_what_the_poses_of_watermaze_show():
     pose, state, *rest, info = walk(poses, params, actions)
     frame, pixel_state, *pixel_rest, pixel_info = walk(pixels, params, actions)
     assert frame.shape == (10, 72, 96, 3) and frame.dtype == np.uint8
-    np.testing.assert_array_equal(poses.picture(pose), frame)
+    np.testing.assert_array_equal(poses.render_observation(pose), frame)
     final, pixel_final = info.pop("final_observation"), pixel_info.pop("final_observation")
-    np.testing.assert_array_equal(poses.picture(final), pixel_final)
+    np.testing.assert_array_equal(poses.render_observation(final), pixel_final)
     assert np.any(pixel_final[3] != frame[3]) and np.all(pixel_final[4] == frame[4])
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),

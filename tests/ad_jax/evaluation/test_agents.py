@@ -5,9 +5,9 @@ import pytest
 
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.evaluation.agents import demonstrator, optimal_agent, prompted_agent, random_agent
-from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Agent
+from ad_jax.rollout import make_rollouts
 
 EPISODES = 40
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from ad_jax.models.attention import (
     attention,
     attention_weights,
@@ -63,15 +63,15 @@ def test_the_kernel_for_tpus_equals_dense_attention_and_so_do_its_gradients(wind
     keys = jax.random.split(jax.random.key(0), 3)
     args = [jax.random.normal(k, (4, 150, 2, 8)) for k in keys]
     splash = lambda *args: splash_attention(*args, window=window, interpret=True)
-    mesh = parallel.make_mesh(data=2, model=2)
+    mesh = sharding.make_mesh(data=2, model=2)
 
     def run(attention, args):
         loss = lambda args: (attention(*args) * jnp.arange(8)).mean()
         return jax.jit(lambda args: (attention(*args), jax.grad(loss)(args)))(args)
 
     want = run(lambda *args: dense_attention(*args, window), args)
-    spread = jax.device_put(args, parallel.over_windows(mesh))
-    for got in (run(splash, args), run(parallel.on_mesh(mesh, splash), spread)):
+    spread = jax.device_put(args, sharding.batch_sharding(mesh))
+    for got in (run(splash, args), run(sharding.on_mesh(mesh, splash), spread)):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
 
 

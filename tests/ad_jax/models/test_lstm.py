@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
-from ad_jax.models.lstm import LSTM, LSTMConfig
+from ad_jax.models.lstm import LSTM, LSTM_RULES, LSTMConfig
 from tests.ad_jax.models.test_transformer import GRID, spread, window
 
 SMALL = dict(width=8, hidden=12, mlp_width=10, context=12)
@@ -28,7 +28,7 @@ def test_steps_one_by_one_equal_the_whole_pass(layers):
     decode = lambda memory, step: model.apply(params, memory, *step, method="decode")
     for row in range(2):
         steps = jax.tree.map(lambda x, row=row: x[row], inputs)
-        _, logits = jax.lax.scan(decode, model.empty_memory(), steps)
+        _, logits = jax.lax.scan(decode, model.initial_carry(), steps)
         np.testing.assert_allclose(logits, full[row], atol=1e-5)
 
 
@@ -58,13 +58,12 @@ def test_devices_sum_the_gradient_once_and_not_at_every_step(shape):
     params = spread(model.init(jax.random.key(0), *inputs))
     gradient = jax.grad(lambda params, inputs: (model.apply(params, *inputs) ** 2).sum())
     want = gradient(params, inputs)
-    mesh = parallel.make_mesh(*shape)
-    shardings = parallel.state_shardings(mesh, params, parallel.LSTM_RULES)
-    step = jax.jit(parallel.on_mesh(mesh, gradient), out_shardings=shardings)
-    step = step.lower(
-        jax.device_put(params, shardings), parallel.put(inputs, parallel.over_windows(mesh))
-    ).compile()
-    got = step(jax.device_put(params, shardings), parallel.put(inputs, parallel.over_windows(mesh)))
+    mesh = sharding.make_mesh(*shape)
+    shardings = sharding.state_shardings(mesh, params, LSTM_RULES)
+    placed = sharding.put(inputs, sharding.batch_sharding(mesh))
+    step = jax.jit(sharding.on_mesh(mesh, gradient), out_shardings=shardings)
+    step = step.lower(jax.device_put(params, shardings), placed).compile()
+    got = step(jax.device_put(params, shardings), placed)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, want)
     computations = step.as_text().split("\n\n")
     loops = set(re.findall(r"body=(%[^,)\s]+)", step.as_text()))

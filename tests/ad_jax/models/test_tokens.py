@@ -63,6 +63,6 @@ def test_where_an_observation_stands_for_a_picture_only_the_picture_is_seen():
         (pose[..., :1, None, None] % 256).astype(jnp.uint8), (*pose.shape[:-1], 16, 16, 3)
     )
     seen = np.stack([ROWS * 40, ROWS * 9000], -1).astype(np.int32)
-    _, apply = embed(space, seen, picture=picture)
+    _, apply = embed(space, seen, render=picture)
     np.testing.assert_array_equal(apply(seen), apply(seen * [1, 0]))
     assert (np.abs(apply(seen) - apply(seen * [0, 1])).max(-1) > 1e-6)[1:].all()

@@ -66,7 +66,7 @@ def test_cached_logits_equal_the_full_forward_pass(changes):
 
     for row in range(3):
         steps = jax.tree.map(lambda x, row=row: x[row], inputs)
-        _, logits = jax.lax.scan(decode, model.empty_memory(), steps)
+        _, logits = jax.lax.scan(decode, model.initial_carry(), steps)
         np.testing.assert_allclose(logits, full[row], atol=2e-4)
 
 
@@ -77,7 +77,7 @@ def test_one_layer_ring_cache_is_a_sliding_window():
     params = spread(model.init(jax.random.key(0), *jax.tree.map(lambda x: x[:, :5], inputs)))
     _, logits = jax.lax.scan(
         lambda c, s: model.apply(params, c, *s, method="decode"),
-        model.empty_memory(),
+        model.initial_carry(),
         jax.tree.map(lambda x: x[0], inputs),
     )
     for t in range(4, 11):
@@ -92,7 +92,7 @@ def test_with_a_window_the_cache_is_exact_for_ever(norm):
     inputs = window(batch=1, length=30)
     params = spread(model.init(jax.random.key(0), *inputs))
     full = model.apply(params, *inputs)
-    cache = model.empty_memory()
+    cache = model.initial_carry()
     assert cache.layers[0][0].shape == (2, 4, 8)
     _, logits = jax.lax.scan(
         lambda c, s: model.apply(params, c, *s, method="decode"),

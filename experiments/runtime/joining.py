@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from ad_jax import parallel
+from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path
 
@@ -25,14 +25,14 @@ def join(arguments: list[str]) -> None:
     Args:
       arguments: of the command line, of which only the workdir is read.
     """
-    number, count = parallel.place()
+    number, count = processes.process_index_and_count()
     try:
         with contextlib.ExitStack() as stack:
             absent = None
             if count > 1 and (folder := _workdir(arguments)):
                 with contextlib.suppress(Exception):  # it is the workdir's to complain of a folder
                     absent = stack.enter_context(_present(folder / FOLDER, number, count))
-            parallel.start(absent)
+            processes.start(absent)
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -53,7 +53,7 @@ def _present(folder: Path, number: int, count: int) -> Iterator[Callable[[], lis
 
     def absent() -> list[int]:
         seen = [path for path in folder.iterdir() if path.name != own.name]
-        recent = time.time() - parallel.join_seconds()  # others were killed while they waited
+        recent = time.time() - processes.join_seconds()  # others were killed while they waited
         there = {int(path.name) for path in seen if float(path.read_text()) >= recent}
         leave()  # so that whoever looks later misses this process, too
         return sorted(set(range(count)) - there - {number})

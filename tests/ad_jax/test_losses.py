@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ad_jax.sources.returns import generalised_advantages, q_lambda_returns
+from ad_jax.losses import generalised_advantages, q_lambda_returns
 
 
 def naive_advantages(reward, value, next_value, is_last, is_terminal, discount, lam):

@@ -8,13 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from ad_jax import parallel
 from ad_jax.checkpoint import Checkpoints
+from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
-from ad_jax.training import distill
-from experiments import build, checks, evaluate, report, train
-from experiments.interruption import Interrupted
-from experiments.workdir import Workdir
+from ad_jax.methods import ad
+from experiments import build, checks
+from experiments.runtime.interruption import Interrupted
+from experiments.runtime.workdir import Workdir
+from experiments.stages import evaluate, report, train
 
 STEPS = 12
 
@@ -34,7 +35,7 @@ def trained_on(smoke_run, tmp_path, config, never, monkeypatch):
             shutil.copytree(smoke_run[0] / "histories", workdir.histories)
         train.run(config, workdir, interruption)
         model = build.model(config, build.world(config).env)
-        mesh = parallel.make_mesh()
+        mesh = sharding.make_mesh()
         return evaluate.trained(config, workdir.checkpoints, model, mesh)[0], workdir
 
     return make
@@ -133,7 +134,7 @@ def test_rl2_too(trained_on, config):
 
 
 def test_which_seed_was_spoiled(trained_on, config, monkeypatch):
-    original = distill.distillation_loss
+    original = ad.distillation_loss
 
     def poisoned(model, params, batch, key, label_smoothing):
         loss, metrics = original(model, params, batch, key, label_smoothing)
@@ -141,7 +142,7 @@ def test_which_seed_was_spoiled(trained_on, config, monkeypatch):
         factor = jax.numpy.where((jax.random.key_data(key) == bad).all(), jax.numpy.nan, 1.0)
         return loss * factor, {**metrics, "loss": loss * factor}
 
-    monkeypatch.setattr(distill, "distillation_loss", poisoned)
+    monkeypatch.setattr(ad, "distillation_loss", poisoned)
     with pytest.raises(UserError, match=r"nan at training step 7 of seed 2; .*checkpoint is none"):
         trained_on(2, **{"train.seeds": 3})
 

@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 
 
 class Seeds:
@@ -35,9 +35,9 @@ class Seeds:
 
     def __init__(self, config: ml_collections.ConfigDict, mesh: Mesh):
         self.numbers = [config.seed + i for i in range(config.train.seeds)]
-        self._mesh, self._each = mesh, parallel.over_tasks(mesh)
+        self._mesh, self._each = mesh, sharding.task_sharding(mesh)
         self._alone = len(self.numbers) == 1
-        slots = self.numbers if self._alone else parallel.padded(mesh, np.array(self.numbers))
+        slots = self.numbers if self._alone else sharding.padded(mesh, np.array(self.numbers))
         self.slots = [int(seed) for seed in slots]
 
     def stack(self, parts: Sequence[Any]) -> Any:
@@ -59,10 +59,10 @@ class Seeds:
           shardings: where the states are to live.
         """
         if self._alone:
-            first = parallel.put(arguments[0], parallel.replicated(self._mesh))
+            first = sharding.put(arguments[0], sharding.replicated(self._mesh))
             return jax.jit(function, out_shardings=shardings)(*first)
         made = itertools.starmap(jax.jit(function), arguments)
-        return parallel.put(self.stack(list(map(jax.device_get, made))), self._each)
+        return sharding.put(self.stack(list(map(jax.device_get, made))), self._each)
 
     def of_all(self, function: Callable, num_shared: int = 0) -> Callable:
         """A function of one model as one of all.
@@ -73,44 +73,44 @@ class Seeds:
         """
         if self._alone:
             return function
-        return parallel.on_each_device(self._mesh, function, num_shared)
+        return sharding.on_each_device(self._mesh, function, num_shared)
 
     def shardings(self, state: Any, rules: Sequence) -> Any:
         """Where each array of the states lives.
 
         Args:
           state: the shapes of one.
-          rules: as of ``parallel.state_shardings``.
+          rules: as of ``sharding.state_shardings``.
 
         Raises:
           UserError: they do not fit there.
         """
         if self._alone:
-            shardings = parallel.state_shardings(self._mesh, state, rules)
+            shardings = sharding.state_shardings(self._mesh, state, rules)
         else:
             shape = lambda x: jax.ShapeDtypeStruct((len(self.slots), *x.shape), x.dtype)
             state = jax.tree.map(shape, state)
             shardings = jax.tree.map(lambda _: self._each, state)
-        parallel.check_memory(state, shardings)
+        sharding.check_memory(state, shardings)
         return shardings
 
     def inputs_sharding(self) -> jax.sharding.NamedSharding:
         """Where what a training step reads lives: its windows or, of several models, each one's."""
-        return parallel.over_windows(self._mesh) if self._alone else self._each
+        return sharding.batch_sharding(self._mesh) if self._alone else self._each
 
     def metrics_sharding(self) -> jax.sharding.NamedSharding:
         """Where the scalars of a training step live: of several models, where each is.
 
         So nothing is exchanged between devices, and none waits for another.
         """
-        return parallel.replicated(self._mesh) if self._alone else self._each
+        return sharding.replicated(self._mesh) if self._alone else self._each
 
     def to_store(self, state: Any) -> Any:
         """The state as a checkpoint holds it: with an axis [seed], the same on any devices."""
         if self._alone:
             return state
         rows = np.arange(len(self.numbers))
-        return self._take(rows, parallel.replicated(self._mesh), state)
+        return self._take(rows, sharding.replicated(self._mesh), state)
 
     def from_store(self, state: Any) -> Any:
         """Undoes ``to_store``."""
@@ -120,9 +120,9 @@ class Seeds:
         return self._take(rows, self._each, state)
 
     def _take(self, rows: np.ndarray, sharding: jax.sharding.NamedSharding, tree: Any) -> Any:
-        return parallel.put(jax.tree.map(lambda x: x[rows], parallel.fetch(tree)), sharding)
+        return sharding.put(jax.tree.map(lambda x: x[rows], sharding.fetch(tree)), sharding)
 
     def fetch(self, scalars: Any) -> Any:
         """Scalars of each model as float arrays [seed]."""
-        fetched = jax.device_get(scalars) if self._alone else parallel.fetch(scalars)
+        fetched = jax.device_get(scalars) if self._alone else sharding.fetch(scalars)
         return jax.tree.map(lambda x: np.atleast_1d(x)[: len(self.numbers)], fetched)

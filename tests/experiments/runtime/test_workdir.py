@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ad_jax.errors import UserError
-from experiments.workdir import Workdir
+from experiments.runtime.workdir import Workdir
 
 
 def leave(folder, *names):
@@ -37,7 +37,7 @@ def test_the_same_config_comes_back_and_another_one_is_refused_by_key(tmp_path, 
 
 def test_a_workdir_in_use_is_refused_and_freed_by_the_end_of_the_process(tmp_path, config):
     hold = (
-        "import sys; from experiments.workdir import Workdir; "
+        "import sys; from experiments.runtime.workdir import Workdir; "
         "from experiments.configs import dark_room; "
         f"w = Workdir({str(tmp_path)!r}, dark_room.get_config('smoke')); "
         "print('held', flush=True); sys.stdin.read()"

@@ -17,22 +17,22 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from ad_jax import parallel
 from ad_jax.checkpoint import Checkpoints
+from ad_jax.distributed import processes, sharding
 from ad_jax.envs.grid_world import GridWorld
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
-from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
 from ad_jax.paths import Path
-from ad_jax.training import distill
-from ad_jax.training.optimizer import make_optimizer
-from data_pipelines.files import whole
+from ad_jax.rollout import make_rollouts
+from data_pipelines.files import atomic_write
 from experiments import build
-from experiments.interruption import Interruption
-from experiments.workdir import Workdir
+from experiments.runtime.interruption import Interruption
+from experiments.runtime.workdir import Workdir
 
 RESULTS = "rollouts.npz"
 HELDOUT, TRAIN = "heldout", "train"
@@ -53,7 +53,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     (observation, reward, is_last [task, time, ...]), cut after the last episode asked for, and
     device, seconds and env_steps, with train_seconds and train_transitions_per_s of the training.
     """
-    mesh = parallel.make_mesh(**config.mesh)
+    mesh = sharding.make_mesh(**config.mesh)
     world = build.world(config)
     model = build.model(config, world.env)
     options = config.evaluation
@@ -72,13 +72,13 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     _check_prompt(config, world.env, limit)
     models, training = trained(config, workdir.checkpoints, model, mesh)
     episodes = options.prompt_episodes + options.episodes
-    padded = parallel.padded(mesh, np.arange(len(tasks.ids)))
+    padded = sharding.padded(mesh, np.arange(len(tasks.ids)))
     padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
 
     init, advance = make_evaluator(world.env, model, mesh, options)
     keys = [build.key(config, "evaluate", config.seed + i) for i in range(len(models))]
     shared = (tasks.ids[padded], padded_params)
-    keys, inputs = parallel.put((keys, shared), parallel.replicated(mesh))
+    keys, inputs = sharding.put((keys, shared), sharding.replicated(mesh))
     state = init(models[0], keys[0], *inputs, options.rollouts)
     per_call = min(_EPISODES_PER_CALL, episodes)
     calls, steps = -(-episodes // per_call), per_call * limit
@@ -90,7 +90,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     began = time.perf_counter()
     with tqdm(
         desc="evaluate", unit=" steps", unit_scale=True, total=env_steps,
-        disable=not parallel.is_first(),
+        disable=not processes.is_first(),
     ) as progress:  # fmt: skip
         for params, key, of_seed in zip(models, keys, parts, strict=True):
             del state  # two at once may not fit the devices
@@ -99,16 +99,16 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 interruption.check()
                 state, history = advance(params, state)
                 seen = (history.observation[:, 0], history.reward, history.is_last)
-                of_seed.append(parallel.fetch(seen))
+                of_seed.append(sharding.fetch(seen))
                 progress.update(per_part)
     seconds = time.perf_counter() - began
-    if parallel.is_first():
+    if processes.is_first():
         costs = {"seconds": seconds, "env_steps": env_steps}
         costs |= {f"train_{name}": value for name, value in training.items()}
         _store(workdir, tasks, parts, options, limit, costs)
         print(f"evaluate: {env_steps:,} steps in {seconds:.1f} s, "
               f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
-    parallel.barrier("evaluated")
+    processes.barrier("evaluated")
 
 
 def _check_prompt(config: ml_collections.ConfigDict, env: Any, limit: int) -> None:
@@ -143,7 +143,7 @@ def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) 
     own = slice(prompt * limit, None)  # a demonstrator's episodes are of fixed length
     observation, reward, is_last = observation[:, own], reward[..., own], is_last[..., own]
     workdir.evaluation.mkdir(exist_ok=True)
-    with whole(workdir.evaluation / RESULTS) as path, path.open("wb") as file:
+    with atomic_write(workdir.evaluation / RESULTS) as path, path.open("wb") as file:
         np.savez_compressed(
             file,
             task=tasks.ids,
@@ -223,13 +223,13 @@ def make_evaluator(
         return prompted_agent(agent, shown, options.prompt_episodes)
 
     rollouts = lambda params: make_rollouts(env, partial(make_agent, params))
-    over_tasks = parallel.over_tasks(mesh)
+    spread = sharding.task_sharding(mesh)
     init = jax.jit(
-        lambda params, *args: rollouts(params)[0](*args), static_argnums=4, out_shardings=over_tasks
+        lambda params, *args: rollouts(params)[0](*args), static_argnums=4, out_shardings=spread
     )
     advance = jax.jit(
         lambda params, *args: rollouts(params)[1](*args),
-        static_argnums=2, donate_argnums=1, out_shardings=over_tasks,
+        static_argnums=2, donate_argnums=1, out_shardings=spread,
     )  # fmt: skip
     return init, advance
 
@@ -247,15 +247,13 @@ def trained(
         if step is None:
             raise UserError(f"{folder} holds no checkpoint: run the stage 'train' first")
         optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-        shapes = jax.eval_shape(
-            lambda key: distill.init_state(key, model, optimizer), jax.random.key(0)
-        )
-        everywhere = parallel.replicated(mesh)
+        shapes = jax.eval_shape(lambda key: ad.init_state(key, model, optimizer), jax.random.key(0))
+        everywhere = sharding.replicated(mesh)
         seeds = () if config.train.seeds == 1 else (config.train.seeds,)
         like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((*seeds, *x.shape), x.dtype, sharding=everywhere), shapes
         )
-        parallel.check_memory(like, jax.tree.map(lambda x: x.sharding, like))
+        sharding.check_memory(like, jax.tree.map(lambda x: x.sharding, like))
         state, training = checkpoints.restore(step, like)
         if step != config.train.steps:
             raise UserError(

@@ -10,11 +10,11 @@ import pytest
 from gymnax.environments import spaces
 from jax.sharding import PartitionSpec as P
 
-from ad_jax import parallel
+from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
-from ad_jax.models.transformer import Transformer, TransformerConfig
-from ad_jax.training import distill
-from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
 
 
 def state_shapes(optimizer="adamw", picture=None, **config):
@@ -22,12 +22,12 @@ def state_shapes(optimizer="adamw", picture=None, **config):
     config = TransformerConfig(width=8, num_layers=1, num_heads=2, mlp_width=16, **config)
     model = Transformer(config, spaces.Box(0, 3, (2,), jnp.int32), 5, picture)
     optimizer = make_optimizer(OptimizerConfig(name=optimizer, warmup_steps=1), 10)
-    return jax.eval_shape(lambda key: distill.init_state(key, model, optimizer), jax.random.key(0))
+    return jax.eval_shape(lambda key: ad.init_state(key, model, optimizer), jax.random.key(0))
 
 
 def test_one_size_of_the_mesh_may_be_left_open():
-    shape = lambda **sizes: tuple(parallel.make_mesh(**sizes).shape.values())
-    assert shape() == (4, 1, 1) and parallel.make_mesh().axis_names == ("data", "fsdp", "model")
+    shape = lambda **sizes: tuple(sharding.make_mesh(**sizes).shape.values())
+    assert shape() == (4, 1, 1) and sharding.make_mesh().axis_names == ("data", "fsdp", "model")
     assert shape(data=2, fsdp=-1) == (2, 2, 1)
     assert shape(fsdp=2, model=2) == (1, 2, 2)
     assert shape(data=1, fsdp=1, model=4) == (1, 1, 4)
@@ -39,17 +39,17 @@ def test_one_size_of_the_mesh_may_be_left_open():
 )
 def test_sizes_that_do_not_multiply_to_the_devices_are_refused(sizes):
     with pytest.raises(UserError, match="do not multiply to the 4 devices"):
-        parallel.make_mesh(**sizes)
+        sharding.make_mesh(**sizes)
 
 
 def test_where_tasks_and_windows_live():
-    mesh = parallel.make_mesh(data=1, fsdp=2, model=2)
+    mesh = sharding.make_mesh(data=1, fsdp=2, model=2)
     parts = lambda sharding: [
         s.data.tolist() for s in jax.device_put(np.arange(8), sharding).addressable_shards
     ]
-    assert parts(parallel.over_tasks(mesh)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert parts(parallel.over_windows(mesh)) == [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2
-    assert parts(parallel.replicated(mesh)) == [list(range(8))] * 4
+    assert parts(sharding.task_sharding(mesh)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert parts(sharding.batch_sharding(mesh)) == [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2
+    assert parts(sharding.replicated(mesh)) == [list(range(8))] * 4
 
 
 def test_where_every_parameter_lives():
@@ -72,9 +72,9 @@ def test_where_every_parameter_lives():
         "blocks_0": block,
         "head": {"kernel": P("fsdp", None), "bias": P()},
     }  # fmt: skip
-    mesh = parallel.make_mesh(data=1, fsdp=2, model=2)
+    mesh = sharding.make_mesh(data=1, fsdp=2, model=2)
     state = state_shapes(positions="learned", norm="post", mask="token", mask_probability=0.1)
-    shardings = parallel.state_shardings(mesh, state)
+    shardings = sharding.state_shardings(mesh, state, RULES)
     got = jax.tree.map(lambda s: s.spec, shardings)
     got.params["params"].pop("norm", None)
     assert got.params["params"] == want
@@ -87,24 +87,26 @@ def test_pictures_and_muon_have_their_rules():
     picture = lambda x: jnp.zeros((*x.shape[:-1], 18, 18, 3), jnp.uint8)
     for encoder in ("pooled", "conv", "resnet"):
         state = state_shapes("muon", picture, image_encoder=encoder)
-        got = parallel.state_shardings(parallel.make_mesh(data=1, fsdp=4), state).params["params"]
+        got = sharding.state_shardings(sharding.make_mesh(data=1, fsdp=4), state, RULES).params[
+            "params"
+        ]
         assert got["embed"]["observation"]["kernel"].spec == P(None, "fsdp")
         assert got["embed"]["ImageEncoder_0"]["out"]["kernel"].spec == P()
 
 
 def test_what_has_no_rule_or_no_array_is_an_error():
-    mesh, state = parallel.make_mesh(), state_shapes()
+    mesh, state = sharding.make_mesh(), state_shapes()
     with pytest.raises(ValueError, match=r"no sharding rule for .*head/kernel"):
-        parallel.state_shardings(mesh, state, [r for r in parallel.RULES if "head" not in r[0]])
+        sharding.state_shardings(mesh, state, [r for r in RULES if "head" not in r[0]])
     with pytest.raises(ValueError, match="match nothing: heads/kernel"):
-        parallel.state_shardings(mesh, state, [("heads/kernel", ()), *parallel.RULES])
+        sharding.state_shardings(mesh, state, [("heads/kernel", ()), *RULES])
     with pytest.raises(UserError, match=r"mesh\.model=4 does not divide .*out.*\(2, 4, 8\)"):
-        parallel.state_shardings(parallel.make_mesh(data=1, model=4), state)
+        sharding.state_shardings(sharding.make_mesh(data=1, model=4), state, RULES)
 
 
 def test_every_device_runs_its_own():
-    mesh = parallel.local_mesh(4)
-    double = parallel.on_each_device(mesh, lambda a, b: {"sum": a + b.sum(), "b": 2 * b}, 1)
+    mesh = sharding.local_mesh(4)
+    double = sharding.on_each_device(mesh, lambda a, b: {"sum": a + b.sum(), "b": 2 * b}, 1)
     got = jax.jit(double)(np.float32(1), np.arange(8.0).reshape(4, 2))
     np.testing.assert_array_equal(got["sum"], [2, 6, 10, 14])
     np.testing.assert_array_equal(got["b"], 2 * np.arange(8.0).reshape(4, 2))
@@ -116,29 +118,29 @@ def test_every_device_runs_its_own():
 
 
 def test_sizes_that_do_not_divide_are_refused():
-    mesh = parallel.make_mesh(data=1, fsdp=2, model=2)
-    parallel.check_windows(mesh, 6, "train.batch_size")
+    mesh = sharding.make_mesh(data=1, fsdp=2, model=2)
+    sharding.check_windows(mesh, 6, "train.batch_size")
     with pytest.raises(UserError, match=r"train\.batch_size=7.*2 devices"):
-        parallel.check_windows(mesh, 7, "train.batch_size")
+        sharding.check_windows(mesh, 7, "train.batch_size")
 
 
 def test_what_does_not_fit_a_device_says_what_it_takes(monkeypatch):
-    shapes, mesh = state_shapes(), parallel.make_mesh(data=1, fsdp=2, model=2)
-    spread = parallel.state_shardings(mesh, shapes)
-    everywhere = jax.tree.map(lambda _: parallel.replicated(mesh), shapes)
+    shapes, mesh = state_shapes(), sharding.make_mesh(data=1, fsdp=2, model=2)
+    spread = sharding.state_shardings(mesh, shapes, RULES)
+    everywhere = jax.tree.map(lambda _: sharding.replicated(mesh), shapes)
     whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
-    parallel.check_memory(shapes, everywhere)  # a CPU does not say how much it has
-    monkeypatch.setattr(parallel, "_device_memory", lambda: whole - 1)
-    parallel.check_memory(shapes, spread)
+    sharding.check_memory(shapes, everywhere)  # a CPU does not say how much it has
+    monkeypatch.setattr(sharding, "_device_memory", lambda: whole - 1)
+    sharding.check_memory(shapes, spread)
     with pytest.raises(UserError, match=r"take 0.00 GiB of each device.*mesh.fsdp"):
-        parallel.check_memory(shapes, everywhere)
+        sharding.check_memory(shapes, everywhere)
 
 
 def test_tasks_are_padded_with_the_last_one():
-    mesh = parallel.make_mesh()
-    padded = parallel.padded(mesh, np.array([3, 5, 7, 9, 11]))
+    mesh = sharding.make_mesh()
+    padded = sharding.padded(mesh, np.array([3, 5, 7, 9, 11]))
     assert padded.tolist() == [3, 5, 7, 9, 11, 11, 11, 11]
-    assert parallel.padded(mesh, np.arange(4)).tolist() == [0, 1, 2, 3]
+    assert sharding.padded(mesh, np.arange(4)).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -160,14 +162,14 @@ def test_every_launcher_says_which_process_this_is(monkeypatch, variables, place
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert parallel.place() == place
+    assert processes.process_index_and_count() == place
 
 
 def test_half_of_what_joining_needs_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     monkeypatch.delenv("JAX_PROCESS_ID", raising=False)
     with pytest.raises(UserError, match="JAX_PROCESS_ID"):
-        parallel.place()
+        processes.process_index_and_count()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_half_of_what_joining_needs_is_refused(monkeypatch):
 def test_a_cpu_is_a_device_for_each_core(cores, variables, devices):
     program = (
         f"import os; os.sched_getaffinity = lambda pid: range({cores});"
-        "from ad_jax import parallel; parallel.split_cpu();"
+        "from ad_jax.distributed import processes; processes.split_cpu();"
         "import jax; print(jax.device_count())"
     )
     dropped = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
@@ -187,3 +189,18 @@ def test_a_cpu_is_a_device_for_each_core(cores, variables, devices):
         env=environment | variables | {"JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     assert done.stdout.split() == [str(devices)]
+
+
+def test_thousands_of_steps_on_a_split_cpu_do_not_hang():
+    """Called without waiting, they did within seconds: with as many devices as the pool has
+    threads, all-reduces of two calls waited for each other."""
+    dropped = ("XLA_FLAGS", "PJRT_NPROC", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    environment = {k: v for k, v in os.environ.items() if k not in dropped}
+    cores = str(max(2, len(os.sched_getaffinity(0))))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ad_jax.distributed.stress"], text=True, timeout=120,
+        env=environment | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": cores},
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "3000 steps" in done.stdout

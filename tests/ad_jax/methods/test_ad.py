@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
-from ad_jax import parallel
+from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
-from ad_jax.models.transformer import Transformer, TransformerConfig
-from ad_jax.training import distill
-from ad_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
 
 GOLDEN_FIRST_LOSS = 1.61090  # see test_golden_first_loss
 CONFIG = TransformerConfig(
@@ -36,16 +36,16 @@ def copy_task(seed, batch=16):
 def jitted():
     """(init, update), compiled once for all tests."""
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
-    init = jax.jit(lambda key: distill.init_state(key, MODEL, optimizer))
-    return init, jax.jit(distill.make_update(MODEL, optimizer))
+    init = jax.jit(lambda key: ad.init_state(key, MODEL, optimizer))
+    return init, jax.jit(ad.make_update(MODEL, optimizer))
 
 
 def train(steps, mesh=None, shardings=None, seed=0):
     init, update = jitted()
     state, shard = init(jax.random.key(0)), None
     if mesh:
-        state, shard = jax.device_put(state, shardings), parallel.over_windows(mesh)
-        update = jax.jit(update, out_shardings=(shardings, parallel.replicated(mesh)))
+        state, shard = jax.device_put(state, shardings), sharding.batch_sharding(mesh)
+        update = jax.jit(update, out_shardings=(shardings, sharding.replicated(mesh)))
     losses = []
     for step in range(steps):
         batch = jax.device_put(copy_task(step), shard)
@@ -63,8 +63,8 @@ def test_training_learns():
 
 def test_muon_learns_too_and_moves_every_parameter():
     optimizer = make_optimizer(OptimizerConfig(name="muon", learning_rate=2e-2, warmup_steps=5), 40)
-    first = state = distill.init_state(jax.random.key(0), MODEL, optimizer)
-    update = jax.jit(distill.make_update(MODEL, optimizer))
+    first = state = ad.init_state(jax.random.key(0), MODEL, optimizer)
+    update = jax.jit(ad.make_update(MODEL, optimizer))
     for step in range(40):
         state, metrics = update(state, copy_task(step), jax.random.key(0))
     assert metrics["loss"] < 1.0
@@ -78,7 +78,7 @@ def test_muon_orthogonalises_the_matrices_of_the_blocks():
         name="muon", learning_rate=1.0, initial_learning_rate=1.0, warmup_steps=1
     )
     optimizer = make_optimizer(config, 10)
-    params = distill.init_state(jax.random.key(0), MODEL, optimizer).params
+    params = ad.init_state(jax.random.key(0), MODEL, optimizer).params
     rng = np.random.default_rng(0)
     grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
     updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
@@ -97,10 +97,10 @@ def test_the_first_batch_tells_the_encoder_what_is_usual():
     model = Transformer(CONFIG, MODEL.space, 5, picture)
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
     batch = copy_task(0)
-    state = distill.init_state(jax.random.key(0), model, optimizer, batch)
+    state = ad.init_state(jax.random.key(0), model, optimizer, batch)
     mean = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
     np.testing.assert_allclose(mean, picture(batch["observation"]).mean((0, 1)) / 255, rtol=1e-5)
-    state, _ = distill.make_update(model, optimizer)(state, batch, jax.random.key(0))
+    state, _ = ad.make_update(model, optimizer)(state, batch, jax.random.key(0))
     after = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
     np.testing.assert_array_equal(mean, after)
 
@@ -125,13 +125,13 @@ def test_loss_is_the_cross_entropy_of_every_position():
         MODEL.space, 5,
     )  # fmt: skip
     batch = copy_task(0)
-    params = model.init(jax.random.key(0), *(batch[k] for k in distill.INPUTS))
-    logits = np.asarray(model.apply(params, *(batch[k] for k in distill.INPUTS)), np.float64)
+    params = model.init(jax.random.key(0), *(batch[k] for k in ad.INPUTS))
+    logits = np.asarray(model.apply(params, *(batch[k] for k in ad.INPUTS)), np.float64)
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     picked = np.take_along_axis(log_probs, batch["action"][..., None], -1)[..., 0]
     for smoothing in (0.0, 0.2):
         want = -((1 - smoothing) * picked + smoothing * log_probs.mean(-1)).mean()
-        got, _ = distill.distillation_loss(model, params, batch, jax.random.key(0), smoothing)
+        got, _ = ad.distillation_loss(model, params, batch, jax.random.key(0), smoothing)
         assert float(got) == pytest.approx(want, abs=1e-4)
 
 
@@ -147,8 +147,8 @@ def test_gradients_of_parts_of_a_batch_are_averaged():
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10)
     model = Transformer(config, MODEL.space, 5)  # nothing drops or hides
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
-    state = distill.init_state(jax.random.key(0), model, optimizer)
-    step = lambda parts: jax.jit(distill.make_update(model, optimizer, accumulate=parts))(
+    state = ad.init_state(jax.random.key(0), model, optimizer)
+    step = lambda parts: jax.jit(ad.make_update(model, optimizer, accumulate=parts))(
         state, copy_task(0), jax.random.key(0)
     )
     (whole, metrics), (parts, metrics_of_parts) = step(1), step(4)
@@ -160,8 +160,10 @@ def test_gradients_of_parts_of_a_batch_are_averaged():
 
 @pytest.mark.parametrize("sizes", [{}, {"fsdp": 4, "data": 1}, {"fsdp": 2, "model": 2}])
 def test_any_mesh_trains_like_one_device(sizes):
-    mesh = parallel.make_mesh(**sizes)
-    shardings = parallel.state_shardings(mesh, jax.eval_shape(jitted()[0], jax.random.key(0)))
+    mesh = sharding.make_mesh(**sizes)
+    shardings = sharding.state_shardings(
+        mesh, jax.eval_shape(jitted()[0], jax.random.key(0)), RULES
+    )
     (one, losses_one), (four, losses_four) = train(5), train(5, mesh, shardings)
     np.testing.assert_allclose(losses_one, losses_four, rtol=1e-4)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-3), one.params, four.params)

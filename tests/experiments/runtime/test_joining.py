@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from experiments import joining
+from experiments.runtime import joining
 
 
 def test_it_is_known_who_did_not_come(tmp_path):

@@ -6,10 +6,10 @@ import pytest
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, optimal_agent, random_agent
-from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Agent
 from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.rollout import make_rollouts
 
 SMALL = {
     "DarkRoom": dict(size=4, max_steps_in_episode=6),
@@ -136,16 +136,16 @@ def test_temperature():
 
 
 def test_rollouts_spread_over_devices_are_the_same():
-    from ad_jax import parallel
+    from ad_jax.distributed import sharding
 
     env, tasks = registry.make("DarkRoom")
     init, advance = make_rollouts(env, lambda _: random_agent(5))
     ids = np.arange(8)
     results = []
-    for sharding in (None, parallel.over_tasks(parallel.make_mesh())):
-        state = jax.jit(init, static_argnums=3, out_shardings=sharding)(
+    for placed in (None, sharding.task_sharding(sharding.make_mesh())):
+        state = jax.jit(init, static_argnums=3, out_shardings=placed)(
             jax.random.key(0), ids, tasks.params(ids), 2
         )
-        _, history = jax.jit(advance, static_argnums=1, out_shardings=sharding)(state, 40)
+        _, history = jax.jit(advance, static_argnums=1, out_shardings=placed)(state, 40)
         results.append(history)
     jax.tree.map(np.testing.assert_array_equal, *results)

@@ -8,10 +8,10 @@ from typing import Any
 
 import ml_collections
 
-from ad_jax import parallel
+from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path, is_remote, reason
-from data_pipelines.files import read_json, write_atomically
+from data_pipelines.files import read_json, write_text_atomically
 
 # What each stage leaves, in their order.
 OUTPUT = {
@@ -63,10 +63,10 @@ class Workdir:
         self.path = as_path(path)
         self._histories, self._checkpoints = histories, checkpoints
         self._lock = None
-        if parallel.is_first():
+        if processes.is_first():
             self._lock_folder(path)
             self._check_config(config)
-        parallel.barrier("workdir")
+        processes.barrier("workdir")
 
     def _lock_folder(self, path: str | os.PathLike) -> None:
         try:
@@ -101,7 +101,7 @@ class Workdir:
             if not changed:
                 return
             self._refuse({k: f"{k} was {stored.get(k)}, is {given.get(k)}" for k in changed})
-        write_atomically(path, text)
+        write_text_atomically(path, text)
 
     def _refuse(self, changes: dict[str, str]) -> None:
         """Raises UserError if what is in the folder was made with the former value of a key."""

@@ -14,11 +14,12 @@ from tensorboardX.proto.event_pb2 import Event
 
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.errors import UserError
-from ad_jax.training import distill
-from ad_jax.training.optimizer import make_optimizer
-from experiments import build, evaluate, train
-from experiments.interruption import Interrupted
-from experiments.workdir import Workdir
+from ad_jax.methods import ad
+from ad_jax.methods.optimizer import make_optimizer
+from experiments import build
+from experiments.runtime.interruption import Interrupted
+from experiments.runtime.workdir import Workdir
+from experiments.stages import evaluate, train
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def restored(config, workdir):
     """The state and the metadata of the newest checkpoint."""
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-    like = distill.init_state(jax.random.key(0), model, optimizer)
+    like = ad.init_state(jax.random.key(0), model, optimizer)
     with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         return checkpoints.restore(checkpoints.latest_step(), like)
 
@@ -66,7 +67,7 @@ def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, n
 def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
     workdir_for, config, never, monkeypatch
 ):
-    original = distill.distillation_loss
+    original = ad.distillation_loss
 
     def poisoned(model, params, batch, key, label_smoothing):
         loss, metrics = original(model, params, batch, key, label_smoothing)
@@ -75,7 +76,7 @@ def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
         factor = jax.numpy.where((jax.random.key_data(key) == bad).all(), jax.numpy.nan, 1.0)
         return loss * factor, {**metrics, "loss": loss * factor}
 
-    monkeypatch.setattr(distill, "distillation_loss", poisoned)
+    monkeypatch.setattr(ad, "distillation_loss", poisoned)
     workdir = workdir_for(config)
     with pytest.raises(UserError, match=r"nan at training step 27 of seed 0; .*checkpoints/20"):
         train.run(config, workdir, never)
@@ -84,7 +85,7 @@ def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
 
 def test_a_bad_gradient_stops_before_it_is_saved(workdir_for, config, never, monkeypatch):
     """Of step 20, which has a checkpoint; its loss is finite, but its parameters are spoiled."""
-    original = distill.distillation_loss
+    original = ad.distillation_loss
 
     @jax.custom_jvp
     def spoil(loss, bad):
@@ -100,7 +101,7 @@ def test_a_bad_gradient_stops_before_it_is_saved(workdir_for, config, never, mon
         bad = jax.random.key_data(jax.random.fold_in(build.key(config, "train"), 19))
         return spoil(loss, (jax.random.key_data(key) == bad).all()), metrics
 
-    monkeypatch.setattr(distill, "distillation_loss", poisoned)
+    monkeypatch.setattr(ad, "distillation_loss", poisoned)
     workdir = workdir_for(config)
     with pytest.raises(UserError, match=r"grad_norm is (inf|nan) at .*20 of seed 0; .*is none"):
         train.run(config, workdir, never)

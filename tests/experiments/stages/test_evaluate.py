@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from ad_jax.errors import UserError
-from experiments import build, evaluate
-from experiments.workdir import Workdir
+from experiments import build
+from experiments.runtime.workdir import Workdir
+from experiments.stages import evaluate
 
 
 @pytest.fixture

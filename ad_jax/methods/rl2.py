@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ad_jax.distributed.sharding import shard_batch
 from ad_jax.errors import UserError
-from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.interfaces import Agent, History
+from ad_jax.losses import generalised_advantages
+from ad_jax.methods.ad import TrainState
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
-from ad_jax.parallel import keep_windows_apart
+from ad_jax.rollout import make_rollouts
 from ad_jax.sources.networks import entropy, log_prob
-from ad_jax.sources.returns import generalised_advantages
-from ad_jax.training.distill import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def make_update(
         """Acts like ``model_agent``; its memory ends with what was thought of the last step."""
 
         def init(key):
-            return key, model.empty_memory(), jnp.zeros(()), jnp.zeros(())
+            return key, model.initial_carry(), jnp.zeros(()), jnp.zeros(())
 
         def act(memory, *step):
             key, inner, _, _ = memory
@@ -118,7 +118,7 @@ def make_update(
         """Trials, and the log-probability of each action and the value, [trial, time, ...]."""
         key_task, key = jax.random.split(key)
         task = jax.random.randint(key_task, (config.num_trials,), 0, num_tasks)
-        slot, task = keep_windows_apart(jnp.arange(config.num_trials)), keep_windows_apart(task)
+        slot, task = shard_batch(jnp.arange(config.num_trials)), shard_batch(task)
         init, advance = make_rollouts(env, lambda _: player(params))
         state = init(key, slot, jax.tree.map(lambda x: jnp.asarray(x)[task], env_params), 1)
 
@@ -169,7 +169,7 @@ def make_update(
         def learn(carry, inputs):
             params, opt_state = carry
             rows, key = inputs
-            part = jax.tree.map(lambda x: keep_windows_apart(x[rows]), trials)
+            part = jax.tree.map(lambda x: shard_batch(x[rows]), trials)
             gradients = jax.grad(loss, has_aux=True)
             grads, metrics = gradients(params, part, key)
             metrics["grad_norm"] = optax.global_norm(grads)

@@ -12,14 +12,14 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from ad_jax import parallel
+from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
 from data_pipelines.schema import UNDECLARED, Schema
 from data_pipelines.writer import PROVENANCE, Writer
 from experiments import build
-from experiments.interruption import Interruption
-from experiments.workdir import Workdir
+from experiments.runtime.interruption import Interruption
+from experiments.runtime.workdir import Workdir
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "array_record")
 MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories,
@@ -54,11 +54,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     tiles = np.split(ids, range(size, len(ids), size))
     # What a task does depends on no other: nothing is exchanged between processes, and a device
     # that would have no tile is left out.
-    mesh = parallel.local_mesh(-(-len(tiles) // jax.process_count()))
+    mesh = sharding.local_mesh(-(-len(tiles) // jax.process_count()))
     init, advance = make_collector(source, schema, config.collect.updates_per_chunk, streams, mesh)
     writer = Writer(workdir.histories, schema, len(tiles))
     missing = writer.missing()
-    parallel.barrier("collect")  # nobody begins before all know what is missing
+    processes.barrier("collect")  # nobody begins before all know what is missing
     first, together = (n * mesh.size for n in (jax.process_index(), jax.process_count()))
     compiled: dict[int, Any] = {}
     steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.block_steps * chunks
@@ -66,7 +66,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         desc="collect", unit=" steps", unit_scale=True, mininterval=1,
         total=sum(map(steps_of, range(len(tiles)))),
         initial=sum(steps_of(t) for t in range(len(tiles)) if t not in missing),
-        disable=not parallel.is_first(),
+        disable=not processes.is_first(),
     ) as progress:  # fmt: skip
         for group in groups(missing, [len(tile) for tile in tiles], together):
             mine = group[first : first + mesh.size]
@@ -101,7 +101,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 for shard, statistic in zip(shards, statistics, strict=True):
                     shard.describe(**statistic.summary(), seconds=seconds)
 
-    parallel.barrier("collected")
+    processes.barrier("collected")
     summaries = writer.summaries()
     join = lambda name: np.concatenate([s[name] for s in summaries])
     check_quality(ids, join("early"), join("late"), join("first_action_share"),
@@ -123,11 +123,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         "env_steps": env_steps,
         "mean_return_by_episode": returns.mean(0).tolist(),
     }
-    if parallel.is_first():
+    if processes.is_first():
         writer.commit(provenance)
         print(f"collect: {env_steps:,} steps of {len(ids)} tasks in {seconds:.1f} s, "
               f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
-    parallel.barrier("committed")
+    processes.barrier("committed")
 
 
 def collected_tasks(config: ml_collections.ConfigDict, world: build.World) -> np.ndarray:
@@ -175,8 +175,8 @@ def make_collector(
 
         return state, schema.encode(jax.tree.map(join, blocks))
 
-    init = parallel.on_each_device(mesh, init, num_shared=1)
-    return jax.jit(init), jax.jit(parallel.on_each_device(mesh, advance), donate_argnums=0)
+    init = sharding.on_each_device(mesh, init, num_shared=1)
+    return jax.jit(init), jax.jit(sharding.on_each_device(mesh, advance), donate_argnums=0)
 
 
 class TileStatistics:

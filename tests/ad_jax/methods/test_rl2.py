@@ -6,12 +6,12 @@ import pytest
 from ad_jax.envs import registry
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
-from ad_jax.evaluation.rollout import make_rollouts
 from ad_jax.interfaces import History
+from ad_jax.methods import ad, rl2
+from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.models.lstm import LSTM, LSTMConfig
 from ad_jax.models.transformer import Transformer, TransformerConfig
-from ad_jax.training import distill, rl2
-from ad_jax.training.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.rollout import make_rollouts
 from tests.ad_jax.models.test_transformer import spread
 
 
@@ -77,7 +77,7 @@ def test_it_learns_to_learn_which_arm_pays(core):
     config = rl2.RL2Config(num_trials=32, episodes=1, num_epochs=1, num_minibatches=2, discount=0.9)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 2 * updates)
     update = rl2.make_update(env, env_params, model, optimizer, config, 10)
-    state = distill.init_state(jax.random.key(0), model, optimizer)
+    state = ad.init_state(jax.random.key(0), model, optimizer)
 
     @jax.jit
     def train(state):

@@ -18,18 +18,18 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from ad_jax import parallel
 from ad_jax.checkpoint import Checkpoints
+from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
-from ad_jax.training import distill, rl2
-from ad_jax.training.optimizer import learning_rate, make_optimizer
+from ad_jax.methods import ad, rl2
+from ad_jax.methods.optimizer import learning_rate, make_optimizer
 from data_pipelines import windows
-from data_pipelines.files import growing, write_atomically
+from data_pipelines.files import growing, write_text_atomically
 from data_pipelines.reader import Histories, Selection
 from experiments import build
-from experiments.interruption import Interrupted, Interruption
-from experiments.seeds import Seeds
-from experiments.workdir import Workdir
+from experiments.runtime.interruption import Interrupted, Interruption
+from experiments.runtime.seeds import Seeds
+from experiments.runtime.workdir import Workdir
 
 
 def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
@@ -48,12 +48,12 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         gradient is NaN.
       Interrupted: after a signal, once the state is saved.
     """
-    mesh = parallel.make_mesh(**config.mesh)
+    mesh = sharding.make_mesh(**config.mesh)
     world = build.world(config)
     seeds = Seeds(config, mesh)
     training = METHODS[config.method](config, workdir, world)
     if len(seeds.numbers) == 1:
-        parallel.check_windows(mesh, *training.windows)
+        sharding.check_windows(mesh, *training.windows)
     checkpoints = Checkpoints(workdir.checkpoints)
 
     first = [(build.key(config, "initialise", s), *training.first(s)) for s in seeds.slots]
@@ -67,12 +67,12 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         stored, before = checkpoints.restore(newest, seeds.to_store(state))
         state = seeds.from_store(stored)
         first_step = newest
-        if parallel.is_first():
+        if processes.is_first():
             print(f"train: going on from step {first_step}")
 
     update = make_step(config, mesh, training, seeds, shardings)
     batches = zip(*(training.inputs(seed, first_step) for seed in seeds.slots), strict=True)
-    log = Metrics(workdir, seeds.numbers, first_step) if parallel.is_first() else None
+    log = Metrics(workdir, seeds.numbers, first_step) if processes.is_first() else None
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
     fetched: list[dict[str, np.ndarray]] = []  # of the steps not logged yet, each [seed]
     began = first_done = time.perf_counter()
@@ -114,13 +114,13 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         tqdm(
             desc="train", unit=" tokens", unit_scale=True, mininterval=1,
             total=config.train.steps * tokens, initial=first_step * tokens,
-            disable=not parallel.is_first(),
+            disable=not processes.is_first(),
         ) as progress,
         contextlib.closing(log) if log else contextlib.nullcontext(),
         contextlib.closing(checkpoints),
     ):  # fmt: skip
         for step in range(first_step + 1, config.train.steps + 1):
-            inputs = parallel.put(seeds.stack(next(batches)), seeds.inputs_sharding())
+            inputs = sharding.put(seeds.stack(next(batches)), seeds.inputs_sharding())
             with jax.transfer_guard("disallow"):
                 state, metrics = update(state, inputs)
             pending.append((step, metrics))
@@ -159,9 +159,9 @@ class Training(NamedTuple):
       transitions: that a step learns from.
     """
 
-    init: Callable[..., distill.TrainState]
+    init: Callable[..., ad.TrainState]
     first: Callable[[int], tuple[Any, ...]]
-    update: Callable[..., tuple[distill.TrainState, dict[str, jax.Array]]]
+    update: Callable[..., tuple[ad.TrainState, dict[str, jax.Array]]]
     data: Any
     inputs: Callable[[int, int], Iterator]
     windows: tuple[int, str]
@@ -171,7 +171,7 @@ class Training(NamedTuple):
 
 def make_step(
     config: ml_collections.ConfigDict, mesh: Mesh, training: Training, seeds: Seeds, shardings: Any
-) -> Callable[..., tuple[distill.TrainState, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[ad.TrainState, dict[str, jax.Array]]]:
     """The jitted ``step(state, inputs) -> (state, metrics)`` of all models.
 
     Args:
@@ -181,13 +181,13 @@ def make_step(
       seeds: of the models.
       shardings: of their state.
     """
-    replicated = parallel.replicated(mesh)
+    replicated = sharding.replicated(mesh)
     keys = seeds.stack([build.key(config, "train", seed) for seed in seeds.slots])
-    keys = parallel.put(keys, replicated)
-    data = parallel.put(training.data, replicated)
-    update = parallel.on_mesh(mesh, seeds.of_all(training.update, num_shared=1))
+    keys = sharding.put(keys, replicated)
+    data = sharding.put(training.data, replicated)
     out = shardings, seeds.metrics_sharding()
-    step = jax.jit(update, donate_argnums=1, out_shardings=out)
+    update = seeds.of_all(training.update, num_shared=1)
+    step = sharding.jit_on_mesh(mesh, update, donate_argnums=1, out_shardings=out)
     return lambda state, inputs: step(data, state, keys, inputs)
 
 
@@ -224,10 +224,10 @@ def distillation(
         batch_size=options.batch_size, seed=config.seed,
     )  # fmt: skip
     sampler = lambda seed: dataclasses.replace(of_first, seed=seed)
-    update = distill.make_update(model, optimizer, options.label_smoothing, options.accumulate)
+    update = ad.make_update(model, optimizer, options.label_smoothing, options.accumulate)
 
     def init(key, raw):
-        return distill.init_state(key, model, optimizer, windows.to_batch(schema, raw))
+        return ad.init_state(key, model, optimizer, windows.to_batch(schema, raw))
 
     if options.windows == "device":
         source = windows.DeviceWindows(histories, of_first, selection)
@@ -286,7 +286,7 @@ def reinforcement(
         world.env, env_params, model, optimizer, rl2.RL2Config(**options), trial_steps
     )
     return Training(
-        init=lambda key: distill.init_state(key, model, optimizer),
+        init=lambda key: ad.init_state(key, model, optimizer),
         first=lambda seed: (),
         update=lambda data, state, key, inputs: update(state, key),
         data=(),
@@ -319,7 +319,7 @@ class Metrics:
         if found.exists():
             lines = [_parse(line) for line in found.read_text().splitlines()]
             kept = [m for m in lines if m and m["step"] <= first_step]
-            write_atomically(path, "".join(json.dumps(m) + "\n" for m in kept))
+            write_text_atomically(path, "".join(json.dumps(m) + "\n" for m in kept))
         self._file = open(path, "a")
         self._boards = {}
         for seed in seeds:

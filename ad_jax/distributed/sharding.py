@@ -1,11 +1,7 @@
-"""The processes of a run, their device mesh, and where arrays live on it."""
+"""The device mesh of a run, and where arrays live on it."""
 
-import contextlib
 import math
-import os
 import re
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,139 +15,6 @@ from ad_jax.errors import UserError
 # Windows are spread over "data" and "fsdp", tasks over all three; parameters over "fsdp", which
 # gathers them where they are used, and "model", which splits heads and hidden units.
 AXES = DATA, FSDP, MODEL = ("data", "fsdp", "model")
-
-# Where the parameters of a model live: the first pattern found in a parameter's path
-# says over which mesh axis each of its axes is spread. What the optimiser keeps of a parameter
-# lives where the parameter does.
-_SHARED = (
-    (r"/head/kernel$", (FSDP, None)),
-    (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
-    (r"/(bias|scale|mask|ns_coeffs)$|/ImageEncoder_\d+/", ()),
-)
-RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"blocks_\d+/qkv/kernel$", (FSDP, None, MODEL, None)),
-    (r"blocks_\d+/qkv/bias$", (None, MODEL, None)),
-    (r"blocks_\d+/out/kernel$", (MODEL, None, FSDP)),
-    (r"blocks_\d+/up/kernel$", (FSDP, MODEL)),
-    (r"blocks_\d+/up/bias$", (MODEL,)),
-    (r"blocks_\d+/down/kernel$", (MODEL, FSDP)),
-    *_SHARED,
-)
-# A layer of an LSTM needs all of its state at every step: "model" does not split it.
-LSTM_RULES = (
-    (r"/cell/[ih][ifgo]/kernel$|/mlp_\d+/kernel$", (FSDP, None)),
-    *_SHARED,
-)
-
-JOIN_SECONDS = 300  # that processes wait for each other at the start,
-HEARTBEAT_SECONDS = 100  # and until a dead one is noticed
-# Environment variables with a process's number and their count: of SLURM and Open MPI.
-_LAUNCHERS = (
-    ("SLURM_PROCID", "SLURM_NTASKS"),
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-)
-MAX_CPU_DEVICES = 4  # that are made unasked; every preset's windows can be shared by so many
-
-
-def start(absent: Callable[[], list[int]] | None = None) -> None:
-    """Joins the processes of a run, if there are several; before JAX's backend is started.
-
-    JAX finds the others by itself under SLURM, Open MPI and on TPU pods. Elsewhere
-    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
-    say it. AD_JAX_TIMEOUT, in seconds, takes the place of ``JOIN_SECONDS`` and
-    ``HEARTBEAT_SECONDS``. If not all come in time, the process ends with status 1.
-
-    A process that is alone makes a CPU several devices; see ``split_cpu``.
-
-    Args:
-      absent: has the numbers of the processes that were not started, where that is known.
-
-    Raises:
-      UserError: the variables contradict each other.
-    """
-    number, count = place()
-    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
-    if count == 1 and not address:
-        split_cpu()
-        return
-    given = {}
-    if address:
-        given = {"coordinator_address": address, "num_processes": count, "process_id": number}
-    seconds = join_seconds()
-    # JAX's own timeout aborts the process with a stack trace.
-    where = address or "the cluster's first host"
-    who = f"process {number} of {count} waited {seconds} s at {where}"
-    watchdog = threading.Timer(seconds, _give_up, [who, absent])
-    watchdog.daemon = True
-    watchdog.start()
-    jax.distributed.initialize(
-        **given,
-        initialization_timeout=2 * seconds,
-        heartbeat_timeout_seconds=int(os.environ.get("AD_JAX_TIMEOUT") or HEARTBEAT_SECONDS),
-    )
-    watchdog.cancel()
-
-
-def join_seconds() -> int:
-    """How long processes wait for each other."""
-    return int(os.environ.get("AD_JAX_TIMEOUT") or JOIN_SECONDS)
-
-
-def place() -> tuple[int, int]:
-    """(number of this process, how many there are), as whoever started it says; (0, 1) alone.
-
-    Raises:
-      UserError: only a part of it is said.
-    """
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:
-        try:
-            return int(os.environ["JAX_PROCESS_ID"]), int(os.environ["JAX_NUM_PROCESSES"])
-        except (KeyError, ValueError) as error:
-            raise UserError(
-                "JAX_COORDINATOR_ADDRESS is set: give JAX_NUM_PROCESSES and JAX_PROCESS_ID, two "
-                f"numbers, as well ({error})"
-            ) from error
-    for number, count in _LAUNCHERS:
-        if number in os.environ and int(os.environ.get(count, 1)) > 1:
-            return int(os.environ[number]), int(os.environ[count])
-    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return int(os.environ.get("TPU_WORKER_ID", 0)), len(workers)
-
-
-def split_cpu() -> None:
-    """Makes of the CPU a device for each core, at most ``MAX_CPU_DEVICES`` and a power of two.
-
-    XLA keeps most operators on one core: devices side by side use all of them. JAX_NUM_CPU_DEVICES
-    takes precedence. On other platforms it changes nothing.
-    """
-    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if jax.config.jax_num_cpu_devices == -1 and not asked:
-        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        devices = 2 ** int(math.log2(min(cores, MAX_CPU_DEVICES)))
-        jax.config.update("jax_num_cpu_devices", devices)
-
-
-def _give_up(who: str, absent: Callable[[], list[int]] | None) -> None:
-    text = "not all of the others came: see in their logs which were not started, or can't reach it"
-    with contextlib.suppress(Exception):  # a file is gone, a store is away
-        if missing := absent and absent():
-            numbers = ", ".join(map(str, missing))
-            text = f"process {numbers} of them did not come: see why it was not started"
-        elif absent:
-            text = "all others were started, but not all have reached it: see their logs"
-    print(f"error: {who}, and {text}", file=sys.stderr, flush=True)
-    os._exit(1)
-
-
-def is_first() -> bool:
-    """Whether this is the process that writes what is written once."""
-    return jax.process_index() == 0
-
-
-def barrier(name: str) -> None:
-    """Waits until all processes are here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:
@@ -204,12 +67,12 @@ def local_mesh(most: int) -> Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def over_tasks(mesh: Mesh) -> NamedSharding:
+def task_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis is spread over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def over_windows(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis is spread over "data" and "fsdp"."""
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
@@ -219,7 +82,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def state_shardings(mesh: Mesh, state: Any, rules: Sequence = RULES) -> Any:
+def state_shardings(mesh: Mesh, state: Any, rules: Sequence) -> Any:
     """Where each array of a state lives.
 
     Args:
@@ -300,6 +163,26 @@ def on_mesh(mesh: Mesh, function: Callable) -> Callable:
     return traced
 
 
+def jit_on_mesh(mesh: Mesh, function: Callable, **options: Any) -> Callable:
+    """``jax.jit`` of a function ``on_mesh``, which is to be called over and over.
+
+    Where the mesh is a CPU that was split into several devices, a call returns when its result is
+    there. An all-reduce blocks a thread of XLA's CPU client for each device, and the client has no
+    more threads than cores: with several calls in flight, one device can hold the last thread while
+    it waits for another, which waits for a thread. More threads would cure it too, but slow every
+    operator down. One call at a time costs nothing that can be measured.
+
+    Args:
+      mesh: from ``make_mesh``.
+      function: to be jitted.
+      **options: of ``jax.jit``.
+    """
+    jitted = jax.jit(on_mesh(mesh, function), **options)
+    if mesh.size == 1 or mesh.devices.flat[0].platform != "cpu":
+        return jitted
+    return lambda *arguments: jax.block_until_ready(jitted(*arguments))
+
+
 def traced_mesh() -> jax.sharding.AbstractMesh | None:
     """The mesh over which the function that is being traced may spread its arrays.
 
@@ -309,12 +192,12 @@ def traced_mesh() -> jax.sharding.AbstractMesh | None:
     return None if mesh.empty or mesh.manual_axes else mesh
 
 
-def keep_windows_apart(x: jax.Array) -> jax.Array:
+def shard_batch(x: jax.Array) -> jax.Array:
     """The same array, its first axis spread over "data" and "fsdp" as the windows are.
 
     Where parameters are spread over "fsdp", the compiler would otherwise spread the activations as
     these are and send them around, many times the bytes of the parameters. Does nothing but in a
-    function that is traced ``on_mesh``.
+    function that is traced ``jit_on_mesh``.
     """
     if traced_mesh() is None:
         return x

@@ -9,9 +9,10 @@ from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import History
 from data_pipelines.reader import Histories
 from data_pipelines.schema import Schema
-from experiments import build, collect, train
-from experiments.interruption import Interrupted, Interruption
-from experiments.workdir import Workdir
+from experiments import build
+from experiments.runtime.interruption import Interrupted, Interruption
+from experiments.runtime.workdir import Workdir
+from experiments.stages import collect, train
 
 
 class After(Interruption):

@@ -13,12 +13,13 @@ from ad_jax.envs.watermaze import Watermaze
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from ad_jax.evaluation.statistics import by_task, confidence_interval, last_tenth
-from data_pipelines.files import growing, read_json, write_atomically
+from data_pipelines.files import growing, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
-from experiments import build, evaluate
-from experiments.interruption import Interruption
+from experiments import build
 from experiments.pictures import bandit, curves, grid_world, watermaze
-from experiments.workdir import Workdir
+from experiments.runtime.interruption import Interruption
+from experiments.runtime.workdir import Workdir
+from experiments.stages import evaluate
 
 SUMMARY = "summary.json"
 LABELS = {evaluate.HELDOUT: "held-out", evaluate.TRAIN: "training"}
@@ -95,7 +96,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         for kind, draw in PICTURES.items():
             if isinstance(world.env, kind):
                 pictures += draw(world.env, tasks.params, results, reference, folder)
-    write_atomically(workdir.report / SUMMARY, json.dumps(summary, indent=1))
+    write_text_atomically(workdir.report / SUMMARY, json.dumps(summary, indent=1))
     print(table(summary))
     for name in (*pictures, SUMMARY):
         print(workdir.report / name)

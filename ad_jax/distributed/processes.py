@@ -1,0 +1,123 @@
+"""The processes of a run: how they start, find and wait for each other."""
+
+import contextlib
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import jax
+from jax.experimental import multihost_utils
+
+from ad_jax.errors import UserError
+
+JOIN_SECONDS = 300  # that processes wait for each other at the start,
+HEARTBEAT_SECONDS = 100  # and until a dead one is noticed
+# Environment variables with a process's number and their count: of SLURM and Open MPI.
+_LAUNCHERS = (
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+)
+MAX_CPU_DEVICES = 4  # that are made unasked; every preset's windows can be shared by so many
+
+
+def start(absent: Callable[[], list[int]] | None = None) -> None:
+    """Joins the processes of a run, if there are several; before JAX's backend is started.
+
+    JAX finds the others by itself under SLURM, Open MPI and on TPU pods. Elsewhere
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
+    say it. AD_JAX_TIMEOUT, in seconds, takes the place of ``JOIN_SECONDS`` and
+    ``HEARTBEAT_SECONDS``. If not all come in time, the process ends with status 1.
+
+    A process that is alone makes a CPU several devices; see ``split_cpu``.
+
+    Args:
+      absent: has the numbers of the processes that were not started, where that is known.
+
+    Raises:
+      UserError: the variables contradict each other.
+    """
+    number, count = process_index_and_count()
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if count == 1 and not address:
+        split_cpu()
+        return
+    given = {}
+    if address:
+        given = {"coordinator_address": address, "num_processes": count, "process_id": number}
+    seconds = join_seconds()
+    # JAX's own timeout aborts the process with a stack trace.
+    where = address or "the cluster's first host"
+    who = f"process {number} of {count} waited {seconds} s at {where}"
+    watchdog = threading.Timer(seconds, _give_up, [who, absent])
+    watchdog.daemon = True
+    watchdog.start()
+    jax.distributed.initialize(
+        **given,
+        initialization_timeout=2 * seconds,
+        heartbeat_timeout_seconds=int(os.environ.get("AD_JAX_TIMEOUT") or HEARTBEAT_SECONDS),
+    )
+    watchdog.cancel()
+
+
+def join_seconds() -> int:
+    """How long processes wait for each other."""
+    return int(os.environ.get("AD_JAX_TIMEOUT") or JOIN_SECONDS)
+
+
+def process_index_and_count() -> tuple[int, int]:
+    """(number of this process, how many there are), as whoever started it says; (0, 1) alone.
+
+    Raises:
+      UserError: only a part of it is said.
+    """
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        try:
+            return int(os.environ["JAX_PROCESS_ID"]), int(os.environ["JAX_NUM_PROCESSES"])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                "JAX_COORDINATOR_ADDRESS is set: give JAX_NUM_PROCESSES and JAX_PROCESS_ID, two "
+                f"numbers, as well ({error})"
+            ) from error
+    for number, count in _LAUNCHERS:
+        if number in os.environ and int(os.environ.get(count, 1)) > 1:
+            return int(os.environ[number]), int(os.environ[count])
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return int(os.environ.get("TPU_WORKER_ID", 0)), len(workers)
+
+
+def split_cpu() -> None:
+    """Makes of the CPU a device for each core, at most ``MAX_CPU_DEVICES`` and a power of two.
+
+    XLA keeps most operators on one core: devices side by side use all of them. JAX_NUM_CPU_DEVICES
+    takes precedence. On other platforms it changes nothing.
+    """
+    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if jax.config.jax_num_cpu_devices == -1 and not asked:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        devices = 2 ** int(math.log2(min(cores, MAX_CPU_DEVICES)))
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _give_up(who: str, absent: Callable[[], list[int]] | None) -> None:
+    text = "not all of the others came: see in their logs which were not started, or can't reach it"
+    with contextlib.suppress(Exception):  # a file is gone, a store is away
+        if missing := absent and absent():
+            numbers = ", ".join(map(str, missing))
+            text = f"process {numbers} of them did not come: see why it was not started"
+        elif absent:
+            text = "all others were started, but not all have reached it: see their logs"
+    print(f"error: {who}, and {text}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes what is written once."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Waits until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

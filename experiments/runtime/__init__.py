@@ -1,0 +1,1 @@
+"""How a run lives on a machine: processes, signals, memory, its folder and its metrics."""
