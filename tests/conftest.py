@@ -5,7 +5,7 @@ of float32 where matrix products are rounded to TensorFloat-32.
 
 Programs that several tests compile, in this process or in one they start, are compiled once, and
 without most optimisations (JAX_DISABLE_MOST_OPTIMIZATIONS=0 keeps them): most run for less time
-than it takes to compile them.
+than it takes to compile them. JAX_COMPILATION_CACHE_DIR=DIR keeps them for the next time.
 """
 
 import atexit
@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 
-if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that starts the others
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the process that starts the others
     CACHE = tempfile.mkdtemp(prefix="ad_jax_tests_")
     atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
