@@ -3,9 +3,9 @@
     python -m experiments.launch.gke --name=ad --image=IMAGE --topology=4x4 --claim=CLAIM -- \
         --config=FILE.py:PRESET --workdir=/runs/DIR [--config.x=…] | kubectl apply -f -
 
-IMAGE has this project installed with its extra "tpu", and is where it runs from. CLAIM is a
-persistent volume claim that all pods can write (Filestore, say); it is mounted at /runs. A pod that
-is to go saves in its grace period and fails, so that the JobSet starts all again, and they go on.
+IMAGE is made from the project's Dockerfile, which says how. CLAIM is a persistent volume claim that
+all pods can write (Filestore, say); it is mounted at /runs. A pod that has to go saves in its grace
+period and fails, so that the JobSet starts all pods again and they go on.
 """
 
 import argparse

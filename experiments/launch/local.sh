@@ -3,35 +3,60 @@
 #
 #   experiments/launch/local.sh PROCESSES --config=FILE.py:PRESET --workdir=DIR [--config.x=…]
 #
-# On a machine with GPUs each process takes its share of them. SIGTERM or Ctrl-C stops all.
+# On a machine with GPUs each process takes its share of them; the first ones take one more where
+# they do not divide evenly. SIGTERM or Ctrl-C stops all processes, a second one ends them at once.
+# The exit status is that of the first process that did not end with 0.
 set -euo pipefail
 
-count=$1
+count=${1:-}
+if [[ ! $count =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: $0 PROCESSES --config=FILE.py:PRESET --workdir=DIR" >&2
+    exit 2
+fi
 shift
 export JAX_COORDINATOR_ADDRESS="127.0.0.1:${PORT:-12355}" JAX_NUM_PROCESSES=$count
-gpus=$(nvidia-smi -L 2>/dev/null | wc -l || true)
-share=$((gpus / count))
+if [[ ${JAX_PLATFORMS:-} == cpu ]]; then
+    gpus=0
+elif [[ ${CUDA_VISIBLE_DEVICES:-} ]]; then
+    gpus=$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l)
+else
+    gpus=$(nvidia-smi -L 2>/dev/null | wc -l || true)
+fi
+if ((gpus && gpus < count)); then
+    echo "error: $count processes can't share $gpus GPUs: start $gpus, or set JAX_PLATFORMS=cpu" >&2
+    exit 2
+fi
 
+stops=0
+stop() {
+    local signal=TERM
+    ((++stops == 1)) || signal=KILL
+    # shellcheck disable=SC2046 # one word for each process
+    kill "-$signal" $(jobs -p) 2>/dev/null || true
+}
+trap stop TERM INT HUP
 runs=()
-trap 'kill -TERM "${runs[@]}" 2>/dev/null || true' TERM INT
-for ((i = 0; i < count; i++)); do
-    if ((share)); then
+first=0
+for ((i = 0; i < count && !stops; i++)); do
+    if ((gpus)); then
+        share=$((gpus / count + (i < gpus % count)))
+        JAX_LOCAL_DEVICE_IDS=$(seq -s, "$first" $((first + share - 1)))
         export JAX_LOCAL_DEVICE_IDS
-        JAX_LOCAL_DEVICE_IDS=$(seq -s, $((i * share)) $((i * share + share - 1)))
+        first=$((first + share))
     fi
     JAX_PROCESS_ID=$i "${PYTHON:-python}" -m experiments.run "$@" &
     runs+=($!)
 done
 failed=0
-for ((i = 0; i < count; i++)); do
-    while :; do # a signal cuts a wait short
-        status=0
-        wait "${runs[i]}" || status=$?
-        kill -0 "${runs[i]}" 2>/dev/null || break
+for i in "${!runs[@]}"; do
+    while kill -0 "${runs[i]}" 2>/dev/null; do # a signal cuts a wait short
+        wait "${runs[i]}" || true
     done
+    status=0
+    wait "${runs[i]}" || status=$?
     if ((status)); then
         echo "process $i of $count ended with status $status" >&2
     fi
-    failed=$((failed || status))
+    failed=$((failed ? failed : status))
 done
 exit "$failed"

@@ -15,14 +15,18 @@ from tests.experiments.conftest import ROOT
 from tests.experiments.test_processes import finish, free_port
 
 LAUNCH = ROOT / "experiments/launch"
-# Stands for Python: notes its arguments, and ends well when it is told to stop.
+# Stands for Python: notes its arguments and devices, and ends well when it is told to stop.
 RUN = """#!/bin/bash
+echo "$JAX_LOCAL_DEVICE_IDS" > "$OUT/devices-$JAX_PROCESS_ID$SLURM_PROCID"
+echo $$ > "$OUT/pid-$JAX_PROCESS_ID$SLURM_PROCID"
 echo "$@" > "$OUT/run-$JAX_PROCESS_ID$SLURM_PROCID"
 trap 'echo saved > "$OUT/saved-$JAX_PROCESS_ID$SLURM_PROCID"; exit ${STATUS:-0}' TERM
+if [[ ${DEAF:-} ]]; then trap '' TERM; fi
 for i in $(seq ${TENTHS:-1}); do sleep 0.1; done
 """
 # Two tasks, and signals are handed on.
 SRUN = """#!/bin/bash
+echo "$@" > "$OUT/options"
 while [[ $1 == --* ]]; do shift; done
 for i in 0 1; do SLURM_PROCID=$i "$@" & runs+=($!); done
 trap 'kill -TERM "${runs[@]}"' TERM
@@ -34,7 +38,12 @@ wait "${runs[@]}"
 @pytest.fixture
 def stand_ins(tmp_path):
     """The environment of a machine where only the stand-ins are to be found."""
-    scripts = {"run": RUN, "srun": SRUN, "scontrol": '#!/bin/bash\necho "$@" > "$OUT/requests"\n'}
+    scripts = {
+        "run": RUN,
+        "srun": SRUN,
+        "scontrol": '#!/bin/bash\necho "$@" > "$OUT/requests"\n',
+        "nvidia-smi": "#!/bin/bash\nfor ((i = 0; i < ${GPUS:-0}; i++)); do echo GPU $i; done\n",
+    }
     for name, text in scripts.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -60,14 +69,15 @@ def wait_for(path):
 def test_arguments_arrive_and_a_good_end_is_one(stand_ins, tmp_path, script):
     count = ["2"] if script == "local.sh" else []
     assert launch(stand_ins, script, *count, "--config=a b", "--workdir=w").wait(20) == 0
+    saves_with_0 = " --stopped_status=0" * (script == "slurm.sbatch")
     for number in (0, 1):
-        want = "-m experiments.run --config=a b --workdir=w\n"
+        want = f"-m experiments.run --config=a b --workdir=w{saves_with_0}\n"
         assert (tmp_path / f"run-{number}").read_text() == want
     assert not (tmp_path / "requests").exists()
 
 
 @pytest.mark.parametrize("script", ["slurm.sbatch", "local.sh"])
-@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize("status", [0, 143])
 def test_a_signal_stops_all_and_what_was_saved_goes_back_into_the_queue(
     stand_ins, tmp_path, script, status
 ):
@@ -77,7 +87,7 @@ def test_a_signal_stops_all_and_what_was_saved_goes_back_into_the_queue(
         wait_for(tmp_path / f"run-{number}")
     time.sleep(0.2)  # for the traps to be set
     process.send_signal(signal.SIGTERM)
-    assert bool(process.wait(20)) == bool(status)
+    assert process.wait(20) == status
     assert (tmp_path / "saved-0").exists() and (tmp_path / "saved-1").exists()
     requeued = (tmp_path / "requests").exists()
     assert requeued == (script == "slurm.sbatch" and status == 0)
@@ -85,15 +95,80 @@ def test_a_signal_stops_all_and_what_was_saved_goes_back_into_the_queue(
         assert (tmp_path / "requests").read_text() == "requeue 77\n"
 
 
-def test_slurm_options_ask_for_a_signal_and_a_second_try():
-    text = (LAUNCH / "slurm.sbatch").read_text()
-    for option in ("--signal=B:TERM@", "--requeue", "--open-mode=append"):
-        assert f"#SBATCH {option}" in text
+@pytest.mark.parametrize("cpus", ["", "12"])
+def test_under_slurm_every_process_gets_its_cores(stand_ins, tmp_path, cpus):
+    environment = {**stand_ins, **({"SLURM_CPUS_PER_TASK": cpus} if cpus else {})}
+    assert launch(environment, "slurm.sbatch", "--config=a").wait(20) == 0
+    options = (tmp_path / "options").read_text().split()
+    assert [o for o in options if "cpus" in o] == [f"--cpus-per-task={c}" for c in [cpus] if c]
 
 
+@pytest.mark.parametrize(
+    "gpus, visible, devices",
+    [
+        (5, None, ["0,1", "2,3", "4"]),
+        (4, None, ["0,1", "2", "3"]),
+        (3, None, ["0", "1", "2"]),
+        (0, None, ["", "", ""]),
+        (8, "4,5,6,7", ["0,1", "2", "3"]),
+    ],
+)
+def test_gpus_are_divided_among_the_processes_of_a_machine(
+    stand_ins, tmp_path, gpus, visible, devices
+):
+    environment = {**stand_ins, "GPUS": str(gpus), "JAX_PLATFORMS": ""}
+    if visible:
+        environment["CUDA_VISIBLE_DEVICES"] = visible
+    assert launch(environment, "local.sh", "3").wait(20) == 0
+    assert [(tmp_path / f"devices-{i}").read_text().strip() for i in range(3)] == devices
+
+
+@pytest.mark.parametrize("platforms", ["", "cpu"])
+def test_too_few_gpus_for_the_processes(stand_ins, tmp_path, platforms):
+    environment = {**stand_ins, "GPUS": "2", "JAX_PLATFORMS": platforms}
+    result = subprocess.run(
+        ["bash", LAUNCH / "local.sh", "3"], env=environment, text=True, stderr=subprocess.PIPE
+    )
+    assert result.returncode == (0 if platforms else 2)
+    refused = "error: 3 processes can't share 2 GPUs: start 2, or set JAX_PLATFORMS=cpu\n"
+    assert result.stderr == ("" if platforms else refused)
+    assert (tmp_path / "run-0").exists() == bool(platforms)
+
+
+@pytest.mark.parametrize("deaf", ["", "yes"])
+def test_ctrl_c_leaves_no_process(stand_ins, tmp_path, deaf):
+    """One Ctrl-C where the processes end well, a second one where they do not."""
+    environment = {**stand_ins, "TENTHS": "600", "DEAF": deaf}
+    process = subprocess.Popen(
+        ["bash", LAUNCH / "local.sh", "2"], env=environment, start_new_session=True
+    )
+    for number in (0, 1):
+        wait_for(tmp_path / f"run-{number}")
+    for _ in range(2 if deaf else 1):
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(20) == (137 if deaf else 0)
+    for number in (0, 1):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / f"pid-{number}").read_text()), 0)
+
+
+@pytest.mark.parametrize("arguments", [[], ["0"], ["--config=a"]])
+def test_without_a_number_of_processes(stand_ins, arguments):
+    result = subprocess.run(
+        ["bash", LAUNCH / "local.sh", *arguments], env=stand_ins, text=True, capture_output=True
+    )
+    assert result.returncode == 2 and result.stderr.startswith("usage: ")
+
+
+# Notes its words; what is to be run over there runs in a home of its own.
 GCLOUD = """#!/bin/bash
 for word in "$@"; do printf '%s\\n' "$word"; done >> "$OUT/gcloud"
 echo == >> "$OUT/gcloud"
+mkdir -p "$OUT/home" && cd "$OUT/home"
+for word in "$@"; do
+    case $word in --command=*) HOME=$OUT/home bash -c "${word#--command=}" ;; esac
+done
 """
 
 
@@ -113,29 +188,80 @@ def tpu_vm(tmp_path, *arguments, **environment):
     return result, [call.splitlines() for call in calls]
 
 
-def test_on_tpu_vms_the_run_starts_on_every_worker_with_its_arguments(tmp_path):
-    where = {"NAME": "ad", "ZONE": "z"}
+@pytest.fixture
+def vm(tmp_path):
+    """The project's folder in the home of a VM, with a stand-in for Python."""
+    folder = tmp_path / "home" / "ad_jax"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text(RUN.replace("#!/bin/bash", "#!/bin/bash\necho on its way"))
+    python.chmod(0o755)
+    return folder
+
+
+def test_on_tpu_vms_the_run_goes_on_by_itself_and_writes_a_log(tmp_path, vm):
+    where = {"NAME": "ad", "ZONE": "z", "TENTHS": "200"}
     result, calls = tpu_vm(tmp_path, "run", "--config=a b", "--workdir=/mnt/w", **where)
     assert result.returncode == 0, result.stderr
     (call,) = calls
     assert call[:7] == ["compute", "tpus", "tpu-vm", "ssh", "--zone=z", "ad", "--worker=all"]
-    command = call[7].removeprefix("--command=cd ad_jax && exec .venv/bin/python ")
-    # As the shell over there splits it.
-    words = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True)
-    assert words.stdout.decode().splitlines() == [
-        "-m", "experiments.run", "--config=a b", "--workdir=/mnt/w"
-    ]  # fmt: skip
+    wait_for(tmp_path / "run-")
+    assert (tmp_path / "run-").read_text() == "-m experiments.run --config=a b --workdir=/mnt/w\n"
+    assert (vm / "run.log").read_text() == "on its way\n"
+
+    again, _ = tpu_vm(tmp_path, "run", "--config=a b", **where)
+    assert again.returncode and "a run is going on" in again.stderr
+
+    time.sleep(0.2)  # for the trap to be set
+    assert tpu_vm(tmp_path, "stop", **where)[0].returncode == 0
+    wait_for(tmp_path / "saved-")
+    while tpu_vm(tmp_path, "run", **{**where, "TENTHS": "1"})[0].returncode:
+        time.sleep(0.05)
+    wait_for_text(vm / "run.log", "on its way\n" * 2)
 
 
-def test_tpu_vms_get_the_committed_code_and_the_share(tmp_path):
+def wait_for_text(path, text):
+    deadline = time.monotonic() + 20
+    while path.read_text() != text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+PYTHON_3_10 = """#!/bin/bash
+case "$*" in
+    "-m pip install -q --user uv") ;;
+    "-m site --user-base") echo "$OUT/user" ;;
+    *) exit 1 ;;
+esac
+"""
+
+
+def test_tpu_vms_get_the_committed_code_a_newer_python_and_the_share(tmp_path):
+    """On an image with Python 3.10 the newer one is uv's."""
+    for name, text in {
+        "gcloud_here/python3": PYTHON_3_10,
+        "gcloud_here/sudo": '#!/bin/bash\necho "$@" >> "$OUT/sudo"\n',
+        "user/bin/uv": '#!/bin/bash\necho "$PWD $@" >> "$OUT/uv"\n',
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    code = tmp_path / "home" / "ad_jax.tar.gz"
+    code.parent.mkdir()
+    subprocess.run(["tar", "-czf", code, "-C", ROOT, "setup.py"], check=True)
     where = {"NAME": "ad", "ZONE": "z", "TYPE": "v5litepod-16", "SHARE": "1.2.3.4:/v", "SPOT": "1"}
     result, calls = tpu_vm(tmp_path, "create", **where)
     assert result.returncode == 0, result.stderr
     assert [call[3] for call in calls] == ["create", "scp", "ssh", "ssh"]
     assert {"--accelerator-type=v5litepod-16", "--spot"} <= set(calls[0])
     assert calls[1][5].endswith("ad_jax.tar.gz") and "--worker=all" in calls[1]
-    assert "-c constraints.txt -e '.[tpu,gcs]'" in "".join(calls[2])
-    assert "mount -o rw 1.2.3.4:/v /mnt/ad_jax" in "".join(calls[3])
+    folder = tmp_path / "home" / "ad_jax"
+    assert (folder / "setup.py").exists()
+    assert (tmp_path / "uv").read_text().splitlines() == [
+        f"{folder} venv -q --python=3.11 .venv",
+        f"{folder} pip install -q -c constraints.txt -e .[tpu,gcs]",
+    ]
+    assert "mount -o rw 1.2.3.4:/v /mnt/ad_jax" in (tmp_path / "sudo").read_text()
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["fly"], []])
