@@ -5,6 +5,8 @@
 """
 
 import contextlib
+import pathlib
+import re
 import sys
 
 from absl import app, flags, logging
@@ -16,7 +18,7 @@ from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
-from experiments import checks
+from experiments import checks, configs
 from experiments.runtime import memory
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Workdir
@@ -24,7 +26,9 @@ from experiments.stages import collect, evaluate, report, train
 
 STAGES = ("collect", "train", "evaluate", "report")
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE.py:PRESET", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "FILE.py:PRESET, or NAME:PRESET of one of ours.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, or gs://…; made if it does not exist."
 )
@@ -70,11 +74,24 @@ def run(config, path: str, stages: list[str]) -> None:
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags and loads the config file; whatever is wrong there is the user's to mend."""
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(_with_files(argv))
         _ = _CONFIG.value.preset  # raises if the file could not be read
         return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(_reason(str(error))) from error
+
+
+def _with_files(argv: list[str]) -> list[str]:
+    """The arguments, with ``--config=NAME:PRESET`` as the file of that name among our configs."""
+
+    def one(before: str, argument: str) -> str:
+        found = re.fullmatch(r"(--?config=|)(\w+)(:.*|)", argument)
+        if not found or not (found[1] or before in ("--config", "-config")):
+            return argument
+        file = pathlib.Path(configs.__file__).parent / f"{found[2]}.py"
+        return f"{found[1]}{file}{found[3]}" if file.exists() else argument
+
+    return list(map(one, ["", *argv], argv))
 
 
 def _reason(text: str) -> str:

@@ -1,11 +1,13 @@
 """Writes docs/reproduction.md from the results that are kept in docs/figures.
 
-    python -m experiments.figures.document [WORKDIR/figures]
+    python -m experiments.figures.document [--preset=PRESET WORKDIR/figures]
 
-The figures of a workdir are copied there first. What a person has to say of a figure stands in
-docs/figures/notes.json.
+The figures of that preset in a workdir are copied there first. A figure that is kept of another
+preset stays, and nothing is copied, unless --replace is given. What a person has to say about a
+figure stands in docs/figures/notes.json.
 """
 
+import argparse
 import json
 import pathlib
 import shutil
@@ -13,8 +15,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ad_jax.errors import UserError
 from experiments.figures import FIGURES
 from experiments.figures.figure import at
+from experiments.figures.runs import PRESETS
 
 KEPT = pathlib.Path("docs/figures")
 DOCUMENT = KEPT.parent / "reproduction.md"
@@ -32,12 +36,52 @@ share their histories.
 
 
 def main(arguments: list[str]) -> None:
-    KEPT.mkdir(exist_ok=True)
-    for folder in map(pathlib.Path, arguments):
-        for path in sorted([*folder.glob("fig*.json"), *folder.glob("fig*.png")]):
-            shutil.copy(path, KEPT / path.name)
+    parser = argparse.ArgumentParser(prog="python -m experiments.figures.document")
+    parser.add_argument("folder", nargs="?", type=pathlib.Path, help="figures of a workdir")
+    parser.add_argument("--preset", choices=PRESETS, help="whose figures are copied")
+    parser.add_argument("--replace", action="store_true", help="also those of another preset")
+    options = parser.parse_args(arguments)
+    if (options.folder is None) != (options.preset is None):
+        parser.error("give a folder and --preset, or neither")
+    if options.folder:
+        try:
+            keep(options.folder, options.preset, KEPT, options.replace)
+        except UserError as error:
+            sys.exit(f"error: {error}")
     DOCUMENT.write_text(text(KEPT))
     print(DOCUMENT)
+
+
+def keep(folder: pathlib.Path, preset: str, kept: pathlib.Path, replace: bool = False) -> None:
+    """Copies the figures of a preset.
+
+    Args:
+      folder: with figNN.json and figNN.png of a workdir.
+      preset: whose figures are copied; those of another one in the folder are left there.
+      kept: where they are copied to.
+      replace: whether a figure of another preset may be replaced.
+
+    Raises:
+      UserError: the folder has no figure of the preset, or one would replace a figure of another
+        preset. Then nothing is copied.
+    """
+    preset_of = lambda path: json.loads(path.read_text())["preset"]
+    found = [path for path in sorted(folder.glob("fig*.json")) if preset_of(path) == preset]
+    if not found:
+        raise UserError(f"{folder} has no figures of the preset {preset}")
+    others = {
+        path.stem: preset_of(kept / path.name)
+        for path in found
+        if (kept / path.name).exists() and preset_of(kept / path.name) != preset
+    }
+    if others and not replace:
+        names = ", ".join(f"{name} ({other})" for name, other in others.items())
+        raise UserError(
+            f"{kept} has figures of another preset than {preset}: {names}; --replace replaces them"
+        )
+    for path in found:
+        for name in (path.name, path.with_suffix(".png").name):
+            shutil.copy(folder / name, kept / name)
 
 
 def text(folder: pathlib.Path) -> str:
