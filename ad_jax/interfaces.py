@@ -1,6 +1,6 @@
-"""The interfaces between the parts of the system: History, Source and Agent.
+"""The interfaces between the parts of the system: History, Source, Agent and Method.
 
-The fourth, Environment, is gymnax's own: a task is a value of ``EnvParams``, and a batch of tasks
+The fifth, Environment, is gymnax's own: a task is a value of ``EnvParams``, and a batch of tasks
 is a batched ``EnvParams`` under ``jax.vmap``.
 """
 
@@ -66,3 +66,53 @@ class Agent(NamedTuple):
 
     init: Callable[[jax.Array], Any]
     act: Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], tuple[Any, jax.Array]]
+
+
+class Method(NamedTuple):
+    """A way to train a model, as pure functions. ``MethodSpec.make`` returns one.
+
+    Attributes:
+      init: ``init(key, example) -> TrainState``. ``example`` is the first batch of windows, or
+        ``()`` for a method that reads tasks.
+      update: ``update(state, batch, key) -> (state, metrics)``, to be jitted. ``batch`` is a dict
+        of arrays [window, context, ...] as ``data_pipelines.windows.to_batch`` returns it, or
+        ``()`` for a method that reads tasks. ``metrics`` are float32 scalars; "loss" and
+        "grad_norm" are among them. The random draws depend on the key, which stays the same, and
+        on the state's step.
+      agent: ``agent(params, mode, temperature) -> Agent``, what the parameters make; see
+        ``model_agent``.
+      shared: how many windows or trials the devices share at a time. They must share them equally.
+      shared_name: the arguments that ``shared`` follows from, for error messages.
+      transitions: how many transitions an update learns from.
+    """
+
+    init: Callable[[jax.Array, Any], Any]
+    update: Callable[[Any, Any, jax.Array], tuple[Any, dict[str, jax.Array]]]
+    agent: Callable[[Any, str, float], Agent]
+    shared: int
+    shared_name: str
+    transitions: int
+
+
+class MethodSpec(NamedTuple):
+    """What a registry of methods says about one of them.
+
+    Attributes:
+      make: ``make(model, optimizer, env, env_params, settings) -> Method``. ``env_params`` are
+        those of the training tasks, with a leading axis [task].
+      settings: a frozen dataclass with the method's settings. Its attribute ``optimizer_steps`` is
+        the number of optimizer steps per update.
+      group: the name of the group of settings in a config. Methods may share the group "train".
+      reads: "windows" of stored histories, or "tasks" in which the method acts itself.
+      critic: whether the model needs one more output, the value of the state.
+      validate: ``validate(settings, model, max_steps, experts)`` raises a UserError if they do not
+        suit the method. ``max_steps`` is the length of the longest episode; ``experts`` says
+        whether the histories are an expert's.
+    """
+
+    make: Callable[[Any, Any, Any, Any, Any], Method]
+    settings: type
+    group: str
+    reads: str
+    critic: bool = False
+    validate: Callable[[Any, Any, int, bool], None] = lambda *_: None

@@ -11,6 +11,7 @@ from ad_jax.distributed import sharding
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
+from ad_jax.methods.train_state import init_state
 from ad_jax.models.transformer import Transformer
 from experiments import build
 
@@ -26,7 +27,7 @@ def training(config: ml_collections.ConfigDict):
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), config.train.steps)
     update = ad.make_update(model, optimizer, config.train.label_smoothing, config.train.accumulate)
-    return model, lambda key: ad.init_state(key, model, optimizer), update
+    return model, lambda key: init_state(key, model, optimizer), update
 
 
 def repeated(init, update, batch):

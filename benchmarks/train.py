@@ -8,6 +8,7 @@ from gymnax.environments import spaces
 
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.methods.train_state import init_state
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from benchmarks import peers, presets
 from benchmarks.peers import BATCH, SHAPE, STEPS, random_batch
@@ -38,7 +39,7 @@ def _ours(batch, context: int, block: int, parts: int):
     config = TransformerConfig(**SHAPE, context=context, attention_block=block)
     model = Transformer(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
     optimizer = make_optimizer(OptimizerConfig(), 1000)
-    init = lambda key: ad.init_state(key, model, optimizer)
+    init = lambda key: init_state(key, model, optimizer)
     step = presets.repeated(init, ad.make_update(model, optimizer, accumulate=parts), batch)
 
     def work():

@@ -1,9 +1,11 @@
 """From a config to the objects it describes."""
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +15,9 @@ import numpy as np
 from ad_jax.envs import registry
 from ad_jax.envs.tasks import TaskDistribution
 from ad_jax.errors import UserError
-from ad_jax.interfaces import Source
-from ad_jax.methods.optimizer import OptimizerConfig
+from ad_jax.interfaces import Method, MethodSpec, Source
+from ad_jax.methods import METHODS
+from ad_jax.methods.optimizer import OptimizerConfig, learning_rate, make_optimizer
 from ad_jax.models.lstm import LSTM, LSTM_RULES, LSTMConfig
 from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
 from ad_jax.sources.a2c import A2CConfig, a2c
@@ -36,6 +39,9 @@ CORES = {
     "transformer": (Transformer, TransformerConfig, RULES),
     "lstm": (LSTM, LSTMConfig, LSTM_RULES),
 }
+
+# Groups of settings that belong to one method, or to a few, and are of no meaning to the others.
+METHOD_GROUPS = {spec.group for spec in METHODS.values()} - {"train"}
 
 PURPOSES = ("collect", "initialise", "train", "evaluate", "report")
 
@@ -102,39 +108,122 @@ def check_version(env: Any, provenance: dict[str, Any]) -> None:
         )
 
 
+@contextlib.contextmanager
+def named_by_key(keys: dict[str, str]) -> Iterator[None]:
+    """Library errors name an argument, as in "context=3"; here they name the command-line key.
+
+    Args:
+      keys: the key of each argument.
+    """
+    try:
+        yield
+    except UserError as error:
+        pattern = rf"(?<![\w.])({'|'.join(map(re.escape, keys))})(?==| /)"
+        raise UserError(re.sub(pattern, lambda m: keys[m[1]], str(error))) from error
+
+
+def keys_of(group: str, settings: type) -> dict[str, str]:
+    """The command-line key of each field of a dataclass of settings."""
+    return {field.name: f"{group}.{field.name}" for field in dataclasses.fields(settings)}
+
+
+def _settings(config: ml_collections.ConfigDict, group: str, settings: type) -> Any:
+    """A dataclass of settings from the group of the config that holds them, among others."""
+    values = config
+    for name in group.split("."):
+        values = values[name]
+    with named_by_key(keys_of(group, settings)):
+        return settings(**{f.name: values[f.name] for f in dataclasses.fields(settings)})
+
+
+def _chosen(key: str, name: str, registry: dict[str, Any]) -> Any:
+    """An entry of a registry; raises UserError if there is none of that name."""
+    if name not in registry:
+        raise UserError(f"{key}={name!r}: choose one of {sorted(registry)}")
+    return registry[name]
+
+
 def source(config: ml_collections.ConfigDict, env: Any) -> Source:
     """The source of ``config.source``."""
-    if config.source.name not in SOURCES:
-        raise UserError(f"source.name={config.source.name!r}: choose one of {sorted(SOURCES)}")
-    make, settings = SOURCES[config.source.name]
-    return make(env, settings(**config.source[config.source.name]))
+    name = config.source.name
+    make, settings = _chosen("source.name", name, SOURCES)
+    group = f"source.{name}"
+    with named_by_key(keys_of(group, settings)):
+        return make(env, _settings(config, group, settings))
 
 
 def model(config: ml_collections.ConfigDict, env: Any) -> Transformer | LSTM:
-    """The model of ``config.model`` for an environment's spaces; with a critic, where RL² needs it.
+    """The model of ``config.model`` for an environment's spaces; with a critic for some methods.
 
     Raises:
-      UserError: there is no such core.
+      UserError: there is no such core, or its settings do not fit together.
     """
-    make, settings, _ = _core(config)
-    chosen = {field.name: config.model[field.name] for field in dataclasses.fields(settings)}
+    make, settings, _ = _chosen("model.core", config.model.core, CORES)
     space = env.observation_space(env.default_params)
     render = getattr(env, "render_observation", None)
-    critic = config.method == "RL2"
-    return make(settings(**chosen), space, int(env.num_actions), render, critic)
+    critic = method_spec(config).critic
+    with named_by_key(keys_of("model", settings)):
+        return make(
+            _settings(config, "model", settings), space, int(env.num_actions), render, critic
+        )
 
 
 def sharding_rules(config: ml_collections.ConfigDict) -> Sequence:
     """Where the parameters of the model live."""
-    return _core(config)[2]
-
-
-def _core(config: ml_collections.ConfigDict):
-    if config.model.core not in CORES:
-        raise UserError(f"model.core={config.model.core!r}: choose one of {sorted(CORES)}")
-    return CORES[config.model.core]
+    return _chosen("model.core", config.model.core, CORES)[2]
 
 
 def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
     """The settings of ``config.optimizer``."""
-    return OptimizerConfig(**config.optimizer)
+    return _settings(config, "optimizer", OptimizerConfig)
+
+
+def method_spec(config: ml_collections.ConfigDict) -> MethodSpec:
+    """What the registry says about the method of a config.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    return _chosen("method", config.method, METHODS)
+
+
+def reads_windows(config: ml_collections.ConfigDict) -> bool:
+    """Whether the method learns from stored histories, and so needs a source."""
+    return method_spec(config).reads == "windows"
+
+
+def method_settings(config: ml_collections.ConfigDict) -> Any:
+    """The settings of the method of a config."""
+    spec = method_spec(config)
+    return _settings(config, spec.group, spec.settings)
+
+
+def method_keys(config: ml_collections.ConfigDict) -> dict[str, str]:
+    """The command-line keys of the arguments that a method's errors name."""
+    spec, core = method_spec(config), _chosen("model.core", config.model.core, CORES)
+    own = keys_of(spec.group, spec.settings)
+    return {"keep_begin": "train.keep_begin", **keys_of("model", core[1]), **own}
+
+
+def method(config: ml_collections.ConfigDict, world: World) -> Method:
+    """The method of a config, for the training tasks of a world.
+
+    Raises:
+      UserError: the settings of the method, the model or the optimizer are refused.
+    """
+    settings = method_settings(config)
+    steps, per_update = config.train.steps, settings.optimizer_steps
+    keys = keys_of("optimizer", OptimizerConfig)
+    keys["steps"] = "train.steps" if per_update == 1 else f"train.steps * {per_update}"
+    with named_by_key(keys):
+        made = make_optimizer(optimizer(config), steps * per_update)
+    params = world.tasks.params(world.train)
+    with named_by_key(method_keys(config)):
+        return method_spec(config).make(model(config, world.env), made, world.env, params, settings)
+
+
+def learning_rates(config: ml_collections.ConfigDict) -> Callable[[int], Any]:
+    """The learning rate after so many updates."""
+    per_update = method_settings(config).optimizer_steps
+    schedule = learning_rate(optimizer(config), config.train.steps * per_update)
+    return lambda update: schedule(update * per_update)

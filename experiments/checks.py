@@ -1,9 +1,10 @@
 """What can be said of a config before anything is done with it."""
 
 import ml_collections
+import numpy as np
 
 from ad_jax.errors import UserError
-from experiments.stages.train import METHODS
+from experiments import build
 
 SMALLEST = {
     "seed": 0,
@@ -42,14 +43,7 @@ LARGEST = 2**31 - 1  # what JAX counts with
 
 def check(config: ml_collections.ConfigDict) -> None:
     """Raises UserError if a number is too small or too large, or a method unknown."""
-    if config.method not in METHODS:
-        raise UserError(f"method={config.method!r}: choose one of {sorted(METHODS)}")
-    expert = config.source.name == "noise" and not config.source.noise.epsilon_start
-    if config.method == "ED" and not (expert or config.train.keep_begin):
-        raise UserError(
-            "method='ED' learns from experts: give train.keep_begin, where in a history they are "
-            "(0.9: its last tenth), or source.name='noise' with source.noise.epsilon_start=0"
-        )
+    build.method_spec(config)
     for key, smallest in SMALLEST.items():
         value = config
         for part in key.split("."):
@@ -60,8 +54,20 @@ def check(config: ml_collections.ConfigDict) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if type(number) is int:  # all of them count something; a bool is an int, too
                 _check(f"source.{name}.{key}", number, 1)
+    check_method(config, build.world(config))
 
 
 def _check(key: str, value: int, smallest: int) -> None:
     if not smallest <= value <= LARGEST:
         raise UserError(f"{key}={value}: give a number from {smallest} to {LARGEST}")
+
+
+def check_method(config: ml_collections.ConfigDict, world: build.World) -> None:
+    """Raises UserError if the method does not suit the model, the tasks or the histories."""
+    acts_as_expert = config.source.name == "noise" and not config.source.noise.epsilon_start
+    experts = acts_as_expert or config.train.keep_begin > 0
+    limit = int(np.max(world.tasks.params(world.train).max_steps_in_episode))
+    with build.named_by_key(build.method_keys(config)):
+        build.method_spec(config).validate(
+            build.method_settings(config), build.model(config, world.env), limit, bool(experts)
+        )

@@ -1,1 +1,8 @@
-"""Training of the distilled model."""
+"""How models are trained. A method is one file here and one line in ``METHODS``."""
+
+from ad_jax.interfaces import MethodSpec
+from ad_jax.methods.ad import AD
+from ad_jax.methods.ed import ED
+from ad_jax.methods.rl2 import RL2
+
+METHODS: dict[str, MethodSpec] = {"AD": AD, "ED": ED, "RL2": RL2}

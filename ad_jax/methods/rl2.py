@@ -16,13 +16,16 @@ import optax
 
 from ad_jax.distributed.sharding import shard_batch
 from ad_jax.errors import UserError
-from ad_jax.interfaces import Agent, History
+from ad_jax.evaluation.agents import model_agent, random_agent
+from ad_jax.interfaces import Agent, History, Method, MethodSpec
 from ad_jax.losses import generalised_advantages
-from ad_jax.methods.ad import TrainState
+from ad_jax.methods.train_state import TrainState, init_state
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
 from ad_jax.rollout import make_rollouts
 from ad_jax.sources.networks import entropy, log_prob
+
+INITIAL_TRIALS = 64  # whose observations a model is initialised with, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +59,78 @@ class RL2Config:
     def __post_init__(self):
         if self.num_trials % self.num_minibatches:
             raise UserError(
-                f"rl2.num_minibatches={self.num_minibatches} does not divide "
-                f"rl2.num_trials={self.num_trials}"
+                f"num_minibatches={self.num_minibatches} does not divide "
+                f"num_trials={self.num_trials}"
             )
+
+    @property
+    def optimizer_steps(self) -> int:
+        return self.num_epochs * self.num_minibatches
+
+
+def validate(settings: RL2Config, model, max_steps: int, experts: bool) -> None:
+    """Refuses models that RL² can't train; see ``MethodSpec.validate``."""
+    del experts
+    trial_steps, context = settings.episodes * max_steps, model.config.context
+    if isinstance(model, Transformer) and context < trial_steps:
+        raise UserError(
+            f"context={context} is less than a trial of RL2, {trial_steps} steps: raise it, or "
+            f"lower episodes={settings.episodes}"
+        )
+    # The policy would not be the one that acted: the ratios must be 1 before the first step.
+    for name in ("dropout", "attention_dropout", "mask_probability"):
+        if value := getattr(model.config, name, 0.0):
+            raise UserError(f"{name}={value}: RL2 learns from what its own policy did: give 0")
+
+
+def make(model, optimizer, env, env_params, settings: RL2Config) -> Method:
+    """RL² as a Method; see ``MethodSpec.make``."""
+    trial_steps = settings.episodes * int(np.max(env_params.max_steps_in_episode))
+    update = make_update(env, env_params, model, optimizer, settings, trial_steps)
+
+    def init(key, example):
+        del example
+        seen = random_inputs(env, env_params, jax.random.fold_in(key, 1))
+        return init_state(key, model, optimizer, seen)
+
+    return Method(
+        init=init,
+        update=lambda state, batch, key: update(state, key),
+        agent=lambda params, mode, temperature: model_agent(
+            model, params, mode=mode, temperature=temperature
+        ),
+        shared=settings.num_trials // settings.num_minibatches,
+        shared_name="num_trials / num_minibatches",
+        transitions=settings.num_trials * trial_steps,
+    )
+
+
+RL2 = MethodSpec(
+    make=make, settings=RL2Config, group="rl2", reads="tasks", critic=True, validate=validate
+)
+
+
+def random_inputs(env: Any, env_params: Any, key: jax.Array) -> dict[str, jax.Array]:
+    """What the model reads in an episode of a random agent on some of the tasks.
+
+    An image encoder learns from it what is usual.
+
+    Args:
+      env: a gymnax environment.
+      env_params: of the training tasks, with a leading axis.
+      key: for all draws.
+
+    Returns:
+      As ``to_inputs``; fields [trial, time, ...].
+    """
+    env_params = jax.tree.map(np.asarray, env_params)
+    num_tasks = len(jax.tree.leaves(env_params)[0])
+    tasks = np.linspace(0, num_tasks - 1, min(num_tasks, INITIAL_TRIALS)).astype(int)
+    params = jax.tree.map(lambda x: jnp.asarray(x[tasks]), env_params)
+    steps = int(np.max(env_params.max_steps_in_episode))
+    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
+    _, history = advance(init(key, jnp.asarray(tasks), params, 1), steps)
+    return to_inputs(jax.tree.map(lambda x: x[:, 0], history), env.num_actions)
 
 
 def to_inputs(history: History, num_actions: int) -> dict[str, jax.Array]:
@@ -139,10 +211,8 @@ def make_update(
             reward_TxB, value_TxB, following, ends, ends, config.discount, config.gae_lambda
         ).T
 
-    def loss(params: Any, part: dict[str, Any], key: jax.Array):
-        key_dropout, key_mask = jax.random.split(key)
-        rngs = {"dropout": key_dropout, "mask": key_mask}
-        out = model.apply(params, **part["inputs"], train=True, rngs=rngs)
+    def loss(params: Any, part: dict[str, Any]):
+        out = model.apply(params, **part["inputs"])  # the policy that acted: nothing is dropped
         logits, value = out[..., :-1], out[..., -1]
         std = jnp.maximum(part["advantage"].std(), 1e-3)
         advantage = (part["advantage"] - part["advantage"].mean()) / std
@@ -152,7 +222,8 @@ def make_update(
         value_loss = ((value - part["target"]) ** 2).mean() / 2
         bonus = entropy(logits).mean()
         total = policy_loss + config.value_cost * value_loss - config.entropy_cost * bonus
-        return total, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": bonus}
+        metrics = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": bonus}
+        return total, {"loss": total, **metrics}
 
     def update(state: TrainState, key: jax.Array):
         key_play, key_learn = jax.random.split(jax.random.fold_in(key, state.step))
@@ -166,27 +237,25 @@ def make_update(
             "target": advantage + value,
         }
 
-        def learn(carry, inputs):
+        def learn(carry, rows):
             params, opt_state = carry
-            rows, key = inputs
             part = jax.tree.map(lambda x: shard_batch(x[rows]), trials)
             gradients = jax.grad(loss, has_aux=True)
-            grads, metrics = gradients(params, part, key)
+            grads, metrics = gradients(params, part)
             metrics["grad_norm"] = optax.global_norm(grads)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), metrics
 
         def epoch(carry, key):
-            key_order, key = jax.random.split(key)
+            key_order, _ = jax.random.split(key)
             rows = jax.random.permutation(key_order, config.num_trials)
             rows = rows.reshape(config.num_minibatches, -1)
-            return jax.lax.scan(learn, carry, (rows, jax.random.split(key, len(rows))))
+            return jax.lax.scan(learn, carry, rows)
 
         keys = jax.random.split(key_learn, config.num_epochs)
         carry = state.params, state.opt_state
         (params, opt_state), metrics = jax.lax.scan(epoch, carry, keys)
         metrics = jax.tree.map(jnp.mean, metrics)
-        metrics["loss"] = metrics["policy_loss"] + config.value_cost * metrics["value_loss"]
         metrics["trial_reward"] = history.reward.sum(1).mean()
         episode_steps = trial_steps // config.episodes
         metrics["last_return"] = history.reward[:, -episode_steps:].sum(1).mean()

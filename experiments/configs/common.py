@@ -8,8 +8,8 @@ import ml_collections
 
 from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
+from ad_jax.methods import METHODS
 from ad_jax.methods.optimizer import OptimizerConfig
-from ad_jax.methods.rl2 import RL2Config
 from ad_jax.models.lstm import LSTMConfig
 from ad_jax.models.transformer import TransformerConfig
 from experiments.build import SOURCES
@@ -66,7 +66,7 @@ LARGE = {
 def defaults() -> ml_collections.ConfigDict:
     """The settings that environments and presets change."""
     config = ml_collections.ConfigDict()
-    config.method = "AD"  # or "ED", on the last part of the histories, or "RL2", online
+    config.method = "AD"  # one of ad_jax.methods.METHODS
     config.preset = ""
     config.seed = 0  # of all random draws but the split of the tasks
     config.env = {
@@ -96,24 +96,24 @@ def defaults() -> ml_collections.ConfigDict:
     cores = {**dataclasses.asdict(LSTMConfig()), **dataclasses.asdict(TransformerConfig())}
     config.model = {"core": "transformer", **cores}
     config.optimizer = dataclasses.asdict(OptimizerConfig())
+    methods: dict[str, dict[str, Any]] = {}  # of those that share a group, each takes what it has
+    for spec in METHODS.values():
+        methods.setdefault(spec.group, {}).update(dataclasses.asdict(spec.settings()))
     config.train = {
+        **methods.pop("train"),
         "seeds": 1,  # models trained at once in one program, of the seeds seed, seed + 1, …
         "steps": 1000,
-        "batch_size": 64,
-        # Parts of a batch whose gradients are averaged: less memory, and on a CPU up to 1.7 times
-        # the speed where a part is some 2500 transitions.
-        "accumulate": 1,
         "keep_every": 1,  # keep every k-th episode of a stream,
         "keep_streams": ml_collections.config_dict.placeholder(int),  # of so many streams per task,
         "keep_begin": 0.0,  # in this part of its history
         "keep_end": 1.0,
-        "label_smoothing": 0.0,
         "windows": "device",  # or "disk"
         "prefetch": 8,  # batches read ahead from disk
         "log_every": 20,
         "checkpoint_every": 300,
     }
-    config.rl2 = dataclasses.asdict(RL2Config())
+    for group, settings in methods.items():
+        config[group] = settings
     config.evaluation = {
         "episodes": 20,
         "rollouts": 8,  # per task

@@ -88,10 +88,7 @@ class Job(NamedTuple):
             return c.collect.updates * source.num_streams * source.steps_per_block
         if self.stage == "evaluate":
             return c.train.seeds * (c.evaluation.prompt_episodes + c.evaluation.episodes) * steps
-        per_step = c.train.batch_size * c.model.context
-        if c.method == "RL2":
-            per_step = c.rl2.num_trials * c.rl2.episodes * steps
-        return c.train.seeds * c.train.steps * per_step
+        return c.train.seeds * c.train.steps * build.method(c, build.world(c)).transitions
 
 
 def config_of(environment: str, preset: str) -> ml_collections.ConfigDict:
@@ -122,7 +119,7 @@ def jobs(run: Run, seeds: int) -> Iterator[Job]:
     if run.num_train is not None:
         collected = changed(collected, {"tasks.num_train": run.num_train})
     histories = None
-    if run.config.method != "RL2":
+    if build.reads_windows(run.config):
         histories = _folder("collect", collected, collected.source.name)
         yield Job("collect", collected, histories)
     if run.stage == "collect":
@@ -143,9 +140,9 @@ def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: s
 
     def read(group: str, key: str = "", *_: str) -> bool:
         if group == "source":
-            return config.method != "RL2" and key in ("name", config.source.name)
-        if group == "rl2":
-            return config.method == "RL2" and "train" in until
+            return build.reads_windows(config) and key in ("name", config.source.name)
+        if group in build.METHOD_GROUPS:
+            return group == build.method_spec(config).group and "train" in until
         return group != "preset" and READ_BY.get(group, "collect") in until
 
     settings = flat(json.loads(config.to_json()))

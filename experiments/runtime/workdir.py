@@ -10,6 +10,7 @@ import ml_collections
 
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
+from ad_jax.methods import METHODS
 from ad_jax.paths import Path, as_path, is_remote, reason
 from data_pipelines.files import read_json, write_text_atomically
 
@@ -23,7 +24,8 @@ OUTPUT = {
 # The first stage that reads a part of the config. The rest is of "collect" or names the run; the
 # mesh is a matter of the machine.
 READ_BY = {
-    "method": "train", "model": "train", "optimizer": "train", "train": "train", "rl2": "train",
+    "method": "train", "model": "train", "optimizer": "train",
+    **{spec.group: "train" for spec in METHODS.values()},
     "evaluation": "evaluate", "mesh": None,
 }  # fmt: skip
 

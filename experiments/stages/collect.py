@@ -28,7 +28,7 @@ MIN_ACTIONS = 100  # and in at least so many
 
 def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
     """Whether the data set is finished, or not needed."""
-    return config.method == "RL2" or (workdir.histories / PROVENANCE).exists()
+    return not build.reads_windows(config) or (workdir.histories / PROVENANCE).exists()
 
 
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:

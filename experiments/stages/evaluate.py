@@ -23,8 +23,8 @@ from ad_jax.envs.grid_world import GridWorld
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
 from ad_jax.evaluation.statistics import episode_returns
-from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
+from ad_jax.methods.train_state import init_state
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
 from ad_jax.paths import Path
@@ -247,7 +247,7 @@ def trained(
         if step is None:
             raise UserError(f"{folder} holds no checkpoint: run the stage 'train' first")
         optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-        shapes = jax.eval_shape(lambda key: ad.init_state(key, model, optimizer), jax.random.key(0))
+        shapes = jax.eval_shape(lambda key: init_state(key, model, optimizer), jax.random.key(0))
         everywhere = sharding.replicated(mesh)
         seeds = () if config.train.seeds == 1 else (config.train.seeds,)
         like = jax.tree.map(

@@ -45,8 +45,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     results = evaluate.load_results(workdir.evaluation)
     of_seeds = results["returns"]
     results["returns"] = by_task(of_seeds)
-    collected = None  # RL² has no source
-    if config.method != "RL2":
+    collected = None
+    if build.reads_windows(config):
         collected = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
     tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
     reference = bounds.optimal_returns(world.env, tasks.params)

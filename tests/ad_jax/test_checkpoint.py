@@ -11,7 +11,7 @@ import pytest
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
-from ad_jax.methods.ad import TrainState
+from ad_jax.methods.train_state import TrainState
 
 
 def state(width=3, value=1.5):

@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import AxisType
 
 from ad_jax.distributed import sharding
-from ad_jax.methods import ad
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.methods.train_state import init_state
 from benchmarks import run, timing, tpu, train
 from experiments import build
 from experiments.configs import dark_room
@@ -101,7 +101,7 @@ def test_spread_parameters_are_sent_around_and_not_activations():
     costs = tpu.costs(config, mesh)
     model = build.model(config, build.world(config).env)
     state = jax.eval_shape(
-        lambda: ad.init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000))
+        lambda: init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000))
     )
     parameters = sum(x.size * 4 for x in jax.tree.leaves(state.params)) / 2**20
     activations = 512 * 16 * 16 * 4 / 2**20  # of one layer's input

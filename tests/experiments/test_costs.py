@@ -9,6 +9,7 @@ import pytest
 from ad_jax.distributed import sharding
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
+from ad_jax.methods.train_state import init_state
 from data_pipelines.writer import ShardWriter
 from experiments import build
 from experiments.configs import dark_room
@@ -62,7 +63,7 @@ def test_a_training_step_computes_no_more_than_it_did(preset, most):
     config = dark_room.get_config(preset)
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-    state = jax.eval_shape(lambda: ad.init_state(jax.random.key(0), model, optimizer))
+    state = jax.eval_shape(lambda: init_state(jax.random.key(0), model, optimizer))
     shape = config.train.batch_size, config.model.context
     like = lambda dtype, *more: jax.ShapeDtypeStruct((*shape, *more), dtype)
     batch = {
@@ -79,7 +80,7 @@ def test_a_rollout_in_context_stays_on_the_devices(config):
     """Nothing in the program of its scan talks to the host."""
     world = build.world(config)
     model = build.model(config, world.env)
-    params = ad.init_state(
+    params = init_state(
         jax.random.key(0), model, make_optimizer(build.optimizer(config), 100)
     ).params
     mesh = sharding.make_mesh()

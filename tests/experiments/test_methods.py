@@ -88,7 +88,7 @@ def test_prompts_come_first_and_are_not_counted(config, smoke_run, tmp_path, nev
     "changes, message",
     [
         ({"method": "AC"}, "method='AC': choose one of"),
-        ({"method": "ED"}, "give train.keep_begin"),
+        ({"method": "ED"}, "train.keep_begin=0"),
         ({"model.core": "gru"}, "model.core='gru': choose one of"),
     ],
 )
@@ -111,8 +111,7 @@ def test_prompts_that_can_not_be(config, tmp_path, never):
         evaluate.run(other, workdir, never)
 
 
-def test_a_trial_longer_than_the_context(config, tmp_path, never):
+def test_a_trial_longer_than_the_context(config):
     config.method, config.rl2.episodes = "RL2", 3
-    workdir = Workdir(tmp_path / "run", config)
     with pytest.raises(UserError, match=r"model\.context=16 is less than a trial of RL2, 24 steps"):
-        train.run(config, workdir, never)
+        checks.check(config)

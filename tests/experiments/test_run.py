@@ -84,8 +84,8 @@ def params_of(workdir):
     step = checkpoints.latest_step()
     import jax
 
-    from ad_jax.methods import ad
     from ad_jax.methods.optimizer import make_optimizer
+    from ad_jax.methods.train_state import init_state
     from experiments import build
     from experiments.configs import dark_room
 
@@ -93,7 +93,7 @@ def params_of(workdir):
     config.train.steps = 400
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), 400)
-    state, _ = checkpoints.restore(step, ad.init_state(jax.random.key(0), model, optimizer))
+    state, _ = checkpoints.restore(step, init_state(jax.random.key(0), model, optimizer))
     return step, jax.device_get(state)
 
 

@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
-from ad_jax.methods import ad
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.methods.train_state import init_state
 from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
 
 
@@ -22,7 +22,7 @@ def state_shapes(optimizer="adamw", picture=None, **config):
     config = TransformerConfig(width=8, num_layers=1, num_heads=2, mlp_width=16, **config)
     model = Transformer(config, spaces.Box(0, 3, (2,), jnp.int32), 5, picture)
     optimizer = make_optimizer(OptimizerConfig(name=optimizer, warmup_steps=1), 10)
-    return jax.eval_shape(lambda key: ad.init_state(key, model, optimizer), jax.random.key(0))
+    return jax.eval_shape(lambda key: init_state(key, model, optimizer), jax.random.key(0))
 
 
 def test_one_size_of_the_mesh_may_be_left_open():

@@ -10,6 +10,7 @@ from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from ad_jax.methods.train_state import INPUTS, init_state
 from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
 
 GOLDEN_FIRST_LOSS = 1.61090  # see test_golden_first_loss
@@ -36,7 +37,7 @@ def copy_task(seed, batch=16):
 def jitted():
     """(init, update), compiled once for all tests."""
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
-    init = jax.jit(lambda key: ad.init_state(key, MODEL, optimizer))
+    init = jax.jit(lambda key: init_state(key, MODEL, optimizer))
     return init, jax.jit(ad.make_update(MODEL, optimizer))
 
 
@@ -63,7 +64,7 @@ def test_training_learns():
 
 def test_muon_learns_too_and_moves_every_parameter():
     optimizer = make_optimizer(OptimizerConfig(name="muon", learning_rate=2e-2, warmup_steps=5), 40)
-    first = state = ad.init_state(jax.random.key(0), MODEL, optimizer)
+    first = state = init_state(jax.random.key(0), MODEL, optimizer)
     update = jax.jit(ad.make_update(MODEL, optimizer))
     for step in range(40):
         state, metrics = update(state, copy_task(step), jax.random.key(0))
@@ -78,7 +79,7 @@ def test_muon_orthogonalises_the_matrices_of_the_blocks():
         name="muon", learning_rate=1.0, initial_learning_rate=1.0, warmup_steps=1
     )
     optimizer = make_optimizer(config, 10)
-    params = ad.init_state(jax.random.key(0), MODEL, optimizer).params
+    params = init_state(jax.random.key(0), MODEL, optimizer).params
     rng = np.random.default_rng(0)
     grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
     updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
@@ -97,7 +98,7 @@ def test_the_first_batch_tells_the_encoder_what_is_usual():
     model = Transformer(CONFIG, MODEL.space, 5, picture)
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
     batch = copy_task(0)
-    state = ad.init_state(jax.random.key(0), model, optimizer, batch)
+    state = init_state(jax.random.key(0), model, optimizer, batch)
     mean = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
     np.testing.assert_allclose(mean, picture(batch["observation"]).mean((0, 1)) / 255, rtol=1e-5)
     state, _ = ad.make_update(model, optimizer)(state, batch, jax.random.key(0))
@@ -125,8 +126,8 @@ def test_loss_is_the_cross_entropy_of_every_position():
         MODEL.space, 5,
     )  # fmt: skip
     batch = copy_task(0)
-    params = model.init(jax.random.key(0), *(batch[k] for k in ad.INPUTS))
-    logits = np.asarray(model.apply(params, *(batch[k] for k in ad.INPUTS)), np.float64)
+    params = model.init(jax.random.key(0), *(batch[k] for k in INPUTS))
+    logits = np.asarray(model.apply(params, *(batch[k] for k in INPUTS)), np.float64)
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     picked = np.take_along_axis(log_probs, batch["action"][..., None], -1)[..., 0]
     for smoothing in (0.0, 0.2):
@@ -147,7 +148,7 @@ def test_gradients_of_parts_of_a_batch_are_averaged():
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10)
     model = Transformer(config, MODEL.space, 5)  # nothing drops or hides
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
-    state = ad.init_state(jax.random.key(0), model, optimizer)
+    state = init_state(jax.random.key(0), model, optimizer)
     step = lambda parts: jax.jit(ad.make_update(model, optimizer, accumulate=parts))(
         state, copy_task(0), jax.random.key(0)
     )

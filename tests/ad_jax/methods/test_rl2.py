@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,9 @@ from ad_jax.envs import registry
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import History
-from ad_jax.methods import ad, rl2
+from ad_jax.methods import rl2
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.methods.train_state import init_state
 from ad_jax.models.lstm import LSTM, LSTMConfig
 from ad_jax.models.transformer import Transformer, TransformerConfig
 from ad_jax.rollout import make_rollouts
@@ -77,7 +80,7 @@ def test_it_learns_to_learn_which_arm_pays(core):
     config = rl2.RL2Config(num_trials=32, episodes=1, num_epochs=1, num_minibatches=2, discount=0.9)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 2 * updates)
     update = rl2.make_update(env, env_params, model, optimizer, config, 10)
-    state = ad.init_state(jax.random.key(0), model, optimizer)
+    state = init_state(jax.random.key(0), model, optimizer)
 
     @jax.jit
     def train(state):
@@ -91,5 +94,37 @@ def test_it_learns_to_learn_which_arm_pays(core):
 
 
 def test_minibatches_of_whole_trials():
-    with pytest.raises(UserError, match=r"rl2\.num_minibatches=3 does not divide"):
+    with pytest.raises(UserError, match=r"num_minibatches=3 does not divide"):
         rl2.RL2Config(num_trials=8, num_minibatches=3)
+
+
+def test_an_image_encoder_is_initialised_with_what_agents_see():
+    """Its mean and deviation come from episodes, not from one image of zeros."""
+    env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=5)
+    render = lambda x: jnp.tile(x[..., None, None, :1] * 100, (2, 2, 3)).astype(jnp.uint8)
+    config = LSTMConfig(width=16, hidden=16, mlp_width=16, context=10)
+    space = env.observation_space(env.default_params)
+    model = LSTM(config, space, env.num_actions, render, critic=True)
+    optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
+    settings = rl2.RL2Config(num_trials=4, num_minibatches=2, episodes=2)
+    env_params = tasks.params(np.arange(9))
+    method = rl2.make(model, optimizer, env, env_params, settings)
+    state = jax.jit(method.init)(jax.random.key(0), ())
+    seen = rl2.random_inputs(env, env_params, jax.random.fold_in(jax.random.key(0), 1))
+    assert seen["observation"].shape == (9, 5, 2) and np.ptp(seen["observation"]) == 2
+    pictures = render(seen["observation"]).astype(jnp.float32) / 255
+    encoder = state.params["params"]["embed"]["ImageEncoder_0"]
+    np.testing.assert_allclose(encoder["mean"], pictures.mean((0, 1)), atol=1e-5)
+    assert (encoder["deviation"] > 0.1).all()
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "mask_probability"])
+def test_what_would_change_the_policy_between_acting_and_learning_is_refused(name):
+    env, _ = registry.make("DarkRoom", size=3, max_steps_in_episode=5)
+    model = make_model(env, "transformer")
+    rl2.validate(rl2.RL2Config(episodes=4), model, 5, False)
+    noisy = model.clone(config=dataclasses.replace(model.config, **{name: 0.1}))
+    with pytest.raises(UserError, match=f"^{name}=0.1: RL2 learns from"):
+        rl2.validate(rl2.RL2Config(episodes=4), noisy, 5, False)
+    with pytest.raises(UserError, match=r"^context=20 is less than a trial of RL2, 25 steps"):
+        rl2.validate(rl2.RL2Config(episodes=5), model, 5, False)

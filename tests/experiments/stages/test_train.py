@@ -16,6 +16,7 @@ from ad_jax.checkpoint import Checkpoints
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
+from ad_jax.methods.train_state import init_state
 from experiments import build
 from experiments.runtime.interruption import Interrupted
 from experiments.runtime.workdir import Workdir
@@ -38,7 +39,7 @@ def restored(config, workdir):
     """The state and the metadata of the newest checkpoint."""
     model = build.model(config, build.world(config).env)
     optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-    like = ad.init_state(jax.random.key(0), model, optimizer)
+    like = init_state(jax.random.key(0), model, optimizer)
     with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         return checkpoints.restore(checkpoints.latest_step(), like)
 
