@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+from typing import TypeAlias
 
 import fsspec
 from etils import epath
 
 from ad_jax.errors import UserError
 
-Path = pathlib.Path | epath.Path  # of which the methods that both have are used
+Path: TypeAlias = pathlib.Path | epath.Path  # of which the methods that both have are used
 STORES = ("gs", "s3", "az", "hf")
 
 # Their clients would keep what they listed, and not see what other processes or TensorStore write.
@@ -30,15 +31,15 @@ def as_path(path: str | os.PathLike) -> Path:
     if not is_remote(path):
         return pathlib.Path(path).resolve()
     try:
-        path = epath.Path(path)
-        path.exists()  # imports the client
+        opened = epath.Path(path)
+        opened.exists()  # imports the client
     except Exception as error:
         kinds = ", ".join(f"{name}://" for name in STORES)
         raise UserError(
             f"{path} can't be opened ({reason(error)}): stores are {kinds}, each with a package of "
             "its own; pip install '.[gcs]' brings that of gs://"
         ) from error
-    return path
+    return opened
 
 
 def reason(error: Exception) -> str:

@@ -91,7 +91,8 @@ class Histories:
 
     def _index(self) -> None:
         """Finds the blocks of every row, and where its episodes start."""
-        size, parts = self.schema.block_steps, []
+        size = self.schema.block_steps
+        parts: list[Any] = []
         for begin in range(0, len(self._source), _BATCH):
             records = range(begin, min(begin + _BATCH, len(self._source)))
             found = self._parse(records, ("task", "stream", "start", "is_first"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ad_jax.distributed import sharding
+from ad_jax.distributed import processes
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.panels import point
@@ -87,7 +87,7 @@ def _longest(found: Panels) -> bool:
 def _same_tokens(config: Any, key: str, context: int) -> dict[str, Any]:
     """As many transitions in a batch, however long the windows are."""
     size = config.train.batch_size * config.model.context // context
-    shared = config.train.accumulate * sharding.MAX_CPU_DEVICES
+    shared = config.train.accumulate * processes.MAX_CPU_DEVICES
     return {"train.batch_size": max(size - size % shared, shared)}
 
 

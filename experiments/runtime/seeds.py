@@ -119,8 +119,8 @@ class Seeds:
         rows = np.array(self.slots) - self.numbers[0]
         return self._take(rows, self._each, state)
 
-    def _take(self, rows: np.ndarray, sharding: jax.sharding.NamedSharding, tree: Any) -> Any:
-        return sharding.put(jax.tree.map(lambda x: x[rows], sharding.fetch(tree)), sharding)
+    def _take(self, rows: np.ndarray, where: jax.sharding.NamedSharding, tree: Any) -> Any:
+        return sharding.put(jax.tree.map(lambda x: x[rows], sharding.fetch(tree)), where)
 
     def fetch(self, scalars: Any) -> Any:
         """Scalars of each model as float arrays [seed]."""
