@@ -82,7 +82,8 @@ def reproduce(
     """
     root = _root(folder, preset)
     seeds = SEEDS[preset] if seeds is None else seeds
-    if not jax.config.jax_compilation_cache_dir:  # runs of a figure compile much the same
+    cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if not cache:  # runs of a figure compile much the same
         jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
 
     runs = {number: FIGURES[number].runs(preset) for number in numbers}

@@ -94,7 +94,8 @@ def split_cpu() -> None:
     takes precedence. On other platforms it changes nothing.
     """
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if jax.config.read("jax_num_cpu_devices") == -1 and not asked:
+    given = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    if given == -1 and not asked:
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         devices = 2 ** int(math.log2(min(cores, MAX_CPU_DEVICES)))
         jax.config.update("jax_num_cpu_devices", devices)
