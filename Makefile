@@ -1,11 +1,12 @@
-# quickstart and test set everything up by themselves; see the README for the same in plain lines.
+# quickstart, test and lint set everything up by themselves; see the README for the same in plain
+# lines.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Large pages for XLA's temporaries: about a fifth of a training step on a CPU (Linux).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test lint bench
+.PHONY: quickstart test test-quick lint bench
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m experiments.run --config=experiments/configs/dark_room.py:quickstart --workdir=runs/quickstart
@@ -13,9 +14,14 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
+# What one runs between edits.
+test-quick: $(VENV)/installed
+	$(BIN)/python -m pytest -m 'not slow'
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/installed .venv-rejax/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

@@ -1,5 +1,6 @@
 """Runs agents in context: many tasks, many rollouts, many episodes, one scan."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -82,7 +83,8 @@ def make_rollouts(
             is_last=done,
             is_terminal=terminated,
         )
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             key=key,
             env_state=env_state,
             memory=memory,

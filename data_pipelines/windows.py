@@ -43,6 +43,8 @@ class WindowSampler:
     context: int
     batch_size: int
     seed: int
+    _ends: np.ndarray = dataclasses.field(init=False, repr=False)
+    _offsets: np.ndarray = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
         if self.lengths.max(initial=0) < self.context:

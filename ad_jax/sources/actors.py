@@ -1,5 +1,6 @@
 """The actors of a source: they live in the environment, and leave its histories."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -115,7 +116,9 @@ def make_actors(
                 is_last=done,
                 is_terminal=terminated,
             )
-            state = state.replace(env_state=env_state, observation=observation, is_first=done)
+            state = dataclasses.replace(
+                state, env_state=env_state, observation=observation, is_first=done
+            )
             return state, Rollout(history, before, info[next_seen], choice)
 
         return jax.lax.scan(act, state, (noise, keys))

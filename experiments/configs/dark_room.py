@@ -13,9 +13,11 @@ paper: the paper's sizes; 5 minutes on one H100 with 8 instead of 20 rollouts an
 updates of the source: from 0.02 to 0.75 in episode 1000, and to 0.94 on training goals.
 """
 
+from typing import Any
+
 from experiments.configs.common import PAPER, PAPER_SOURCE, choose
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "env.kwargs": {"size": 3, "max_steps_in_episode": 8},
         "tasks.num_heldout": 2,

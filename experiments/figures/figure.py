@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.figures import panels
+from experiments.figures.panels import draw as draw_panels
 from experiments.figures.runs import Results, Run
 
 Panels = Sequence[Mapping[str, Any]]
@@ -27,7 +27,7 @@ class Figure(NamedTuple):
     runs: Callable[[str], Mapping[str, Run]]
     panels: Callable[[Mapping[str, Results]], list[dict[str, Any]]]
     claims: Mapping[str, Callable[[Panels], bool]] = {}
-    draw: Callable[..., None] = panels.draw
+    draw: Callable[..., None] = draw_panels
 
 
 def find(items: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

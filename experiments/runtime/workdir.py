@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import platform
-from typing import Any
+from typing import IO, Any
 
 import ml_collections
 
@@ -64,7 +64,7 @@ class Workdir:
     ):
         self.path = as_path(path)
         self._histories, self._checkpoints = histories, checkpoints
-        self._lock = None
+        self._lock: IO[str] | None = None
         if processes.is_first():
             self._lock_folder(path)
             self._check_config(config)
