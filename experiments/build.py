@@ -71,7 +71,8 @@ class World(NamedTuple):
 def world(config: ml_collections.ConfigDict) -> World:
     """The environment of ``config.env`` and the split of ``config.tasks``."""
     distribution = None if config.env.tasks is None else _function(config.env.tasks)
-    env, tasks = registry.make(config.env.name, distribution, **config.env.kwargs)
+    with named_by_key({name: f"env.kwargs.{name}" for name in config.env.kwargs}):
+        env, tasks = registry.make(config.env.name, distribution, **config.env.kwargs)
     train, heldout = tasks.split(
         config.tasks.seed, config.tasks.num_heldout, config.tasks.num_train
     )
@@ -118,7 +119,8 @@ def named_by_key(keys: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        pattern = rf"(?<![\w.])({'|'.join(map(re.escape, keys))})(?==| /)"
+        names = "|".join(map(re.escape, keys)) or "(?!)"
+        pattern = rf"(?<![\w.])({names})(?==| /)"
         raise UserError(re.sub(pattern, lambda m: keys[m[1]], str(error))) from error
 
 

@@ -29,7 +29,7 @@ joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend w
 
 from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import growing, read_json, write_text_atomically
-from experiments import build, checks
+from experiments import build, validation
 from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS
@@ -167,7 +167,7 @@ def do(root: Path, plan: list[Job], interruption: Interruption) -> None:
     rates: dict[str, list[float]] = {}  # seconds per work of each stage
     for number, job in enumerate(left):
         say(f"[{number + 1}/{len(left)}] {job.folder}   {_remaining(left[number:], work, rates)}")
-        checks.check(job.config)
+        validation.validate(job.config)
         began = time.monotonic()
         with contextlib.closing(_wait(root, job, interruption)) as workdir:
             if not WORK[job.stage].done(job.config, workdir):

@@ -18,7 +18,7 @@ from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
-from experiments import checks, configs
+from experiments import configs, validation
 from experiments.runtime import memory
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Workdir
@@ -26,6 +26,7 @@ from experiments.stages import collect, evaluate, report, train
 
 STAGES = ("collect", "train", "evaluate", "report")
 
+config_flags.register_flag_parser_for_type(int, validation.IntegerOrNone())
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE.py:PRESET, or NAME:PRESET of one of ours.", lock_config=True
 )
@@ -53,7 +54,7 @@ def run(config, path: str, stages: list[str]) -> None:
     interruption.install()
     memory.keep_freed_memory()
     logging.set_verbosity(logging.FATAL)  # errors are raised as well; Orbax logs every file
-    checks.check(config)
+    validation.validate(config)
     work = {"collect": collect, "train": train, "evaluate": evaluate, "report": report}
     with contextlib.closing(Workdir(path, config)) as workdir:
         for stage in STAGES:

@@ -45,11 +45,15 @@ def init_params(
     key: jax.Array, model: linen.Module, batch: dict[str, jax.Array] | None = None
 ) -> Any:
     """Fresh parameters; the arguments are those of ``init_state``."""
-    if batch is None:
-        batch = {
-            "observation": jnp.zeros((1, 1, *model.space.shape), observation_dtype(model.space)),
-            "previous_action": jnp.zeros((1, 1), jnp.int32),
-            "previous_reward": jnp.zeros((1, 1)),
-            "is_first": jnp.zeros((1, 1), bool),
-        }
+    batch = zero_inputs(model) if batch is None else batch
     return model.init(key, **{name: batch[name] for name in INPUTS})
+
+
+def zero_inputs(model: linen.Module) -> dict[str, jax.Array]:
+    """Inputs of a model for one step, all zero."""
+    return {
+        "observation": jnp.zeros((1, 1, *model.space.shape), observation_dtype(model.space)),
+        "previous_action": jnp.zeros((1, 1), jnp.int32),
+        "previous_reward": jnp.zeros((1, 1)),
+        "is_first": jnp.zeros((1, 1), bool),
+    }

@@ -39,16 +39,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """
     world = build.world(config)
     source = build.source(config, world.env)
-    chunks, rest = divmod(config.collect.updates, config.collect.updates_per_chunk)
-    if rest or not chunks:
-        raise UserError(
-            f"collect.updates={config.collect.updates} is not a multiple of "
-            f"collect.updates_per_chunk={config.collect.updates_per_chunk}"
-        )
+    chunks = config.collect.updates // config.collect.updates_per_chunk
     schema = Schema.of(world.env, source.steps_per_block * config.collect.updates_per_chunk)
     streams = source.num_streams if config.collect.streams is None else config.collect.streams
-    if not 1 <= streams <= source.num_streams:
-        raise UserError(f"collect.streams={streams}, but the source has {source.num_streams}")
     size = config.collect.tasks_per_tile
     ids = collected_tasks(config, world)
     tiles = np.split(ids, range(size, len(ids), size))

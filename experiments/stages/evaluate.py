@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import processes, sharding
-from ad_jax.envs.grid_world import GridWorld
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
 from ad_jax.evaluation.statistics import episode_returns
@@ -59,17 +58,6 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     options = config.evaluation
     tasks = evaluation_tasks(world, options.train_tasks)
     limit = int(np.max(tasks.params.max_steps_in_episode))
-    if (
-        config.model.core == "transformer"
-        and config.model.positions == "learned"
-        and options.mode == "fast"
-        and (options.prompt_episodes + options.episodes) * limit > config.model.context
-    ):
-        raise UserError(
-            "evaluation.mode='fast' goes past the context, which learned positions can't: "
-            "give evaluation.mode='exact', or model.positions='rotary'"
-        )
-    _check_prompt(config, world.env, limit)
     models, training = trained(config, workdir.checkpoints, model, mesh)
     episodes = options.prompt_episodes + options.episodes
     padded = sharding.padded(mesh, np.arange(len(tasks.ids)))
@@ -109,20 +97,6 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         print(f"evaluate: {env_steps:,} steps in {seconds:.1f} s, "
               f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
     processes.barrier("evaluated")
-
-
-def _check_prompt(config: ml_collections.ConfigDict, env: Any, limit: int) -> None:
-    prompt = config.evaluation.prompt_episodes
-    if prompt and not isinstance(env, GridWorld):
-        raise UserError(
-            f"evaluation.prompt_episodes={prompt}: there is no demonstrator for {env.name}, whose "
-            "optimal policy is not computed: give 0"
-        )
-    if prompt * limit > config.model.context:
-        raise UserError(
-            f"evaluation.prompt_episodes={prompt} of {limit} steps are more than "
-            f"model.context={config.model.context}: give fewer"
-        )
 
 
 def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) -> None:

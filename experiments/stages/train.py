@@ -49,9 +49,6 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     seeds = Seeds(config, mesh)
     method, learning_rate = build.method(config, world), build.learning_rates(config)
     feed = FEEDS[build.method_spec(config).reads](config, workdir, world)
-    if len(seeds.numbers) == 1:
-        with build.named_by_key(build.method_keys(config)):
-            sharding.check_windows(mesh, method.shared, method.shared_name)
     checkpoints = Checkpoints(workdir.checkpoints)
 
     first = [(build.key(config, "initialise", s), *feed.first(s)) for s in seeds.slots]
@@ -190,16 +187,13 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
         def inputs(seed: int, first_step: int):
             return map(sampler(seed).starts, range(first_step, options.steps))
 
-    elif options.windows == "disk":
+    else:
         arrays, cut = (), lambda arrays, raw: raw
 
         def inputs(seed: int, first_step: int):
             return windows.disk_windows(
                 histories, sampler(seed), selection, first_step, options.prefetch
             )
-
-    else:
-        raise UserError(f"train.windows={options.windows!r}: choose 'device' or 'disk'")
 
     return Feed(
         first=lambda seed: (windows.make_reader(histories, sampler(seed), selection)(0),),
@@ -250,4 +244,5 @@ def make_step(
     return lambda state, inputs: step(data, state, keys, inputs)
 
 
+WINDOWS = ("device", "disk")  # where ``window_feed`` keeps them
 FEEDS = {"windows": window_feed, "tasks": no_feed}  # by what a method reads

@@ -8,8 +8,8 @@ import pytest
 
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
-from experiments import build, checks
-from experiments.configs import adversarial_bandit, cart_pole
+from experiments import build, validation
+from experiments.configs import adversarial_bandit
 from experiments.runtime.workdir import Workdir
 from experiments.stages import collect, evaluate, report, train
 
@@ -95,23 +95,10 @@ def test_prompts_come_first_and_are_not_counted(config, smoke_run, tmp_path, nev
 def test_methods_that_do_not_exist(config, changes, message):
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=message):
-        checks.check(config)
-        build.model(config, build.world(config).env)
-
-
-def test_prompts_that_can_not_be(config, tmp_path, never):
-    config.evaluation.prompt_episodes = 3
-    workdir = Workdir(tmp_path / "run", config)
-    with pytest.raises(UserError, match=r"prompt_episodes=3 of 8 steps are more than .*context=16"):
-        evaluate.run(config, workdir, never)
-    other = cart_pole.get_config("smoke")
-    other.evaluation.prompt_episodes = 1
-    workdir = Workdir(tmp_path / "other", other)
-    with pytest.raises(UserError, match="no demonstrator for CartPole"):
-        evaluate.run(other, workdir, never)
+        validation.validate(config)
 
 
 def test_a_trial_longer_than_the_context(config):
     config.method, config.rl2.episodes = "RL2", 3
     with pytest.raises(UserError, match=r"model\.context=16 is less than a trial of RL2, 24 steps"):
-        checks.check(config)
+        validation.validate(config)

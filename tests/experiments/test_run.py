@@ -15,8 +15,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from ad_jax.checkpoint import Checkpoints
-from ad_jax.errors import UserError
-from experiments import checks, run
+from experiments import run
 from experiments.stages import report
 from tests.experiments.conftest import ROOT, command, finish, start
 
@@ -204,31 +203,6 @@ def test_a_bad_value_does_not_spoil_the_workdir(tmp_path, enter, monkeypatch):
         assert BAD_INPUT[name][1] in line
     line, _ = enter(f"--workdir={tmp_path}", "--stages=train", "--config.train.steps=50")
     assert "run the stage 'collect' first" in line
-
-
-@pytest.mark.parametrize("key", checks.SMALLEST)
-def test_every_number_has_its_bounds(config, key):
-    checks.check(config)
-    smallest = checks.SMALLEST[key]
-    for value, fits in ((smallest, True), (smallest - 1, False), (2**31, False)):
-        config.update_from_flattened_dict({key: value})
-        if fits:
-            checks.check(config)
-        else:
-            with pytest.raises(UserError, match=rf"^{key}={value}: give a number from {smallest}"):
-                checks.check(config)
-
-
-def test_numbers_of_the_chosen_source_have_bounds_too(config):
-    config.source.dqn.batch_size = 0
-    checks.check(config)  # nobody asked for it
-    config.source.name = "dqn"
-    with pytest.raises(UserError, match=r"^source\.dqn\.batch_size=0: give a number from 1"):
-        checks.check(config)
-    config.source.dqn.batch_size = 1
-    config.source.dqn.hidden = (32, 0)
-    with pytest.raises(UserError, match=r"^source\.dqn\.hidden=0"):
-        checks.check(config)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

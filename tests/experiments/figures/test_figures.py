@@ -32,7 +32,7 @@ def test_the_plan_of_a_figure_is_sound(number, preset):
     """Every config is valid, and how much work it is can be told."""
     for run in FIGURES[number].runs(preset).values():
         for job in jobs(run, 2):
-            reproduce.checks.check(job.config)
+            reproduce.validation.validate(job.config)
             assert job.work > 0
         assert run.config.preset == preset
 

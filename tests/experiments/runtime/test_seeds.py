@@ -12,7 +12,7 @@ from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
-from experiments import build, checks
+from experiments import build, validation
 from experiments.runtime.interruption import Interrupted
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate, report, train
@@ -150,4 +150,4 @@ def test_which_seed_was_spoiled(trained_on, config, monkeypatch):
 def test_a_number_of_seeds_there_can_not_be(config):
     config.train.seeds = 0
     with pytest.raises(UserError, match=r"train\.seeds=0: give a number from 1"):
-        checks.check(config)
+        validation.validate(config)
