@@ -38,12 +38,6 @@ def test_only_so_many_training_tasks_are_evaluated(trained, config, never):
     assert results["task"][results["group"] == "train"].tolist() == [train[0], train[3], train[-1]]
 
 
-def test_learned_positions_are_refused_past_the_context_in_fast_mode(trained, config, never):
-    config.model.positions = "learned"
-    with pytest.raises(UserError, match=r"evaluation\.mode='exact'"):
-        evaluate.run(config, trained, never)
-
-
 @pytest.mark.parametrize("damage", ["empty", "cut short", "flipped"])
 def test_damaged_results_are_refused(smoke_run, tmp_path, config, damage):
     path = smoke_run[0] / "evaluation" / evaluate.RESULTS
