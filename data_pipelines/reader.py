@@ -25,8 +25,8 @@ class Selection:
     """What of each history is distilled.
 
     Attributes:
-      every: keep every so manieth episode, which shows the same learning in fewer of them.
-      streams: keep the first so many streams of each task; None keeps all.
+      every: keep one episode of so many, which shows the same learning in fewer episodes.
+      streams: number of streams to keep of each task, the first ones; None keeps all.
       begin, end: keep this part of each history; (0, 1) is all of it, (0.9, 1) its expert end.
       tasks: keep histories of these tasks; None keeps all.
 
@@ -43,11 +43,13 @@ class Selection:
     def __post_init__(self):
         if not 0 <= self.begin < self.end <= 1:
             raise UserError(
-                f"train.keep_begin={self.begin} and train.keep_end={self.end} must be parts of a "
-                "history, from 0 to 1, the first below the second"
+                f"begin={self.begin} and end={self.end} must be parts of a history, from 0 to 1, the "
+                "first below the second"
             )
+        if self.every < 1:
+            raise UserError(f"every={self.every}: keep every first episode, every second, ...")
         if self.streams is not None and self.streams < 1:
-            raise UserError(f"train.keep_streams={self.streams}: keep one or more, or None")
+            raise UserError(f"streams={self.streams}: keep one or more, or None")
 
 
 class Histories:
@@ -131,6 +133,7 @@ class Histories:
 
         Raises:
           IndexError: a row has no such step.
+          UserError: a stored number is NaN or infinite, or no level of the rewards.
         """
         size, steps = self.schema.block_steps, np.asarray(steps)
         record = self._records[rows, steps // size]
@@ -138,7 +141,12 @@ class Histories:
             raise IndexError("a step before the first of its row, or after the last")
         records, block = np.unique(record, return_inverse=True)
         fields = self._parse(records.tolist(), names)
-        return {k: fields[k][block.reshape(record.shape), steps % size] for k in names}
+        found = {k: fields[k][block.reshape(record.shape), steps % size] for k in names}
+        try:
+            self.schema.check(int(np.ravel(self.task[rows])[0]), found)
+        except UserError as error:
+            raise UserError(f"{self.folder}: {error}, and collect again") from None
+        return found
 
     def kept_episodes(self, selection: "Selection") -> list[np.ndarray]:
         """For each row, int64 [kept, 2]: begin and end of the episodes that are kept."""

@@ -166,6 +166,31 @@ class Schema:
             **{flag: getattr(history, flag) for flag in FLAGS},
         }
 
+    def faults(self, history: Any) -> dict[str, Any]:
+        """Finds steps that can't be stored as they are, inside jit.
+
+        Args:
+          history: a History with any leading axes.
+
+        Returns:
+          From what is wrong, in words, to bool arrays with the leading axes of ``reward``.
+        """
+        reward, observation = history.reward, history.observation
+        found = {"rewards that are NaN or infinite": ~jnp.isfinite(reward)}
+        if self.reward_levels is not None:
+            level = reward[..., None] == np.array(self.reward_levels, np.float32)
+            undeclared = ~level.any(-1) & jnp.isfinite(reward)
+            found[f"rewards that its reward_levels {self.reward_levels} do not list"] = undeclared
+        components = observation.reshape(*reward.shape, -1)
+        if self.observation_sizes is not None:
+            low = np.array(self.observation_low, np.int32)
+            high = low + np.array(self.observation_sizes, np.int32) - 1
+            outside = ((components < low) | (components > high)).any(-1)
+            found["observations outside its observation space"] = outside
+        elif self.raw_dtype == "float32":
+            found["observations that are NaN or infinite"] = ~jnp.isfinite(components).all(-1)
+        return found
+
     def decode_observation(self, stored: Any) -> Any:
         """Inverse of ``encode`` for observations, with numpy or inside jit: int32, or as stored."""
         if self.observation_sizes is None:
@@ -183,7 +208,12 @@ class Schema:
         return jnp.array(self.reward_levels, jnp.float32)[stored]
 
     def to_record(self, task: int, stream: int, start: int, block: dict[str, np.ndarray]) -> dict:
-        """One example for TFDS from ``block_steps`` encoded steps of one stream."""
+        """One example for TFDS from ``block_steps`` encoded steps of one stream.
+
+        Raises:
+          UserError: a reward is not among ``reward_levels``.
+        """
+        self.check(task, block)
         packed = [*FLAGS, "reward"] if self._reward_is_bit else list(FLAGS)
         return {
             "task": np.array([task], np.int32),
@@ -191,6 +221,23 @@ class Schema:
             "start": np.array([start], np.int32),
             **{k: np.packbits(v) if k in packed else v for k, v in block.items()},
         }
+
+    def check(self, task: int, fields: dict[str, np.ndarray]) -> None:
+        """Refuses encoded rewards and observations of a task that stand for no value.
+
+        Raises:
+          UserError: a number is NaN or infinite, or a reward is not among ``reward_levels``.
+        """
+        for name in fields.keys() & {"observation", "reward"}:
+            values = fields[name]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise UserError(f"task {task} has a NaN or infinite {name}: mend the environment")
+        if self.reward_levels is not None and "reward" in fields:
+            if fields["reward"].max(initial=0) >= len(self.reward_levels):
+                raise UserError(
+                    f"task {task} has a reward that the environment's reward_levels "
+                    f"{self.reward_levels} do not list: mend the environment"
+                )
 
     def from_record(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The encoded steps of one record, or of several [record, ...]; inverse of ``to_record``.

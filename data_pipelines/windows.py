@@ -49,9 +49,9 @@ class WindowSampler:
     def __post_init__(self):
         if self.lengths.max(initial=0) < self.context:
             raise UserError(
-                f"model.context={self.context} is longer than the histories, of which "
-                f"{self.lengths.max(initial=0)} steps are kept: lower it or train.keep_every, or "
-                "collect more episodes"
+                f"context={self.context} is longer than the histories, of which "
+                f"{self.lengths.max(initial=0)} steps are kept: lower it, keep more of their "
+                "episodes, or collect more"
             )
         places = np.maximum(self.lengths - self.context + 1, 0)
         object.__setattr__(self, "_ends", np.cumsum(places))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
-from data_pipelines.schema import UNDECLARED, Schema
+from data_pipelines.schema import Schema
 from data_pipelines.writer import PROVENANCE, Writer
 from experiments import build
 from experiments.runtime.interruption import Interruption
@@ -84,7 +84,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                     if number < chunks:  # starts the next chunk; returns before it is done
                         state, running = compiled[shape](state)
                     if finished is not None:
-                        finished = jax.device_get(finished)
+                        finished, faults = jax.device_get(finished)
+                        mine_faults = {k: v[: len(mine)].reshape(-1) for k, v in faults.items()}
+                        check_faults(world.env.name, tasks_DxB[: len(mine)].ravel(), mine_faults)
                         for i in range(len(mine)):
                             chunk = {k: v[i] for k, v in finished.items()}
                             shards[i].write(chunk)
@@ -147,9 +149,11 @@ def make_collector(
     """The jitted parts of collection, of one tile of tasks on each device.
 
     Returns:
-      ``init(key, task_ids, env_params) -> state`` and ``advance(state) -> (state, chunk)``, where
-      ids and params are [device, task, ...] and chunk is encoded steps [device, task, streams,
-      updates * steps_per_block, ...] of the first streams of each task. A task's histories depend
+      ``init(key, task_ids, env_params) -> state`` and
+      ``advance(state) -> (state, (chunk, faults))``, where ids and params are [device, task, ...],
+      chunk is encoded steps [device, task, streams, updates * steps_per_block, ...] of the first
+      streams of each task, and faults is how many steps of each task, int32 [device, task], have
+      each of ``Schema.faults``, in all its streams. A task's histories depend
       on the key and its id, not on the tasks beside it; and since every device runs the program of
       one tile, they are bit for bit the same on any number of devices.
     """
@@ -166,10 +170,31 @@ def make_collector(
             x = jnp.moveaxis(x[:, :, :streams], 0, 2)
             return x.reshape(*x.shape[:2], -1, *x.shape[4:])
 
-        return state, schema.encode(jax.tree.map(join, blocks))
+        faults = {k: v.sum((0, 2, 3)) for k, v in schema.faults(blocks).items()}
+        return state, (schema.encode(jax.tree.map(join, blocks)), faults)
 
     init = sharding.on_each_device(mesh, init, num_shared=1)
     return jax.jit(init), jax.jit(sharding.on_each_device(mesh, advance), donate_argnums=0)
+
+
+def check_faults(environment: str, tasks: np.ndarray, faults: dict[str, np.ndarray]) -> None:
+    """Refuses steps that can't be stored as they are.
+
+    Args:
+      environment: its name.
+      tasks: int [task], their ids.
+      faults: from what is wrong to how many steps have it, int [task].
+
+    Raises:
+      UserError: a step is at fault.
+    """
+    for what, count in faults.items():
+        if (bad := np.flatnonzero(count)).size:
+            more = f" and {bad.size - 1} more" if bad.size > 1 else ""
+            raise UserError(
+                f"{environment} gave {what} ({count[bad[0]]} in task {tasks[bad[0]]}{more}): "
+                "mend the environment; finished shards are kept"
+            )
 
 
 class TileStatistics:
@@ -191,18 +216,9 @@ class TileStatistics:
         self._actions = np.zeros((num_tasks, schema.num_actions), np.int64)
 
     def add(self, chunk: dict[str, Any]) -> None:
-        """Takes the next encoded steps [task, stream, time].
-
-        Raises:
-          UserError: the environment gave a reward that it does not declare.
-        """
+        """Takes the next encoded steps [task, stream, time]."""
         is_last = np.asarray(chunk["is_last"])
         stored = np.asarray(chunk["reward"])
-        if self._schema.reward_levels is not None and np.any(stored == UNDECLARED):
-            raise UserError(
-                "the environment gave a reward that its reward_levels "
-                f"{self._schema.reward_levels} do not list: mend it there"
-            )
         reward = np.asarray(self._schema.decode_reward(stored))
         ended = np.cumsum(is_last, -1)
         episode = self._episode[..., None] + ended - is_last

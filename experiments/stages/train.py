@@ -77,6 +77,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         steps = [step for step, _ in pending]
         for step, metrics in zip(steps, seeds.fetch([m for _, m in pending]), strict=True):
             fetched.append(metrics)
+            check_rewards(metrics, step)
             for name in ("loss", "grad_norm"):  # a step with a bad gradient spoils the parameters
                 for seed, value in zip(seeds.numbers, metrics[name], strict=True):
                     if not math.isfinite(value):
@@ -139,6 +140,23 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 raise Interrupted
 
 
+def check_rewards(metrics: dict[str, np.ndarray], step: int) -> None:
+    """Refuses rewards of a method that acts in the tasks itself, if they are NaN or infinite.
+
+    Args:
+      metrics: of one step, float [seed] each.
+      step: its number.
+
+    Raises:
+      UserError: ``trial_reward`` is there and not finite.
+    """
+    if not np.isfinite(metrics.get("trial_reward", 0.0)).all():
+        raise UserError(
+            f"the environment gave rewards that are NaN or infinite at training step {step}: "
+            "mend the environment"
+        )
+
+
 class Feed(NamedTuple):
     """What the updates of a method read, apart from the state.
 
@@ -175,10 +193,11 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end, trained_on
     )
-    of_first = windows.make_sampler(
-        histories, selection=selection, context=config.model.context,
-        batch_size=options.batch_size, seed=config.seed,
-    )  # fmt: skip
+    with build.named_by_key({"context": "model.context"}):
+        of_first = windows.make_sampler(
+            histories, selection=selection, context=config.model.context,
+            batch_size=options.batch_size, seed=config.seed,
+        )  # fmt: skip
     sampler = lambda seed: dataclasses.replace(of_first, seed=seed)
     if options.windows == "device":
         source = windows.DeviceWindows(histories, of_first, selection)

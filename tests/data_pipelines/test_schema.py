@@ -198,3 +198,38 @@ def test_continuous_actions_are_refused():
 def test_the_version_has_a_major_part():
     """A reader compares it."""
     assert [part.isdigit() for part in VERSION.split(".")] == [True] * 3
+
+
+@pytest.mark.parametrize("levels", [(0.0, 1.0), (0.0, 0.5, 1.0)])
+def test_an_undeclared_reward_never_becomes_a_record(levels):
+    """Two levels are stored as bits, in which it would be one of them."""
+    env = Outside(spaces.Discrete(5), reward_levels=levels)
+    schema, steps = Schema.of(env, 8), history(env, (8,))
+    block = schema.encode(dataclasses.replace(steps, reward=np.full(8, 0.25, np.float32)))
+    with pytest.raises(UserError, match="task 3 .*reward_levels"):
+        schema.to_record(3, 0, 0, block)
+
+
+def test_floats_that_are_not_finite_never_become_a_record():
+    env = Outside(spaces.Box(-1.0, 1.0, (2,), jnp.float32))
+    schema, steps = Schema.of(env, 8), history(env, (8,))
+    for name in ("reward", "observation"):
+        broken = np.where(np.arange(getattr(steps, name).size) == 3, np.inf, 0).astype(np.float32)
+        broken = broken.reshape(getattr(steps, name).shape)
+        block = schema.encode(dataclasses.replace(steps, **{name: broken}))
+        with pytest.raises(UserError, match=f"task 3 .*infinite {name}"):
+            schema.to_record(3, 0, 0, block)
+
+
+def test_faults_are_found_step_by_step():
+    """5, 6 and 7 of a Discrete(5) would come back as 0, 1 and 2."""
+    env = Outside(spaces.Discrete(5), reward_levels=(0.0, 1.0))
+    steps = dataclasses.replace(
+        history(env, (4,)), observation=np.array([5, 4, -1, 0], np.int32),
+        reward=np.array([0, 1, np.nan, 0.5], np.float32),
+    )  # fmt: skip
+    found = [np.asarray(v).tolist() for v in Schema.of(env, 4).faults(steps).values()]
+    none = False
+    assert found == [
+        [none, none, True, none], [none, none, none, True], [True, none, True, none],
+    ]  # fmt: skip

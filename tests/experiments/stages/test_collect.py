@@ -1,12 +1,13 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ad_jax.envs.dark_room import DarkRoom
 from ad_jax.errors import UserError
 from ad_jax.evaluation.statistics import episode_returns
-from ad_jax.interfaces import History
 from data_pipelines.reader import Histories
 from data_pipelines.schema import Schema
 from experiments import build
@@ -156,15 +157,44 @@ def test_a_single_trial_is_judged_by_its_steps():
     assert summary["mean_return"] == [[4], [0]]
 
 
-def test_a_reward_that_was_not_declared_is_an_error():
-    schema = Schema((), (0,), (1,), 2, (0.0, 1.0), 20)
-    history = History(
-        observation=np.zeros((1, 1, 20), np.int32), action=np.zeros((1, 1, 20), np.int32),
-        reward=np.full((1, 1, 20), 0.5, np.float32), is_first=np.zeros((1, 1, 20), bool),
-        is_last=np.zeros((1, 1, 20), bool), is_terminal=np.zeros((1, 1, 20), bool),
-    )  # fmt: skip
-    with pytest.raises(UserError, match="reward_levels"):
-        collect.TileStatistics(1, 1, 20, schema).add(schema.encode(history))
+FAULTS = {
+    "NaN": (lambda o, r: (o, jnp.nan), "rewards that are NaN"),
+    "infinite": (lambda o, r: (o, jnp.inf), "rewards that are NaN or infinite"),
+    "undeclared": (lambda o, r: (o, 0.5), r"reward_levels \(0\.0, 1\.0\)"),
+    "outside": (lambda o, r: (o + 9, r), "observations outside"),
+    "below": (lambda o, r: (o - 9, r), "observations outside"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_stored_is_refused_by_task(tmp_path, config, never, monkeypatch, fault):
+    """One task of the second tile is at fault; the first tile's shard is kept."""
+    spoil, message = FAULTS[fault]
+    config.collect.tasks_per_tile = 4
+    world = build.world(config)
+    task = int(collect.collected_tasks(config, world)[4])
+    bad = world.tasks.params(np.array([task]))
+    original = DarkRoom.step_env
+
+    def step_env(self, key, state, action, params):
+        observation, state, reward, done, info = original(self, key, state, action, params)
+        is_bad = jnp.array(True)
+        for mine, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(bad), strict=True):
+            is_bad &= jnp.all(mine == theirs[0])
+        spoilt = spoil(observation, reward)
+        observation, reward = jax.tree.map(
+            lambda x, y: jnp.where(is_bad, x, y).astype(y.dtype), spoilt, (observation, reward)
+        )
+        return observation, state, reward, done, info
+
+    monkeypatch.setattr(DarkRoom, "step_env", step_env)
+    monkeypatch.setattr(jax, "local_devices", lambda first=jax.local_devices()[:1]: first)
+    workdir = Workdir(tmp_path, config)
+    with pytest.raises(UserError, match=f"{world.env.name} gave .*{message}.*in task {task}") as e:
+        collect.run(config, workdir, never)
+    assert "\n" not in str(e.value)
+    assert len(list(workdir.histories.glob("*array_record-*.json"))) == 1
+    assert not list(workdir.histories.glob("*.tmp"))
 
 
 def test_histories_without_learning_are_refused_by_task():
