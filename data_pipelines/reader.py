@@ -43,8 +43,8 @@ class Selection:
     def __post_init__(self):
         if not 0 <= self.begin < self.end <= 1:
             raise UserError(
-                f"begin={self.begin} and end={self.end} must be parts of a history, from 0 to 1, the "
-                "first below the second"
+                f"begin={self.begin} and end={self.end} must be parts of a history, from 0 to 1, "
+                "the first below the second"
             )
         if self.every < 1:
             raise UserError(f"every={self.every}: keep every first episode, every second, ...")

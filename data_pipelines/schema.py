@@ -232,12 +232,12 @@ class Schema:
             values = fields[name]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise UserError(f"task {task} has a NaN or infinite {name}: mend the environment")
-        if self.reward_levels is not None and "reward" in fields:
-            if fields["reward"].max(initial=0) >= len(self.reward_levels):
-                raise UserError(
-                    f"task {task} has a reward that the environment's reward_levels "
-                    f"{self.reward_levels} do not list: mend the environment"
-                )
+        levels = self.reward_levels
+        if levels is not None and fields.get("reward", np.zeros(0)).max(initial=0) >= len(levels):
+            raise UserError(
+                f"task {task} has a reward that the environment's reward_levels {levels} do not "
+                "list: mend the environment"
+            )
 
     def from_record(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The encoded steps of one record, or of several [record, ...]; inverse of ``to_record``.

@@ -206,7 +206,7 @@ def test_an_undeclared_reward_never_becomes_a_record(levels):
     env = Outside(spaces.Discrete(5), reward_levels=levels)
     schema, steps = Schema.of(env, 8), history(env, (8,))
     block = schema.encode(dataclasses.replace(steps, reward=np.full(8, 0.25, np.float32)))
-    with pytest.raises(UserError, match="task 3 .*reward_levels"):
+    with pytest.raises(UserError, match=r"task 3 .*reward_levels"):
         schema.to_record(3, 0, 0, block)
 
 

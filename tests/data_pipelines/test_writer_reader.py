@@ -133,9 +133,9 @@ def test_episodes_are_found(pristine):
 def test_selections_that_keep_nothing():
     with pytest.raises(UserError, match=r"^begin=0\.5 and end=0\.5"):
         Selection(begin=0.5, end=0.5)
-    with pytest.raises(UserError, match="^streams=0"):
+    with pytest.raises(UserError, match=r"^streams=0"):
         Selection(streams=0)
-    with pytest.raises(UserError, match="^every=0"):
+    with pytest.raises(UserError, match=r"^every=0"):
         Selection(every=0)
 
 

@@ -188,7 +188,8 @@ def test_what_cannot_be_stored_is_refused_by_task(tmp_path, config, never, monke
         return observation, state, reward, done, info
 
     monkeypatch.setattr(DarkRoom, "step_env", step_env)
-    monkeypatch.setattr(jax, "local_devices", lambda first=jax.local_devices()[:1]: first)
+    first = jax.local_devices()[:1]
+    monkeypatch.setattr(jax, "local_devices", lambda: first)
     workdir = Workdir(tmp_path, config)
     with pytest.raises(UserError, match=f"{world.env.name} gave .*{message}.*in task {task}") as e:
         collect.run(config, workdir, never)

@@ -247,5 +247,5 @@ def test_damaged_histories_are_refused(workdir_for, config, never):
 
 def test_bad_rewards_are_not_blamed_on_the_learning_rate():
     train.check_rewards({"loss": np.array([np.nan])}, 3)
-    with pytest.raises(UserError, match="rewards .* at training step 3"):
+    with pytest.raises(UserError, match=r"rewards .* at training step 3"):
         train.check_rewards({"loss": np.array([np.nan]), "trial_reward": np.array([np.inf])}, 3)
