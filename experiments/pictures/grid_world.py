@@ -19,7 +19,6 @@ _CELL = 36  # pixels
 
 def draw(env: Any, params: Any, results: dict, reference: np.ndarray, folder: Any) -> list[str]:
     """Writes goals.png and rollout.gif; returns their names."""
-    reference = np.where(reference > 0, reference, np.nan)
     goals(results, params, reference, env.size, folder / "goals.png")
     rollout(results, params, reference, env.size, folder / "rollout.gif")
     return ["goals.png", "rollout.gif"]

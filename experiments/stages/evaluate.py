@@ -93,13 +93,15 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     if processes.is_first():
         costs = {"seconds": seconds, "env_steps": env_steps}
         costs |= {f"train_{name}": value for name, value in training.items()}
-        _store(workdir, tasks, parts, options, limit, costs)
+        _store(workdir, world.env.name, tasks, parts, options, limit, costs)
         print(f"evaluate: {env_steps:,} steps in {seconds:.1f} s, "
               f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
     processes.barrier("evaluated")
 
 
-def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) -> None:
+def _store(
+    workdir, environment: str, tasks, parts, options, limit: int, costs: dict[str, float]
+) -> None:
     """Writes the results, whole or not at all."""
     number, prompt = len(tasks.ids), options.prompt_episodes
     episodes = prompt + options.episodes
@@ -114,6 +116,7 @@ def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) 
     )  # fmt: skip
 
     returns = episode_returns(reward, is_last, episodes)
+    check_returns(returns, environment)
     own = slice(prompt * limit, None)  # a demonstrator's episodes are of fixed length
     observation, reward, is_last = observation[:, own], reward[..., own], is_last[..., own]
     workdir.evaluation.mkdir(exist_ok=True)
@@ -130,6 +133,23 @@ def _store(workdir, tasks, parts, options, limit: int, costs: dict[str, float]) 
             is_last=is_last[0, :, 0],
             device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             **costs,
+        )
+
+
+def check_returns(returns: np.ndarray, environment: str) -> None:
+    """Refuses returns that say nothing.
+
+    Args:
+      returns: float [...], of episodes; NaN where they did not end.
+      environment: its name.
+
+    Raises:
+      UserError: a return is NaN or infinite.
+    """
+    if bad := int((~np.isfinite(returns)).sum()):
+        raise UserError(
+            f"{bad} of {returns.size} episodes of {environment} have no return: they did not end "
+            "within max_steps_in_episode, or a reward was NaN or infinite: mend the environment"
         )
 
 

@@ -1,6 +1,7 @@
 """Stage 4: pictures, a table and a summary of a run."""
 
 import json
+import math
 from typing import Any
 
 import jax
@@ -44,6 +45,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     world = build.world(config)
     results = evaluate.load_results(workdir.evaluation)
     of_seeds = results["returns"]
+    evaluate.check_returns(of_seeds, world.env.name)
     results["returns"] = by_task(of_seeds)
     collected = None
     if build.reads_windows(config):
@@ -81,7 +83,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         summary["source"] = {
             "name": config.source.name,
             "return": curve.tolist(),
-            "normalized": (curve / scale).tolist(),
+            "normalized": (curve / (scale if scale > 0 else np.nan)).tolist(),
             "env_steps_total": collected["env_steps"],
         }
     if isinstance(world.env, AdversarialBandit):
@@ -95,11 +97,22 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             pictures.append("learning_curve.png")
         for kind, draw in PICTURES.items():
             if isinstance(world.env, kind):
-                pictures += draw(world.env, tasks.params, results, reference, folder)
-    write_text_atomically(workdir.report / SUMMARY, json.dumps(summary, indent=1))
+                scale = np.where(reference > 0, reference, np.nan)
+                pictures += draw(world.env, tasks.params, results, scale, folder)
+    text = json.dumps(null_for_nan(summary), indent=1, allow_nan=False)
+    write_text_atomically(workdir.report / SUMMARY, text)
     print(table(summary))
     for name in (*pictures, SUMMARY):
         print(workdir.report / name)
+
+
+def null_for_nan(value: Any) -> Any:
+    """A tree of JSON values with None in place of numbers that are NaN, which is not JSON."""
+    if isinstance(value, dict):
+        return {k: null_for_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [null_for_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def summarize(
@@ -109,14 +122,23 @@ def summarize(
 
     Args:
       results: of the stage "evaluate", with returns ``by_task``.
-      reference: float [task], what returns are divided by; tasks where it is 0 can't be solved,
-        and count in "return" only.
+      reference: float [task], what returns are divided by. A ratio to a return that is not
+        positive says nothing: tasks where it is 0 or less count in "return" only, and where all
+        tasks of a group are so, its other numbers are NaN.
       chance: float [task], returns of a random policy.
     """
 
     def split(chosen: np.ndarray) -> dict[str, Any]:
         solvable = chosen & (reference > 0)
-        normalized = results["returns"][solvable] / reference[solvable, None, None]
+        scale = reference[solvable]
+        normalized = results["returns"][solvable] / scale[:, None, None]
+        random = chance[solvable] / scale
+        per_task = last_tenth(normalized).mean((1, 2)).tolist()
+        if not solvable.any():
+            normalized, random = (
+                np.full((1, *results["returns"].shape[1:]), np.nan),
+                np.array(np.nan),
+            )
         return {
             "tasks": int(chosen.sum()),
             "unsolvable_tasks": int((chosen & ~solvable).sum()),
@@ -127,8 +149,8 @@ def summarize(
             "final_ci95": confidence_interval(last_tenth(normalized).mean(-1, keepdims=True))
             .reshape(-1)
             .tolist(),
-            "per_task_final": last_tenth(normalized).mean((1, 2)).tolist(),
-            "random_normalized": float((chance[solvable] / reference[solvable]).mean()),
+            "per_task_final": per_task,
+            "random_normalized": float(random.mean()),
         }
 
     heldout = results["group"] == evaluate.HELDOUT
@@ -179,7 +201,8 @@ def bandit_scores(
     for name in np.unique(results["group"]).tolist():
         chosen = results["group"] == name
         low, high = chance[chosen].mean(), results["source_reward"][chosen].sum(-1).mean()
-        score = (results["returns"][chosen] - low) / (high - low)
+        span = high - low if high > low else np.nan  # a source that is no better than chance
+        score = (results["returns"][chosen] - low) / span
         scores[name] = {
             "score": float(score.mean()),
             "score_ci95": confidence_interval(score)[0].tolist(),
@@ -191,6 +214,7 @@ def bandit_scores(
 
 def table(summary: dict[str, Any]) -> str:
     """What the terminal shows at the end."""
+    number = lambda x: "–" if math.isnan(x) else f"{x:.2f}"
     last = summary["episodes"]
     title = f"{summary['environment']}, {summary['method']}: return / {summary['reference']}"
     lines = [f"\n{title}, in context"]
@@ -200,16 +224,16 @@ def table(summary: dict[str, Any]) -> str:
     )
     for name in summary["groups"]:
         split = summary[name]
-        values = "".join(f"{split['normalized'][m - 1]:7.2f}" for m in marks)
-        low, high = split["final_ci95"]
-        score = f"   score {split['score']:.2f}" if "score" in split else ""
+        values = "".join(f"{number(split['normalized'][m - 1]):>7}" for m in marks)
+        low, high = map(number, split["final_ci95"])
+        score = f"   score {number(split['score'])}" if "score" in split else ""
         lines.append(
             f"{LABELS.get(name, name):>10} ({split['tasks']:>5} tasks){values}"
-            f"   {split['final']:.2f} [{low:.2f}, {high:.2f}]{score}"
+            f"   {number(split['final'])} [{low}, {high}]{score}"
         )
     seconds = summary["seconds"]
     lines.append(
-        f"a random policy has {summary['heldout']['random_normalized']:.2f}; "
+        f"a random policy has {number(summary['heldout']['random_normalized'])}; "
         + ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())
         + "\n"
     )
