@@ -11,7 +11,12 @@ import hashlib
 import json
 import os
 import pathlib
+import platform
+import re
+import secrets
 import tempfile
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,22 +24,122 @@ from typing import Any
 from ad_jax.errors import UserError
 from ad_jax.paths import Path, is_remote
 
+_ABANDONED = 24 * 3600.0  # seconds after which nobody writes a temporary file any more
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[pathlib.Path]:
-    """Gives a file of this machine to be written; if all goes well, it then becomes ``path``."""
+    """Gives a file of this machine to be written; if all goes well, it then becomes ``path``.
+
+    Its name until then belongs to this call alone, so that several may write the same path.
+    """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
             temporary = pathlib.Path(folder, path.name)
             yield temporary
             path.write_bytes(temporary.read_bytes())
         return
-    temporary = path.with_name(path.name + ".tmp")
+    owner = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f"{path.name}.{owner}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes temporary files of ``atomic_write`` whose process is gone, or that are a day old."""
+    if is_remote(folder):  # none are written there
+        return
+    ours = re.compile(rf"\.{re.escape(platform.node())}-(\d+)-[0-9a-f]{{8}}\.tmp$")
+    for path in folder.glob("*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            made_here = ours.search(path.name)
+            gone = made_here is not None and not _is_alive(int(made_here[1]))
+            if gone or time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+class Lease:
+    """A lock for a store: a file that names its owner, who changes it every few seconds.
+
+    A file that has not changed for a while belongs to an owner that is gone, and is taken over; no
+    clocks are compared. Two that begin within the same moment may both succeed on a store: the
+    file is read once more after it is written, which makes that unlikely.
+
+    Args:
+      path: of the file; empty or missing while nobody holds it.
+      beat: seconds between two changes.
+      expiry: seconds without a change after which the owner is taken to be gone.
+
+    Raises:
+      BlockingIOError: another owner, which it names, is alive.
+    """
+
+    def __init__(self, path: Path, beat: float = 5.0, expiry: float = 20.0):
+        self._path, self._beat = path, beat
+        self._host, self._pid = platform.node(), os.getpid()
+        self._token, self._number = secrets.token_hex(4), 0
+        self._wait_until_free(expiry)
+        self._write()
+        if (found := self._read()).get("token") != self._token:
+            raise BlockingIOError(self._name(found))
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self._closed.set()
+        self._thread.join()
+        if self._read().get("token") == self._token:
+            self._path.write_text("")
+
+    def _wait_until_free(self, expiry: float) -> None:
+        """Returns at once if nobody holds the file, else after ``expiry`` seconds of silence."""
+        first, began = self._read(), time.monotonic()
+        here = first.get("host") == self._host
+        if not first or (here and not _is_alive(first["pid"])):
+            return
+        while time.monotonic() - began < expiry:
+            time.sleep(self._beat / 5)
+            if (now := self._read()) != first:
+                if now:
+                    raise BlockingIOError(self._name(now))
+                return
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._beat):
+            with contextlib.suppress(Exception):  # the store may be there again at the next beat
+                if self._read().get("token") != self._token:
+                    return  # it was taken over
+                self._write()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._path.read_text() or "{}")
+        except FileNotFoundError:
+            return {}
+
+    def _write(self) -> None:
+        self._number += 1
+        owner = {"pid": self._pid, "host": self._host, "token": self._token}
+        self._path.write_text(json.dumps({**owner, "beat": self._number}))
+
+    @staticmethod
+    def _name(owner: dict[str, Any]) -> str:
+        return f"{owner.get('pid')} on {owner.get('host')}"
 
 
 @contextlib.contextmanager

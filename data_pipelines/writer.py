@@ -20,7 +20,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from ad_jax.paths import Path, as_path
-from data_pipelines.files import atomic_write, fingerprint, read_json, write_json
+from data_pipelines.files import atomic_write, fingerprint, read_json, remove_abandoned, write_json
 from data_pipelines.schema import VERSION, Schema
 
 NAME = "histories"
@@ -38,10 +38,7 @@ class Writer:
         self.schema = schema
         self.num_shards = num_shards
         self.folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # a store has no empty folders
-            for path in self.folder.iterdir():
-                if path.suffix == ".tmp":
-                    path.unlink(missing_ok=True)
+        remove_abandoned(self.folder)
 
     def path(self, shard: int) -> Path:
         """Where a finished shard lies."""

@@ -12,7 +12,7 @@ from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from ad_jax.methods import METHODS
 from ad_jax.paths import Path, as_path, is_remote, reason
-from data_pipelines.files import read_json, write_text_atomically
+from data_pipelines.files import Lease, read_json, write_text_atomically
 
 # What each stage leaves, in their order.
 OUTPUT = {
@@ -35,7 +35,7 @@ class InUse(UserError):
 
 
 class Workdir:
-    """The folder of one run, locked against other runs while it is open, unless it is in a store.
+    """The folder of one run, locked against other runs while it is open.
 
     Where a run has several processes, they share the folder, and the first one locks it.
 
@@ -64,34 +64,43 @@ class Workdir:
     ):
         self.path = as_path(path)
         self._histories, self._checkpoints = histories, checkpoints
-        self._lock: IO[str] | None = None
+        self._lock: IO[str] | Lease | None = None
         if processes.is_first():
             self._lock_folder(path)
-            self._check_config(config)
+            try:
+                self._check_config(config)
+            except BaseException:
+                self.close()
+                raise
         processes.barrier("workdir")
 
     def _lock_folder(self, path: str | os.PathLike) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if is_remote(self.path):  # a file there locks nothing, but shows that one can write
-                (self.path / "lock").write_text("")
+            if is_remote(self.path):
+                self._lock = Lease(self.path / "lock")
                 return
-            self._lock = open(self.path / "lock", "a+")
+            self._lock = lock = open(self.path / "lock", "a+")
+        except BlockingIOError as error:
+            raise self._in_use(str(error)) from None
         except Exception as error:  # the clients of stores have errors of their own
             raise UserError(
                 f"--workdir={path} can't be used ({reason(error)}): give another folder"
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.seek(0)
-            raise InUse(
-                f"{self.path} is in use by process {self._lock.read().strip() or '(unknown)'}: "
-                "wait for it, stop it, or use another --workdir"
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()} on {platform.node()}")
-        self._lock.flush()
+            lock.seek(0)
+            raise self._in_use(lock.read().strip() or "(unknown)") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} on {platform.node()}")
+        lock.flush()
+
+    def _in_use(self, owner: str) -> InUse:
+        return InUse(
+            f"{self.path} is in use by process {owner}: wait for it, stop it, or use another "
+            "--workdir"
+        )
 
     def _check_config(self, config: ml_collections.ConfigDict) -> None:
         path = self.path / "config.json"

@@ -1,7 +1,13 @@
 """Files of this machine, and of a bucket; see tests/store.py for what stands in for one."""
 
+import contextlib
+import os
+import platform
 import shutil
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +15,7 @@ from etils import epath
 
 from ad_jax.errors import UserError
 from ad_jax.paths import as_path
-from data_pipelines.files import atomic_write, growing, local_copy
+from data_pipelines.files import Lease, atomic_write, growing, local_copy, remove_abandoned
 from data_pipelines.reader import Histories
 
 
@@ -107,3 +113,48 @@ def test_damage_in_a_bucket_is_named_with_what_to_remove(histories, harm, verdic
         UserError, match=rf"is {verdict}.*: remove {path} and /.* and collect again"
     ):
         Histories(path)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    """The last to finish wins, and each has a whole file."""
+    path = tmp_path / "shard"
+    with atomic_write(path) as first:
+        first.write_text("first")
+        with atomic_write(path) as second:
+            assert second != first
+            second.write_text("second")
+        assert path.read_text() == "second" and first.read_text() == "first"
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_only_abandoned_temporary_files_are_removed(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    name = lambda host, pid: tmp_path / f"shard.{host}-{pid}-0123abcd.tmp"
+    here = platform.node()
+    gone, alive = name(here, child.pid), name(here, os.getpid())
+    elsewhere, old = name("elsewhere", child.pid), tmp_path / "old.tmp"
+    for path in (gone, alive, elsewhere, old):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere])
+
+
+def test_a_lease_is_refused_while_its_owner_lives_and_taken_over_when_it_is_silent(place):
+    path = place[0] / "lock"
+    take = lambda: contextlib.closing(Lease(path, beat=0.05, expiry=1.0))
+    with take(), pytest.raises(BlockingIOError, match=f"{os.getpid()} on "):
+        Lease(path, beat=0.05, expiry=1.0)
+    with take():  # it was given back
+        pass
+    path.write_text('{"pid": 1, "host": "elsewhere", "token": "abc", "beat": 7}')
+    began = time.monotonic()
+    with take():
+        assert time.monotonic() - began >= 1.0
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    path.write_text(f'{{"pid": {child.pid}, "host": "{platform.node()}", "token": "a", "beat": 7}}')
+    began = time.monotonic()
+    with take():
+        assert time.monotonic() - began < 1.0

@@ -174,7 +174,9 @@ def test_an_unfinished_shard_leaves_nothing(steps, tmp_path):
 
 def test_leftovers_of_a_killed_writer_are_removed(steps, tmp_path):
     writer = Writer(tmp_path, SMALL, 1)
-    writer.path(0).with_name(writer.path(0).name + ".tmp").write_bytes(b"half a shard")
+    half = writer.path(0).with_name(writer.path(0).name + ".tmp")
+    half.write_bytes(b"half a shard")
+    os.utime(half, (0, 0))  # long ago
     again = Writer(tmp_path, SMALL, 1)
     assert leftovers(tmp_path) == []
     assert again.missing() == [0]

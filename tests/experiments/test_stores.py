@@ -1,5 +1,6 @@
 """A whole run in a bucket; see tests/store.py for what stands in for one."""
 
+import contextlib
 import json
 import shutil
 
@@ -9,7 +10,7 @@ from ad_jax.errors import UserError
 from experiments import run
 from experiments.configs import dark_room
 from experiments.runtime.interruption import Interrupted, Interruption
-from experiments.runtime.workdir import Workdir
+from experiments.runtime.workdir import InUse, Workdir
 from experiments.stages import train
 
 
@@ -92,3 +93,10 @@ def test_a_store_that_refuses_is_a_user_error(bucket, config, monkeypatch):
     monkeypatch.setattr(Bucket, "_open", forbidden)
     with pytest.raises(UserError, match=r"^--workdir=gs://bucket/x can't be used \(RuntimeError: "):
         Workdir(f"{bucket[0]}/x", config)
+
+
+def test_a_second_run_in_the_same_folder_of_a_store_is_refused(bucket, config):
+    first = Workdir(f"{bucket[0]}/run", config)
+    with contextlib.closing(first), pytest.raises(InUse, match=r"in use by process \d+ on "):
+        Workdir(f"{bucket[0]}/run", config)
+    Workdir(f"{bucket[0]}/run", config).close()
