@@ -93,7 +93,7 @@ class Histories:
 
     def _index(self) -> None:
         """Finds the blocks of every row, and where its episodes start."""
-        size = self.schema.block_steps
+        size = self.schema.record_steps
         parts: list[Any] = []
         for begin in range(0, len(self._source), _BATCH):
             records = range(begin, min(begin + _BATCH, len(self._source)))
@@ -135,7 +135,7 @@ class Histories:
           IndexError: a row has no such step.
           UserError: a stored number is NaN or infinite, or no level of the rewards.
         """
-        size, steps = self.schema.block_steps, np.asarray(steps)
+        size, steps = self.schema.record_steps, np.asarray(steps)
         record = self._records[rows, steps // size]
         if (record < 0).any() or (steps < 0).any():
             raise IndexError("a step before the first of its row, or after the last")

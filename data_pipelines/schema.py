@@ -1,6 +1,6 @@
 """What a record of a data set of histories holds.
 
-A record is a *block*: a fixed number of consecutive steps of one stream of one task, with the
+A record is a fixed number of consecutive steps of one stream of one task, with the
 field names of RLDS. Integers are packed: the components of an integer observation become one
 number (mixed radix, the first component fastest) or, if that is too large for one, stand side by
 side in the smallest type that holds them; booleans and two-valued rewards become bits.
@@ -21,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 
-VERSION = "1.1.0"  # of the format: a reader refuses a data set of another major version
+VERSION = "1.2.0"  # of the format: a reader refuses a data set of another major version
 FLAGS = ("is_first", "is_last", "is_terminal")
 UNDECLARED = 255  # stands for a reward that ``reward_levels`` does not list
 STEP_FIELDS = ("observation", "action", "reward", *FLAGS)
@@ -38,7 +38,7 @@ class Schema:
       observation_sizes: number of values of each component, or None likewise.
       num_actions: size of the discrete action space.
       reward_levels: the values a reward can take, or None for any float.
-      block_steps: steps per record.
+      record_steps: steps per record.
       raw_dtype: of observations that are stored as they are: float32, or uint8 for pictures.
     """
 
@@ -47,11 +47,11 @@ class Schema:
     observation_sizes: tuple[int, ...] | None
     num_actions: int
     reward_levels: tuple[float, ...] | None
-    block_steps: int
+    record_steps: int
     raw_dtype: str = "float32"
 
     @classmethod
-    def of(cls, env: Any, block_steps: int) -> "Schema":
+    def of(cls, env: Any, record_steps: int) -> "Schema":
         """Reads the schema off a gymnax environment with discrete actions.
 
         ``env.reward_levels``, where an environment has it, lists every reward it can give.
@@ -70,13 +70,15 @@ class Schema:
             observation_sizes=None if sizes is None else tuple(sizes.tolist()),
             num_actions=int(env.num_actions),
             reward_levels=None if levels is None else tuple(float(v) for v in levels),
-            block_steps=block_steps,
+            record_steps=record_steps,
             raw_dtype="uint8" if image else "float32",
         )
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Schema":
         """Inverse of ``dataclasses.asdict`` followed by JSON."""
+        # Until version 1.1, record_steps was called block_steps.
+        fields = {"record_steps" if k == "block_steps" else k: v for k, v in fields.items()}
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     @property
@@ -107,7 +109,7 @@ class Schema:
 
     def features(self) -> tfds.features.FeaturesDict:
         """The TFDS features of a record."""
-        n, bits = self.block_steps, -(-self.block_steps // 8)
+        n, bits = self.record_steps, -(-self.record_steps // 8)
 
         def tensor(shape, dtype, doc):
             encoding = tfds.features.Encoding.BYTES
@@ -125,7 +127,7 @@ class Schema:
             {
                 "task": number("id of the task"),
                 "stream": number("stream of the task"),
-                "start": number("index of the block's first step in its stream"),
+                "start": number("index of the record's first step in its stream"),
                 "observation": tensor(
                     (n, *self.stored_observation_shape),
                     self.observation_dtype,
@@ -208,7 +210,7 @@ class Schema:
         return jnp.array(self.reward_levels, jnp.float32)[stored]
 
     def to_record(self, task: int, stream: int, start: int, block: dict[str, np.ndarray]) -> dict:
-        """One example for TFDS from ``block_steps`` encoded steps of one stream.
+        """One example for TFDS from ``record_steps`` encoded steps of one stream.
 
         Raises:
           UserError: a reward is not among ``reward_levels``.
@@ -245,7 +247,7 @@ class Schema:
         Of the fields that are there.
         """
         block = {k: record[k] for k in STEP_FIELDS if k in record}
-        unpack = lambda bits: np.unpackbits(bits, axis=-1, count=self.block_steps)
+        unpack = lambda bits: np.unpackbits(bits, axis=-1, count=self.record_steps)
         for flag in block.keys() & FLAGS:
             block[flag] = unpack(block[flag]).astype(bool)
         if self._reward_is_bit and "reward" in block:

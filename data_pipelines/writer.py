@@ -125,7 +125,7 @@ class ShardWriter:
         self._thread.start()
 
     def write(self, chunk: dict[str, Any]) -> None:
-        """Queues the next steps of every stream: encoded fields [task, stream, block_steps, ...].
+        """Queues the next steps of every stream: encoded fields [task, stream, record_steps, ...].
 
         Blocks while too many chunks wait, so memory is bounded; raises what the thread raised.
         """
@@ -185,7 +185,7 @@ class ShardWriter:
                         # Otherwise the order of the fields differs from process to process.
                         writer.write(example.SerializeToString(deterministic=True))
                         self._records += 1
-                self._start += self._schema.block_steps
+                self._start += self._schema.record_steps
         finally:
             writer.close()
 

@@ -54,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     processes.barrier("collect")  # nobody begins before all know what is missing
     first, together = (n * mesh.size for n in (jax.process_index(), jax.process_count()))
     compiled: dict[int, Any] = {}
-    steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.block_steps * chunks
+    steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.record_steps * chunks
     with tqdm(
         desc="collect", unit=" steps", unit_scale=True, mininterval=1,
         total=sum(map(steps_of, range(len(tiles)))),
@@ -65,7 +65,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             mine = group[first : first + mesh.size]
             busy = (mine + [group[0]] * mesh.size)[: mesh.size]  # who has no tile keeps step
             tasks_DxB = np.stack([tiles[tile] for tile in busy])
-            shape, total = tasks_DxB.shape, chunks * schema.block_steps
+            shape, total = tasks_DxB.shape, chunks * schema.record_steps
             params = jax.tree.map(
                 lambda x, shape=shape: x.reshape(*shape, *x.shape[1:]),
                 world.tasks.params(tasks_DxB.reshape(-1)),

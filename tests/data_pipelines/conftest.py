@@ -11,7 +11,7 @@ from data_pipelines.writer import Writer
 @pytest.fixture(scope="session")
 def dark_room_schema():
     """That of the 9×9 Dark Room, with 20 episodes in a block."""
-    return Schema.of(DarkRoom(), block_steps=400)
+    return Schema.of(DarkRoom(), record_steps=400)
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +52,8 @@ def write_histories():
         writer = Writer(folder, schema, len(shards))
         for i, (tasks, steps) in enumerate(shards):
             with writer.shard(i, np.array(tasks)) as shard:
-                for start in range(0, steps["action"].shape[2], schema.block_steps):
-                    stop = start + schema.block_steps
+                for start in range(0, steps["action"].shape[2], schema.record_steps):
+                    stop = start + schema.record_steps
                     shard.write({k: v[:, :, start:stop] for k, v in steps.items()})
         writer.commit(dict(provenance))
         return folder

@@ -79,7 +79,7 @@ def as_lists(decoded):
 @all_environments
 def test_encode_and_decode(name):
     env = ENVIRONMENTS[name]
-    schema = Schema.of(env, block_steps=13)
+    schema = Schema.of(env, record_steps=13)
     original = history(env, (2, 3, 13))
     encoded = schema.encode(original)
     assert set(encoded) == set(STEP_FIELDS)
@@ -97,7 +97,7 @@ def test_encode_and_decode(name):
 def test_encode_inside_jit_equals_numpy(name):
     """Types too: what is written does not depend on where it was encoded."""
     env = ENVIRONMENTS[name]
-    schema = Schema.of(env, block_steps=13)
+    schema = Schema.of(env, record_steps=13)
     original = history(env, (4, 13))
     encoded = schema.encode(original)
     assert as_lists(jax.jit(schema.encode)(original)) == as_lists(encoded)
@@ -110,7 +110,7 @@ def test_encode_inside_jit_equals_numpy(name):
 
 def test_the_first_component_counts_fastest():
     """The order is part of the format: x + 9 y in a 9×9 room."""
-    schema = Schema.of(DarkRoom(), block_steps=2)
+    schema = Schema.of(DarkRoom(), record_steps=2)
     steps = history(DarkRoom(), (2,)).replace(observation=np.array([[3, 0], [1, 2]], np.int32))
     stored = schema.encode(steps)["observation"]
     assert stored.tolist() == [3, 1 + 9 * 2]
@@ -123,7 +123,7 @@ def test_the_first_component_counts_fastest():
 def test_observations_take_the_smallest_type(high, dtype):
     """The largest value must still fit: 16 · 16 observations are 256 numbers, 17 · 17 are more."""
     env = Outside(spaces.Box(0, high, (2,), jnp.int32))
-    schema = Schema.of(env, block_steps=1)
+    schema = Schema.of(env, record_steps=1)
     assert schema.observation_dtype == dtype
     corner = history(env, (1,)).replace(observation=np.array([[high, high]], np.int32))
     stored = schema.encode(corner)["observation"]
@@ -131,11 +131,11 @@ def test_observations_take_the_smallest_type(high, dtype):
 
 
 @all_environments
-@pytest.mark.parametrize("block_steps", [13, 16, 1])
-def test_a_record_holds_a_block(name, block_steps):
+@pytest.mark.parametrize("record_steps", [13, 16, 1])
+def test_a_record_holds_a_block(name, record_steps):
     env = ENVIRONMENTS[name]
-    schema = Schema.of(env, block_steps=block_steps)
-    block = {k: np.asarray(v) for k, v in schema.encode(history(env, (block_steps,))).items()}
+    schema = Schema.of(env, record_steps=record_steps)
+    block = {k: np.asarray(v) for k, v in schema.encode(history(env, (record_steps,))).items()}
     record = schema.to_record(task=70000, stream=3, start=10**6, block=block)
     features = schema.features()
     stored = features.deserialize_example_np(features.serialize_example(record))
@@ -151,37 +151,37 @@ def test_a_record_holds_a_block(name, block_steps):
 
 @all_environments
 def test_a_schema_survives_json(name):
-    schema = Schema.of(ENVIRONMENTS[name], block_steps=40)
+    schema = Schema.of(ENVIRONMENTS[name], record_steps=40)
     again = Schema.from_json(json.loads(json.dumps(dataclasses.asdict(schema))))
     assert again == schema
     assert hash(again) == hash(schema)  # tuples, not lists
 
 
 def test_a_schema_is_read_off_the_environment():
-    assert Schema.of(DarkRoom(), block_steps=400) == Schema(
+    assert Schema.of(DarkRoom(), record_steps=400) == Schema(
         observation_shape=(2,),
         observation_low=(0, 0),
         observation_sizes=(9, 9),
         num_actions=5,
         reward_levels=(0.0, 1.0),
-        block_steps=400,
+        record_steps=400,
     )
-    schema = Schema.of(ENVIRONMENTS["low bounds"], block_steps=1)
+    schema = Schema.of(ENVIRONMENTS["low bounds"], record_steps=1)
     assert schema.observation_low == (-5, 100) and schema.observation_sizes == (10, 4)
     assert schema.reward_levels is None
-    floats = Schema.of(ENVIRONMENTS["image"], block_steps=1)
+    floats = Schema.of(ENVIRONMENTS["image"], record_steps=1)
     assert floats.observation_shape == (2, 2, 3) and floats.observation_sizes is None
 
 
 def test_bounds_of_bytes_do_not_overflow():
     """255 - 0 + 1 is no byte."""
     low, high = np.zeros(2, np.uint8), np.full(2, 255, np.uint8)
-    schema = Schema.of(Outside(spaces.Box(low, high, (2,), jnp.uint8)), block_steps=1)
+    schema = Schema.of(Outside(spaces.Box(low, high, (2,), jnp.uint8)), record_steps=1)
     assert schema.observation_sizes == (256, 256)
 
 
 def test_dark_room_takes_three_bytes_a_step():
-    schema = Schema.of(DarkRoom(), block_steps=400)
+    schema = Schema.of(DarkRoom(), record_steps=400)
     block = {k: np.asarray(v) for k, v in schema.encode(history(DarkRoom(), (400,))).items()}
     record = schema.to_record(task=1, stream=2, start=0, block=block)
     assert sum(record[k].nbytes for k in STEP_FIELDS) / 400 <= 3
@@ -192,7 +192,7 @@ def test_dark_room_takes_three_bytes_a_step():
 def test_continuous_actions_are_refused():
     env = Outside(spaces.Discrete(2), action_space=spaces.Box(-1.0, 1.0, (1,), jnp.float32))
     with pytest.raises(UserError, match=r"Outside.*discrete actions"):
-        Schema.of(env, block_steps=1)
+        Schema.of(env, record_steps=1)
 
 
 def test_the_version_has_a_major_part():
@@ -233,3 +233,10 @@ def test_faults_are_found_step_by_step():
     assert found == [
         [none, none, True, none], [none, none, none, True], [True, none, True, none],
     ]  # fmt: skip
+
+
+def test_a_schema_of_version_1_1_opens():
+    """Its provenance called the steps of a record ``block_steps``."""
+    fields = json.loads(json.dumps(dataclasses.asdict(Schema.of(DarkRoom(), record_steps=400))))
+    fields["block_steps"] = fields.pop("record_steps")
+    assert Schema.from_json(fields) == Schema.of(DarkRoom(), record_steps=400)

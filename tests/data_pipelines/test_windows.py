@@ -32,7 +32,7 @@ SCHEMA = Schema(
     observation_sizes=(len(LENGTHS), 160),
     num_actions=NUM_ACTIONS,
     reward_levels=None,
-    block_steps=BLOCK,
+    record_steps=BLOCK,
 )
 steps_differ = pytest.mark.parametrize("keep_every", [1, 2, 3])
 
@@ -262,7 +262,7 @@ def test_rewards_of_levels_are_decoded():
     """A stored reward is the index of its level; the step in front of the window has one too."""
     schema = Schema(
         observation_shape=(), observation_low=(0,), observation_sizes=(9,), num_actions=4,
-        reward_levels=(-1.0, 0.5), block_steps=8,
+        reward_levels=(-1.0, 0.5), record_steps=8,
     )  # fmt: skip
     raw = {
         "observation": np.array([[8, 1, 2], [7, 3, 4]], np.uint8),

@@ -27,7 +27,7 @@ SMALL = Schema(
     observation_sizes=(5, 5),
     num_actions=5,
     reward_levels=(0.0, 1.0),
-    block_steps=20,
+    record_steps=20,
 )
 # The shards of the small data set, out of order: (tasks, blocks).
 SHARDS = [([7, 2], 3), ([5], 2)]
