@@ -10,6 +10,7 @@ than it takes to compile them. JAX_COMPILATION_CACHE_DIR=DIR keeps them for the 
 
 import atexit
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -23,8 +24,18 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import pytest
 
+# Beginnings of the ids of tests that take more than about two seconds: `-m "not slow"` leaves them
+# out.
+SLOW = tuple((pathlib.Path(__file__).parent / "slow.txt").read_text().split())
+
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="module")

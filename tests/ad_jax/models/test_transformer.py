@@ -47,7 +47,9 @@ def test_causality_by_gradients(changes):
     observation = observation.astype(np.float32)
     params = spread(model.init(jax.random.key(0), observation, *rest))
     out = lambda x: model.apply(params, x, *rest)[0].sum(-1)
-    influence = np.abs(jax.jacobian(out)(observation)[:, 0]).sum(-1)  # [output step, input step]
+    influence = np.abs(jax.jit(jax.jacobian(out))(observation)[:, 0]).sum(
+        -1
+    )  # [output step, input step]
     later = np.triu(np.ones((12, 12), bool), 1)
     assert np.all(influence[later] == 0)
     assert np.all(influence[~later] > 0)
@@ -112,9 +114,8 @@ def test_rematerialised_layers_are_the_same(changes):
 
     def grads(remat):
         model = make(remat=remat, **changes)
-        return jax.grad(lambda p: (model.apply(p, *inputs, train=True, rngs=rngs) ** 2).sum())(
-            params
-        )
+        loss = lambda p: (model.apply(p, *inputs, train=True, rngs=rngs) ** 2).sum()
+        return jax.jit(jax.grad(loss))(params)
 
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
     jax.tree.map(close, grads(False), grads(True))
