@@ -23,6 +23,8 @@ _NOT_DAMAGE = (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 class Checkpoints:
     """The checkpoints of one training run; the newest few are kept.
 
+    They are written in the background. A checkpoint counts once all of it is written.
+
     Args:
       folder: where they lie; what TensorStore opens, as gs://bucket/folder, too.
       keep: how many are kept.
@@ -31,23 +33,29 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
         self._remote = is_remote(folder)
         self._folder = os.fspath(as_path(folder))
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint."""
+        """The newest whole checkpoint; waits for one that is being written.
+
+        Raises:
+          OSError: it could not be written.
+        """
+        self._manager.wait_until_finished()
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
-        """Writes a checkpoint, whole or not at all.
+        """Begins to write a checkpoint, whole or not at all, once the one before it is written.
 
         Args:
           step: its number.
-          state: a TrainState, or another pytree of arrays with an attribute ``params``.
+          state: a TrainState, or another pytree of arrays with an attribute ``params``. It may be
+            donated as soon as this returns.
           metadata: JSON values.
 
         Raises:
-          OSError: the disk has no room for it (ENOSPC).
+          OSError: the disk has no room for it (ENOSPC), or the one before could not be written.
         """
         if step == self.latest_step():
             return
@@ -56,15 +64,19 @@ class Checkpoints:
         if not self._remote and shutil.disk_usage(self._folder).free < 2 * size + _OVERHEAD:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
         # TensorStore notices a file cut short, but not a byte changed in an array.
-        metadata = {**metadata, "state_checksum": _checksum(state)}
+        checksums = {
+            "state_checksum": _checksum(state),
+            "params_checksum": _checksum(state.params),
+        }
+        metadata = {**metadata, **checksums}
         metadata["checksum"] = zlib.crc32(_canonical(metadata))
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
+                state=ocp.args.StandardSave(_own_copy(state)),
+                metadata=ocp.args.JsonSave(metadata),
             ),
         )
-        self._manager.wait_until_finished()
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """Reads a checkpoint.
@@ -80,13 +92,40 @@ class Checkpoints:
           UserError: the checkpoint is damaged, or holds parameters of other shapes.
         """
         with self._reading(step):
-            self._check_architecture(step, like)
+            self._check_architecture(step, like.params)
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
             state = self._manager.restore(step, args=args)["state"]
-            metadata = self._metadata(step)
-            if metadata.pop("state_checksum", None) not in (None, _checksum(state)):
+            metadata, checksums = self._metadata(step)
+            if checksums.get("state_checksum") not in (None, _checksum(state)):
                 raise ValueError("the state's checksum differs")
             return state, metadata
+
+    def restore_params(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """Reads the parameters of a checkpoint, and nothing of the optimizer.
+
+        Args:
+          step: its number.
+          like: the parameters that were saved: arrays, or ShapeDtypeStructs with shardings.
+
+        Returns:
+          (params, metadata).
+
+        Raises:
+          UserError: the checkpoint is damaged, or holds parameters of other shapes.
+        """
+        with self._reading(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            self._check_architecture(step, like)
+            item = {"params": like}
+            args = ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            )
+            params = reader.restore(self._state_folder(step), args=args)["params"]
+            metadata, checksums = self._metadata(step)
+            if checksums.get("params_checksum") not in (None, _checksum(params)):
+                raise ValueError("the parameters' checksum differs")
+            return params, metadata
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -95,6 +134,7 @@ class Checkpoints:
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
         """Makes whatever Orbax and TensorStore raise at a damaged checkpoint a UserError."""
+        self._manager.wait_until_finished()
         try:
             yield
         except Exception as error:
@@ -108,17 +148,22 @@ class Checkpoints:
                 f"{self._folder}/{step}, and training goes on from an older one or from the start"
             ) from error
 
-    def _metadata(self, step: int) -> dict[str, Any]:
+    def _state_folder(self, step: int) -> str:
+        return os.path.join(self._folder, str(step), "state")
+
+    def _metadata(self, step: int) -> tuple[dict[str, Any], dict[str, int]]:
+        """What was given to ``save``, and the checksums that it added."""
         args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
         metadata = self._manager.restore(step, args=args)["metadata"]
         if metadata.pop("checksum", None) not in (None, zlib.crc32(_canonical(metadata))):
             raise ValueError("the metadata's checksum differs")
-        return metadata
+        checksums = {k: metadata.pop(k) for k in list(metadata) if k.endswith("_checksum")}
+        return metadata, checksums
 
-    def _check_architecture(self, step: int, like: Any) -> None:
-        stored = ocp.StandardCheckpointer().metadata(os.path.join(self._folder, str(step), "state"))
+    def _check_architecture(self, step: int, params: Any) -> None:
+        stored = ocp.StandardCheckpointer().metadata(self._state_folder(step))
         found = _shapes(stored.item_metadata.tree["params"])
-        wanted = _shapes(like.params)
+        wanted = _shapes(params)
         if found == wanted:
             return
         name = sorted(k for k in found.keys() | wanted if found.get(k) != wanted.get(k))[0]
@@ -127,6 +172,18 @@ class Checkpoints:
             f"{found.get(name, 'absent')} there and {wanted.get(name, 'absent')} in the config: "
             "restore the model's settings, or use another workdir"
         )
+
+
+def _own_copy(state: Any) -> Any:
+    """Arrays that nobody donates while they are written; a CPU's are not copied by Orbax."""
+    if jax.default_backend() != "cpu":
+        return state
+    return _copy(state)
+
+
+@jax.jit
+def _copy(state: Any) -> Any:
+    return jax.tree.map(jnp.copy, state)
 
 
 def _checksum(state: Any) -> int:

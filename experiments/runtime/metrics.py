@@ -61,6 +61,39 @@ class Metrics:
                 board.close()
 
 
+class Means:
+    """The means of metrics over the steps since the last row, each [seed].
+
+    A checkpoint keeps the sums so far, so a row is the same whether training was interrupted
+    within it or not.
+
+    Args:
+      stored: from ``stored`` of an earlier process; nothing without one.
+    """
+
+    def __init__(self, stored: dict[str, Any] | None = None):
+        stored = stored or {"steps": 0, "sums": {}}
+        self._steps = stored["steps"]
+        self._sums = {name: np.array(values) for name, values in stored["sums"].items()}
+
+    def add(self, metrics: dict[str, np.ndarray]) -> None:
+        """Takes the metrics of one more step."""
+        self._steps += 1
+        for name, values in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + np.asarray(values, np.float64)
+
+    def take(self) -> dict[str, np.ndarray]:
+        """The means; the next row begins."""
+        means = {name: values / self._steps for name, values in self._sums.items()}
+        self._steps, self._sums = 0, {}
+        return means
+
+    def stored(self) -> dict[str, Any]:
+        """The sums as JSON values."""
+        sums = {name: values.tolist() for name, values in self._sums.items()}
+        return {"steps": self._steps, "sums": sums}
+
+
 def _parse(line: str) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None for one that was cut off."""
     try:

@@ -22,8 +22,7 @@ from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
 from ad_jax.evaluation.statistics import episode_returns
-from ad_jax.methods.optimizer import make_optimizer
-from ad_jax.methods.train_state import init_state
+from ad_jax.methods.train_state import init_params
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
 from ad_jax.paths import Path
@@ -231,7 +230,10 @@ def make_evaluator(
 def trained(
     config: ml_collections.ConfigDict, folder: Path, model: Transformer | LSTM, mesh: Mesh
 ) -> tuple[list[Any], dict[str, float]]:
-    """The last parameters of each seed in a folder of checkpoints, on every device, and their cost.
+    """The last parameters of each seed in a folder of checkpoints, and what they cost.
+
+    Nothing of the optimizer is read. The parameters of a single seed are spread over the devices as
+    in training; of several seeds, every device holds all of them.
 
     Raises:
       UserError: training has not come to its end.
@@ -240,19 +242,24 @@ def trained(
         step = checkpoints.latest_step()
         if step is None:
             raise UserError(f"{folder} holds no checkpoint: run the stage 'train' first")
-        optimizer = make_optimizer(build.optimizer(config), config.train.steps)
-        shapes = jax.eval_shape(lambda key: init_state(key, model, optimizer), jax.random.key(0))
-        everywhere = sharding.replicated(mesh)
+        shapes = jax.eval_shape(lambda key: init_params(key, model), jax.random.key(0))
         seeds = () if config.train.seeds == 1 else (config.train.seeds,)
+        if seeds:
+            shardings = jax.tree.map(lambda _: sharding.replicated(mesh), shapes)
+        else:
+            shardings = sharding.state_shardings(mesh, shapes, build.sharding_rules(config))
         like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((*seeds, *x.shape), x.dtype, sharding=everywhere), shapes
+            lambda x, where: jax.ShapeDtypeStruct((*seeds, *x.shape), x.dtype, sharding=where),
+            shapes,
+            shardings,
         )
-        sharding.check_memory(like, jax.tree.map(lambda x: x.sharding, like))
-        state, training = checkpoints.restore(step, like)
+        sharding.check_memory(like, shardings)
+        params, training = checkpoints.restore_params(step, like)
         if step != config.train.steps:
             raise UserError(
                 f"training stopped at step {step} of {config.train.steps}: run the stage 'train' "
                 "to its end first"
             )
-    of_seed = lambda i: jax.tree.map(lambda x: x[i], state.params)
-    return list(map(of_seed, range(*seeds))) if seeds else [state.params], training
+    costs = {name: training[name] for name in ("seconds", "transitions_per_s")}
+    of_seed = lambda i: jax.tree.map(lambda x: x[i], params)
+    return list(map(of_seed, range(*seeds))) if seeds else [params], costs

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -23,7 +22,7 @@ from data_pipelines import windows
 from data_pipelines.reader import Histories, Selection
 from experiments import build
 from experiments.runtime.interruption import Interrupted, Interruption
-from experiments.runtime.metrics import Metrics
+from experiments.runtime.metrics import Means, Metrics
 from experiments.runtime.seeds import Seeds
 from experiments.runtime.workdir import Workdir
 
@@ -56,7 +55,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     shardings = seeds.shardings(jax.eval_shape(init, *first[0]), build.sharding_rules(config))
     state = seeds.init(init, first, shardings)
     first_step = 0
-    before = {"seconds": 0.0, "transitions_per_s": 0.0}  # of the processes before this one
+    before: dict[str, Any] = {"seconds": 0.0, "transitions_per_s": 0.0}  # in earlier processes
     if (newest := checkpoints.latest_step()) is not None:
         stored, before = checkpoints.restore(newest, seeds.to_store(state))
         state = seeds.from_store(stored)
@@ -68,7 +67,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     batches = zip(*(feed.inputs(seed, first_step) for seed in seeds.slots), strict=True)
     log = Metrics(workdir, seeds.numbers, first_step) if processes.is_first() else None
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
-    fetched: list[dict[str, np.ndarray]] = []  # of the steps not logged yet, each [seed]
+    means = Means(before.get("means"))  # over the steps not logged yet
     began = first_done = time.perf_counter()
     tokens = method.transitions * len(seeds.numbers)
 
@@ -76,7 +75,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         """Fetches the metrics of the steps since the last time; stops on a NaN."""
         steps = [step for step, _ in pending]
         for step, metrics in zip(steps, seeds.fetch([m for _, m in pending]), strict=True):
-            fetched.append(metrics)
+            means.add(metrics)
             check_rewards(metrics, step)
             for name in ("loss", "grad_norm"):  # a step with a bad gradient spoils the parameters
                 for seed, value in zip(seeds.numbers, metrics[name], strict=True):
@@ -96,7 +95,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             log.publish()
         seconds = before["seconds"] + time.perf_counter() - began
         stored = seeds.to_store(state)
-        checkpoints.save(step, stored, {"seconds": seconds, "transitions_per_s": rate(step)})
+        costs = {"seconds": seconds, "transitions_per_s": rate(step)}
+        checkpoints.save(step, stored, {**costs, "means": means.stored()})
 
     def rate(step: int) -> float:
         """Transitions per second in this process, without compiling the first step."""
@@ -127,12 +127,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             stop = interruption.requested and not last  # read once: it may change at any time
             if step % config.train.log_every == 0 or last:
                 fetch()
-                means = {k: np.mean([m[k] for m in fetched], 0) for k in fetched[0]}
-                fetched.clear()
+                row = means.take()
                 lr = float(learning_rate(step - 1))
                 if log:
-                    log.write(step, means, {"learning_rate": lr, "transitions_per_s": rate(step)})
-                progress.set_postfix(loss=f"{means['loss'].mean():.4f}", refresh=False)
+                    log.write(step, row, {"learning_rate": lr, "transitions_per_s": rate(step)})
+                progress.set_postfix(loss=f"{row['loss'].mean():.4f}", refresh=False)
             progress.update(tokens)
             if step % config.train.checkpoint_every == 0 or last or stop:
                 save(step)

@@ -6,7 +6,9 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from orbax.checkpoint import type_handlers
 
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import sharding
@@ -125,6 +127,7 @@ def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):
     for step in (1, 2, 3):
         checkpoints.save(step, state(value=float(step)), {})
     checkpoints.save(3, state(value=9.0), {})
+    assert checkpoints.latest_step() == 3
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["2", "3"]
     restored, _ = checkpoints.restore(3, state())
     assert restored.params["layer"]["kernel"][0, 0] == 3
@@ -138,6 +141,7 @@ def test_in_a_bucket(bucket):
     assert checkpoints.latest_step() is None
     for step in (1, 2, 3):
         checkpoints.save(step, state(value=float(step)), {"seconds": 1.25})
+    assert checkpoints.latest_step() == 3
     assert {p.relative_to(folder).parts[0] for p in folder.rglob("*") if p.is_file()} == {"2", "3"}
     reopened = Checkpoints(path)
     assert reopened.latest_step() == 3
@@ -150,3 +154,69 @@ def test_in_a_bucket(bucket):
     (folder / "2" / "state" / "manifest.ocdbt").write_bytes(b"")
     with pytest.raises(UserError, match=rf"checkpoint 2 in {path} can't be read .* {path}/2, "):
         Checkpoints(path).restore(2, state())
+
+
+def test_parameters_are_read_without_the_optimizer(tmp_path):
+    """Onto the mesh that they are asked for; a single array changed is noticed."""
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(7, state(width=8), {"seconds": 1.25})
+    where = sharding.make_mesh(data=1, fsdp=4)
+    spread = jax.sharding.NamedSharding(where, jax.sharding.PartitionSpec(None, "fsdp"))
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=spread), state(width=8).params
+    )
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        params, metadata = checkpoints.restore_params(7, like)
+        kernel = params["layer"]["kernel"]
+        assert metadata == {"seconds": 1.25} and kernel.sharding == spread
+        np.testing.assert_array_equal(kernel, state(width=8).params["layer"]["kernel"])
+        with pytest.raises(UserError, match=r"layer/kernel is \(2, 8\) there and \(2, 5\)"):
+            checkpoints.restore_params(7, state(width=5).params)
+
+
+def test_a_parameter_changed_on_disk_is_noticed(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(7, state(), {})
+    original = ocp.Checkpointer.restore
+
+    def harmed(*arguments, **options):
+        restored = original(*arguments, **options)
+        restored["params"]["layer"]["kernel"] += 1
+        return restored
+
+    checkpoints.latest_step()
+    monkeypatch.setattr(ocp.Checkpointer, "restore", harmed)
+    with pytest.raises(UserError, match=r"checkpoint 7 in .* is damaged"):
+        checkpoints.restore_params(7, state().params)
+
+
+def test_what_is_saved_may_be_donated_at_once(tmp_path):
+    """It is written in the background, from a copy."""
+    checkpoints = Checkpoints(tmp_path)
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    params = {"layer": {"kernel": jnp.zeros((500, 1000))}}
+    running = TrainState(jnp.int32(0), params, (jnp.zeros(500_000),))
+    for number in range(1, 4):
+        for _ in range(5):
+            running = step(running)
+        checkpoints.save(number, running, {})
+    for _ in range(5):
+        running = step(running)
+    restored, _ = checkpoints.restore(checkpoints.latest_step(), running)
+    assert int(restored.step) == 15 and set(np.unique(restored.opt_state[0])) == {15.0}
+
+
+def test_a_checkpoint_that_could_not_be_written_is_an_error(tmp_path, monkeypatch):
+    """In the background, as well; and it does not count."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(), {})
+    assert checkpoints.latest_step() == 1
+
+    async def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type_handlers.ArrayHandler, "serialize", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(2, state(), {})
+        checkpoints.latest_step()
+    assert Checkpoints(tmp_path).latest_step() == 1

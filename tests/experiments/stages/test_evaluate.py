@@ -1,13 +1,16 @@
 import shutil
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
+from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
+from ad_jax.methods.train_state import init_params
 from experiments import build
 from experiments.runtime.workdir import Workdir
-from experiments.stages import evaluate
+from experiments.stages import evaluate, train
 
 
 @pytest.fixture
@@ -64,3 +67,26 @@ def test_training_that_is_not_finished_is_not_evaluated(trained, config, never):
     with pytest.raises(UserError, match="training stopped at step 40 of 80"):
         evaluate.run(config, trained, never)
     assert not evaluate.done(config, trained)
+
+
+def test_a_model_that_needs_fsdp_is_evaluated(smoke_run, config, tmp_path, never, monkeypatch):
+    """On devices that hold a quarter of the parameters each, and nothing of the optimizer."""
+    config.mesh.update(data=1, fsdp=4)
+    workdir = Workdir(tmp_path / "run", config)
+    shutil.copytree(smoke_run[0] / "histories", workdir.histories)
+    train.run(config, workdir, never)
+    model = build.model(config, build.world(config).env)
+    params = jax.eval_shape(lambda key: init_params(key, model), jax.random.key(0))
+    size = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+    monkeypatch.setattr(sharding, "_device_memory", lambda: int(0.6 * size))
+    mesh = sharding.make_mesh(**config.mesh)
+    (restored,), _ = evaluate.trained(config, workdir.checkpoints, model, mesh)
+    kernel = restored["params"]["blocks_0"]["qkv"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape)[0] == kernel.shape[0] // 4
+    evaluate.run(config, workdir, never)
+    results = np.load(workdir.evaluation / evaluate.RESULTS)
+    assert np.isfinite(results["returns"]).all()
+    monkeypatch.setattr(sharding, "_device_memory", lambda: size // 2)
+    replicated = sharding.make_mesh()
+    with pytest.raises(UserError, match=r"spread them by mesh\.fsdp"):
+        evaluate.trained(config, workdir.checkpoints, model, replicated)

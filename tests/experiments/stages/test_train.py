@@ -142,6 +142,24 @@ def test_a_checkpoint_between_two_log_lines_costs_no_metrics(workdir_for, config
     assert means[0] == means[1] and len(means[0]) == 4
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_row_that_an_interruption_falls_into_is_the_same(workdir_for, config, never, seeds):
+    """Stopped between two rows, once by a signal and once by a kill after a checkpoint."""
+    config.train.seeds = seeds
+    straight, broken = workdir_for(config, "straight"), workdir_for(config, "broken")
+    train.run(config, straight, never)
+    with pytest.raises(Interrupted):
+        train.run(config, broken, Scripted(*[False] * 13, True))
+    with pytest.raises(Interrupted):
+        train.run(config, broken, Scripted(*[False] * 12, True))
+    assert Checkpoints(broken.checkpoints).latest_step() == 27
+    train.run(config, broken, never)
+    timing = {"transitions_per_s"}
+    rows = [[{k: v for k, v in m.items() if k not in timing} for m in metrics(w)]
+            for w in (straight, broken)]  # fmt: skip
+    assert rows[0] == rows[1] and len(rows[0]) == 4 * seeds
+
+
 def test_the_rate_survives_a_resume_with_one_step_left(workdir_for, config, never):
     workdir = workdir_for(config)
     with pytest.raises(Interrupted):
