@@ -30,6 +30,6 @@ def test_the_workdir_is_found_among_the_arguments(arguments):
 
 
 def test_a_process_that_is_alone_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(joining.parallel, "start", lambda absent: None)
+    monkeypatch.setattr(joining.processes, "start", lambda absent: None)
     joining.join([f"--workdir={tmp_path}"])
     assert not list(tmp_path.iterdir())
