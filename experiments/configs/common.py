@@ -10,9 +10,7 @@ from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
 from ad_jax.methods import METHODS
 from ad_jax.methods.optimizer import OptimizerConfig
-from ad_jax.models.lstm import LSTMConfig
-from ad_jax.models.transformer import TransformerConfig
-from experiments.build import SOURCES
+from experiments.build import CORES, SOURCES
 
 # The paper's source of the grid worlds (Table 4), its model and optimiser (Table 3); each
 # environment adds its own regularisation. Not stated there: steps between two updates of an actor,
@@ -92,8 +90,10 @@ def defaults() -> ml_collections.ConfigDict:
         "streams": ml_collections.config_dict.placeholder(int),  # stored per task; all of them
         "min_improved": 0.95,  # part of the tasks whose returns must have risen; 0 for an expert
     }
-    # The cores share most settings; each takes those it has.
-    cores = {**dataclasses.asdict(LSTMConfig()), **dataclasses.asdict(TransformerConfig())}
+    # The cores share most settings; each takes those it has. The first one's defaults count.
+    cores: dict[str, Any] = {}
+    for _, settings, _ in reversed(CORES.values()):
+        cores |= dataclasses.asdict(settings())
     config.model = {"core": "transformer", **cores}
     config.optimizer = dataclasses.asdict(OptimizerConfig())
     methods: dict[str, dict[str, Any]] = {}  # of those that share a group, each takes what it has
