@@ -253,6 +253,9 @@ def _check_evaluation(
     config: ml_collections.ConfigDict, world: build.World, model: Any, limit: int
 ) -> None:
     options, context = config.evaluation, config.model.context
+    every, rows = config.train.evaluate_every, config.train.log_every
+    if every % rows:
+        raise UserError(f"train.evaluate_every={every} is not a multiple of train.log_every={rows}")
     if options.mode not in MODES:
         raise UserError(f"evaluation.mode={options.mode!r}: choose one of {MODES}")
     prompt = options.prompt_episodes

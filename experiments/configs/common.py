@@ -111,6 +111,8 @@ def defaults() -> ml_collections.ConfigDict:
         "prefetch": 8,  # batches read ahead from disk
         "log_every": 20,
         "checkpoint_every": 300,
+        # Steps between two short evaluations for the curves: a multiple of log_every; 0 for none.
+        "evaluate_every": 0,
     }
     for group, settings in methods.items():
         config[group] = settings

@@ -19,7 +19,7 @@ from ad_jax.paths import Path
 from data_pipelines.files import read_json
 from data_pipelines.writer import PROVENANCE
 from experiments import build
-from experiments.runtime.workdir import READ_BY, Workdir, flat
+from experiments.runtime.workdir import READ_BY, WATCHING, Workdir, flat
 from experiments.stages import collect, evaluate, train
 
 PRESETS = ("smoke", "cpu", "paper")
@@ -146,7 +146,8 @@ def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: s
         return group != "preset" and READ_BY.get(group, "collect") in until
 
     settings = flat(json.loads(config.to_json()))
-    values = {key: value for key, value in settings.items() if read(*key.split("."))}
+    made_with = settings.keys() - set(WATCHING)
+    values = {key: settings[key] for key in made_with if read(*key.split("."))}
     text = json.dumps([values, others], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return f"{stage}/{config.env.name}-{name}-{config.seed}-{digest}"

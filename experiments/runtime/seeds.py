@@ -112,6 +112,13 @@ class Seeds:
         rows = np.arange(len(self.numbers))
         return self._take(rows, sharding.replicated(self._mesh), state)
 
+    def models(self, params: Any) -> list[Any]:
+        """The parameters of each training seed, each on all devices."""
+        if self._alone:
+            return [params]
+        stored = self.to_store(params)
+        return [jax.tree.map(lambda x, i=i: x[i], stored) for i in range(len(self.numbers))]
+
     def from_store(self, state: Any) -> Any:
         """Undoes ``to_store``."""
         if self._alone:

@@ -28,6 +28,8 @@ READ_BY = {
     **{spec.group: "train" for spec in METHODS.values()},
     "evaluation": "evaluate", "mesh": None,
 }  # fmt: skip
+# Keys that change nothing that a run leaves but its curves.
+WATCHING = ("train.evaluate_every",)
 
 
 class InUse(UserError):
@@ -108,7 +110,8 @@ class Workdir:
         if path.exists():
             mend = "remove it, and the config given is taken to be that of this folder"
             given, stored = flat(json.loads(text)), flat(read_json(path, mend))
-            changed = {k for k in given.keys() | stored if given.get(k) != stored.get(k)}
+            keys = (given.keys() | stored) - set(WATCHING)
+            changed = {k for k in keys if given.get(k) != stored.get(k)}
             if not changed:
                 return
             self._refuse({k: f"{k} was {stored.get(k)}, is {given.get(k)}" for k in changed})

@@ -7,6 +7,7 @@ import contextlib
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
 from ad_jax.evaluation.statistics import episode_returns
+from ad_jax.interfaces import Method
 from ad_jax.methods.train_state import init_params
 from ad_jax.models.lstm import LSTM
 from ad_jax.models.transformer import Transformer
@@ -35,6 +37,7 @@ from experiments.runtime.workdir import Workdir
 RESULTS = "rollouts.npz"
 HELDOUT, TRAIN = "heldout", "train"
 _EPISODES_PER_CALL = 5
+PROBE_TASKS, PROBE_ROLLOUTS, PROBE_EPISODES = 8, 2, 10  # at most, of each group
 
 
 def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
@@ -225,6 +228,56 @@ def make_evaluator(
         static_argnums=2, donate_argnums=1, out_shardings=spread,
     )  # fmt: skip
     return init, advance
+
+
+def make_probe(
+    config: ml_collections.ConfigDict, world: build.World, method: Method, mesh: Mesh
+) -> Callable[[list[Any]], dict[str, np.ndarray]]:
+    """A short evaluation for the curves of training, on few tasks and episodes, without prompts.
+
+    Args:
+      config: of the run.
+      world: its tasks.
+      method: makes the agent.
+      mesh: where it runs.
+
+    Returns:
+      ``probe(params of each seed) -> metrics``: for each group of tasks, the mean return in the
+      first and in the last episode, float [seed].
+    """
+    few = {"heldout": world.heldout[:PROBE_TASKS], "train": world.train[:PROBE_TASKS]}
+    tasks = evaluation_tasks(world._replace(**few), PROBE_TASKS)
+    episodes = min(config.evaluation.episodes, PROBE_EPISODES)
+    steps = episodes * int(np.max(tasks.params.max_steps_in_episode))
+    padded = sharding.padded(mesh, np.arange(len(tasks.ids)))
+    inputs = tasks.ids[padded], jax.tree.map(lambda x: x[padded], tasks.params)
+    inputs = sharding.put(inputs, sharding.replicated(mesh))
+    options = config.evaluation
+
+    def play(params, key, ids, env_params):
+        agent = method.agent(params, options.mode, options.temperature)
+        init, advance = make_rollouts(world.env, lambda _: agent)
+        _, history = advance(init(key, ids, env_params, PROBE_ROLLOUTS), steps)
+        return history.reward, history.is_last
+
+    # A call is fetched before the next: see ``sharding.jit_on_mesh``.
+    play = jax.jit(play, out_shardings=sharding.task_sharding(mesh))
+
+    def probe(models: list[Any]) -> dict[str, np.ndarray]:
+        returns = []
+        for i, params in enumerate(models):
+            key = build.key(config, "evaluate", config.seed + i)
+            key = sharding.put(key, sharding.replicated(mesh))
+            seen = sharding.fetch(play(params, key, *inputs))
+            returns.append(episode_returns(*(x[: len(tasks.ids)] for x in seen), episodes))
+        of_groups = {g: np.stack(returns)[:, tasks.group == g] for g in np.unique(tasks.group)}
+        return {
+            f"{group}_return_{name}": values[..., episode].mean((1, 2))
+            for group, values in of_groups.items()
+            for name, episode in (("first", 0), ("last", -1))
+        }
+
+    return probe
 
 
 def trained(

@@ -26,6 +26,7 @@ from experiments.runtime.interruption import Interrupted, Interruption
 from experiments.runtime.metrics import Means, Metrics
 from experiments.runtime.seeds import Seeds
 from experiments.runtime.workdir import Workdir
+from experiments.stages import evaluate
 
 
 def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
@@ -64,6 +65,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         if processes.is_first():
             print(f"train: going on from step {first_step}")
 
+    every = config.train.evaluate_every
+    probe = evaluate.make_probe(config, world, method, mesh) if every else None
     update = make_step(config, mesh, method, feed, seeds, shardings)
     batches = zip(*(feed.inputs(seed, first_step) for seed in seeds.slots), strict=True)
     log = Metrics(workdir, seeds.numbers, first_step) if processes.is_first() else None
@@ -129,6 +132,10 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             if step % config.train.log_every == 0 or last:
                 fetch()
                 row = means.take()
+                if probe and step % every == 0:
+                    paused = time.perf_counter()
+                    row |= probe(seeds.models(state.params))
+                    first_done += time.perf_counter() - paused  # no training, for the rate
                 lr = float(learning_rate(step - 1))
                 if log:
                     log.write(step, row, {"learning_rate": lr, "transitions_per_s": rate(step)})

@@ -107,6 +107,7 @@ LATE = {
     "accumulate": ({"train.accumulate": 3}, "train.batch_size=16 .* train.accumulate=3"),
     "mesh": ({"mesh.data": 3}, "do not multiply to the 4 devices"),
     "fsdp": ({"mesh.fsdp": 4, "model.width": 18, "model.num_heads": 1}, "mesh.fsdp=4 .* divide"),
+    "curve": ({"train.evaluate_every": 15}, "train.evaluate_every=15 .* train.log_every=10"),
     "tasks": ({"tasks.num_heldout": 9}, "lower tasks.num_train or tasks.num_heldout"),
     "arguments": ({"env.kwargs.size": 0}, "size"),
 }

@@ -143,6 +143,24 @@ def test_a_checkpoint_between_two_log_lines_costs_no_metrics(workdir_for, config
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
+def test_evaluation_during_training_is_a_curve_and_changes_nothing(
+    workdir_for, config, never, seeds
+):
+    config.train.seeds, plain = seeds, workdir_for(config, "plain")
+    train.run(config, plain, never)
+    config.train.evaluate_every = 20
+    watched = workdir_for(config, "watched")
+    train.run(config, watched, never)
+    names = {f"{g}_return_{n}" for g in ("heldout", "train") for n in ("first", "last")}
+    for before, row in zip(metrics(plain), metrics(watched), strict=True):
+        assert names & row.keys() == (names if row["step"] in (20, 40) else set())
+        assert all(0 <= row[name] <= 8 for name in names & row.keys())
+        assert (before["loss"], before["grad_norm"]) == (row["loss"], row["grad_norm"])
+    plain.close()
+    Workdir(plain.path, config)  # it can be asked for in a folder that was made without
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
 def test_a_row_that_an_interruption_falls_into_is_the_same(workdir_for, config, never, seeds):
     """Stopped between two rows, once by a signal and once by a kill after a checkpoint."""
     config.train.seeds = seeds
