@@ -146,7 +146,8 @@ def test_a_checkpoint_between_two_log_lines_costs_no_metrics(workdir_for, config
 def test_evaluation_during_training_is_a_curve_and_changes_nothing(
     workdir_for, config, never, seeds
 ):
-    config.train.seeds, plain = seeds, workdir_for(config, "plain")
+    config.train.seeds = seeds
+    plain = workdir_for(config, "plain")
     train.run(config, plain, never)
     config.train.evaluate_every = 20
     watched = workdir_for(config, "watched")
