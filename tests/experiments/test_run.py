@@ -170,6 +170,12 @@ BAD_INPUT = {
     "unknown source": (["--config.source.name=sarsa"], "sarsa"),
     "stage before its input": (["--stages=train"], "run the stage 'collect' first"),
     "chunks do not fit": (["--config.collect.updates_per_chunk=7"], "not a multiple"),
+    "no value": (["--config.train.steps=None"], "train.steps=None: give a value"),
+    "tuple of another type": (["--config.source.ppo.hidden=('a',)"], "source.ppo.hidden=('a',)"),
+    "may be left open": (
+        ["--config.tasks.num_train=None", "--stages=train"],
+        "stage 'collect' first",
+    ),
     "number too small": (["--config.train.log_every=0"], "train.log_every=0: give a number from 1"),
     "workdir below nothing": (["--workdir=/proc/x/run"], "give another folder"),
 }
