@@ -20,6 +20,44 @@ _OVERHEAD = 2**17  # bytes of a checkpoint's own files
 _NOT_DAMAGE = (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
+def newest(folder: str | os.PathLike) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a folder, which is only read, by this process alone.
+
+    Returns:
+      its step, and "params_checksum", or "state_checksum" of older checkpoints; None if there is
+      no checkpoint.
+
+    Raises:
+      UserError: what a checkpoint says of itself is damaged.
+    """
+    path = as_path(folder)
+    if not path.exists() or not (steps := ocp.path.step.checkpoint_steps(os.fspath(path))):
+        return None
+    step = max(steps)
+    stated = path / str(step) / "metadata" / "metadata"
+    try:
+        metadata = json.loads(stated.read_text())
+        names = [name for name in ("params_checksum", "state_checksum") if name in metadata]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"checkpoint {step} in {path} is damaged ({type(error).__name__}): remove "
+            f"{path / str(step)}, and training goes on from an older one or from the start"
+        ) from error
+    return {"step": step, **{name: metadata[name] for name in names[:1]}}
+
+
+class _Manager(ocp.CheckpointManager):
+    """Does not ask JAX whether a signal came.
+
+    Processes agree on a number of a question at which all stop. Orbax would ask with the step's
+    number, between the questions of ``experiments.runtime.interruption``, and a signal could be
+    lost.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpoints:
     """The checkpoints of one training run; the newest few are kept.
 
@@ -34,7 +72,7 @@ class Checkpoints:
         self._remote = is_remote(folder)
         self._folder = os.fspath(as_path(folder))
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = _Manager(self._folder, options=options)
 
     def latest_step(self) -> int | None:
         """The newest whole checkpoint; waits for one that is being written.

@@ -29,11 +29,11 @@ joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend w
 
 from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import growing, read_json, write_text_atomically
-from experiments import build, validation
+from experiments import build, pipeline
 from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS
-from experiments.figures.runs import PRESETS, WORK, Job, Results, Run, jobs
+from experiments.figures.runs import PRESETS, Job, Results, Run, jobs
 from experiments.runtime import memory
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import InUse
@@ -41,7 +41,7 @@ from experiments.runtime.workdir import InUse
 _PATIENCE = 5.0  # seconds between two looks at what another process does
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.reproduce")
     parser.add_argument("--figure", required=True, help="a number from 1 to 15, several, or all")
     parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
@@ -55,7 +55,6 @@ def main(arguments: list[str]) -> None:
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds={options.seeds}: give one or more")
     shard = _shard(options.shard)
-    interruption = Interruption()
     interruption.install()
     memory.keep_freed_memory()
     logging.set_verbosity(logging.FATAL)
@@ -94,7 +93,7 @@ def reproduce(
     whole = {folder: job for planned in plan.values() for folder, job in planned.items()}
     do(root, part(list(whole.values()), *shard), interruption)
     for number in numbers:
-        if missing := sum(not job.done(root) for job in plan[number].values()):
+        if missing := sum(not _is_done(job, root) for job in plan[number].values()):
             say(f"figure {number} waits for {missing} jobs of other shards: run this once more "
                 "without --shard when they are done")  # fmt: skip
         elif processes.is_first():
@@ -161,19 +160,23 @@ def part(plan: list[Job], index: int, count: int) -> list[Job]:
 
 def do(root: Path, plan: list[Job], interruption: Interruption) -> None:
     """Does what is not done yet; waits for what another process does."""
-    left = [job for job in plan if not job.done(root)]
+    left = [job for job in plan if not _is_done(job, root)]
+    for config in {job.config.to_json(): job.config for job in left}.values():
+        pipeline.validate(config)
     say(f"{len(plan) - len(left)} of {len(plan)} jobs are done already")
     work = {job.folder: job.work for job in left}
     rates: dict[str, list[float]] = {}  # seconds per work of each stage
     for number, job in enumerate(left):
         say(f"[{number + 1}/{len(left)}] {job.folder}   {_remaining(left[number:], work, rates)}")
-        validation.validate(job.config)
         began = time.monotonic()
         with contextlib.closing(_wait(root, job, interruption)) as workdir:
-            if not WORK[job.stage].done(job.config, workdir):
-                processes.barrier(f"{job.folder}: not done")
-                WORK[job.stage].run(job.config, workdir, interruption)
+            pipeline.run_stages(job.config, workdir, [job.stage], interruption)
         rates.setdefault(job.stage, []).append((time.monotonic() - began) / work[job.folder])
+
+
+def _is_done(job: Job, root: Path) -> bool:
+    """What process 0 sees, on all of them."""
+    return processes.first_decides(lambda: job.done(root))
 
 
 def _wait(root: Path, job: Job, interruption: Interruption):
@@ -265,7 +268,8 @@ def say(text: str) -> None:
 
 def entry_point() -> None:
     """Runs ``main``."""
-    end_well(lambda: main(sys.argv[1:]))
+    interruption = Interruption()
+    end_well(lambda: main(sys.argv[1:], interruption), interruption)
 
 
 if __name__ == "__main__":

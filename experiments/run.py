@@ -8,23 +8,20 @@ import contextlib
 import pathlib
 import re
 import sys
+from collections.abc import Collection
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
-from experiments import configs, validation
+from experiments import configs, pipeline, validation
 from experiments.runtime import memory
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Workdir
-from experiments.stages import collect, evaluate, report, train
-
-STAGES = ("collect", "train", "evaluate", "report")
 
 config_flags.register_flag_parser_for_type(int, validation.IntegerOrNone())
 _CONFIG = config_flags.DEFINE_config_file(
@@ -33,43 +30,30 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, or gs://…; made if it does not exist."
 )
-_STAGES = flags.DEFINE_list("stages", list(STAGES), "Which stages to run.")
+_STAGES = flags.DEFINE_list("stages", list(pipeline.STAGES), "Which stages to run.")
 _STOPPED_STATUS = flags.DEFINE_integer(
-    "stopped_status", 0, "Exit status after a signal; 1 for a scheduler that restarts what failed."
+    "stopped_status", None, "Exit status after a signal; 128 + its number unless given."
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], interruption: Interruption) -> None:
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]!r}: options begin with --")
-    if unknown := set(_STAGES.value) - set(STAGES):
-        raise UserError(f"--stages={','.join(sorted(unknown))}: choose from {','.join(STAGES)}")
-    run(_CONFIG.value, _WORKDIR.value, _STAGES.value)
-
-
-def run(config, path: str, stages: list[str]) -> None:
-    """Runs the chosen stages in one workdir; those that are complete are skipped."""
-    interruption = Interruption()
+    if unknown := set(_STAGES.value) - set(pipeline.STAGES):
+        choice = ",".join(pipeline.STAGES)
+        raise UserError(f"--stages={','.join(sorted(unknown))}: choose from {choice}")
     interruption.install()
     memory.keep_freed_memory()
     logging.set_verbosity(logging.FATAL)  # errors are raised as well; Orbax logs every file
-    validation.validate(config)
-    work = {"collect": collect, "train": train, "evaluate": evaluate, "report": report}
+    run(_CONFIG.value, _WORKDIR.value, _STAGES.value, interruption)
+
+
+def run(config, path: str, stages: Collection[str], interruption: Interruption) -> None:
+    """Runs the chosen stages in one workdir; those that are done are skipped."""
+    pipeline.validate(config)
     with contextlib.closing(Workdir(path, config)) as workdir:
-        for stage in STAGES:
-            if stage not in stages:
-                continue
-            interruption.check()
-            if work[stage].done(config, workdir):
-                if processes.is_first():
-                    print(f"{stage}: already done, skipped")
-                continue
-            processes.barrier(f"{stage}: not done")  # before anyone does it
-            if stage != "report":  # which would show older results
-                (workdir.report / report.SUMMARY).unlink(missing_ok=True)
-            if stage != "report" or processes.is_first():
-                work[stage].run(config, workdir, interruption)
+        pipeline.run_stages(config, workdir, stages, interruption)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -104,7 +88,9 @@ def _reason(text: str) -> str:
 
 def entry_point() -> None:
     """Runs ``main``."""
-    end_well(lambda: app.run(main, flags_parser=_parse), lambda: _STOPPED_STATUS.value)
+    interruption = Interruption()
+    work = lambda: app.run(lambda argv: main(argv, interruption), flags_parser=_parse)
+    end_well(work, interruption, lambda: _STOPPED_STATUS.value)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from ad_jax.errors import UserError
@@ -19,6 +20,7 @@ _LAUNCHERS = (
     ("SLURM_PROCID", "SLURM_NTASKS"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 )
+_FAILED = -1  # an answer of ``first_decides``
 MAX_CPU_DEVICES = 4  # that are made unasked; every preset's windows can be shared by so many
 
 
@@ -116,6 +118,31 @@ def _give_up(who: str, absent: Callable[[], list[int]] | None) -> None:
 def is_first() -> bool:
     """Whether this is the process that writes what is written once."""
     return jax.process_index() == 0
+
+
+def first_decides(question: Callable[[], bool]) -> bool:
+    """What process 0 answers, on every process.
+
+    Args:
+      question: is only called by process 0. What it raises is raised there.
+
+    Raises:
+      UserError: on the other processes, if process 0 raised something.
+    """
+    if jax.process_count() == 1:
+        return question()
+    answer, error = _FAILED, None
+    if is_first():
+        try:
+            answer = int(question())
+        except Exception as raised:  # the others must not wait for ever
+            error = raised
+    told = int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
+    if error:
+        raise error
+    if told == _FAILED:
+        raise UserError("process 0 can't go on: see what it says")
+    return bool(told)
 
 
 def barrier(name: str) -> None:

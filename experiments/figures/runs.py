@@ -18,13 +18,12 @@ from ad_jax.evaluation import bounds
 from ad_jax.paths import Path
 from data_pipelines.files import read_json
 from data_pipelines.writer import PROVENANCE
-from experiments import build
-from experiments.runtime.workdir import READ_BY, WATCHING, Workdir, flat
-from experiments.stages import collect, evaluate, train
+from experiments import build, pipeline
+from experiments.runtime.workdir import READ_BY, WATCHING, Folders, Workdir, flat
+from experiments.stages import evaluate
 
 PRESETS = ("smoke", "cpu", "paper")
-WORK = {"collect": collect, "train": train, "evaluate": evaluate}
-STAGES = tuple(WORK)
+STAGES = ("collect", "train", "evaluate")
 
 
 class Run(NamedTuple):
@@ -40,14 +39,6 @@ class Run(NamedTuple):
     config: ml_collections.ConfigDict
     num_train: int | None = None
     stage: str = "evaluate"
-
-
-class _Output(NamedTuple):
-    """Of a workdir that is not locked."""
-
-    histories: Path
-    checkpoints: Path
-    evaluation: Path
 
 
 class Job(NamedTuple):
@@ -68,15 +59,21 @@ class Job(NamedTuple):
 
     def workdir(self, root: Path) -> Workdir:
         """Its folder, locked; raises UserError where that can't be had."""
-        histories = root / self.histories / "histories" if self.histories else None
-        checkpoints = root / self.model / "checkpoints" if self.model else None
-        folder = root / self.folder
-        return Workdir(folder, self.config, histories=histories, checkpoints=checkpoints)
+        return Workdir(root / self.folder, self.config, **self._read(root))
 
     def done(self, root: Path) -> bool:
-        """Whether its output is whole."""
-        output = _Output(*(root / self.folder / name for name in _Output._fields))
-        return WORK[self.stage].done(self.config, output)
+        """Whether its output is complete, and of the inputs that are there now."""
+        return pipeline.is_done(self.stage, self.config, self.folders(root))
+
+    def folders(self, root: Path) -> Folders:
+        """Where its results are, not locked."""
+        return Folders(root / self.folder, **self._read(root))
+
+    def _read(self, root: Path) -> dict[str, Path | None]:
+        return {
+            "histories": root / self.histories / "histories" if self.histories else None,
+            "checkpoints": root / self.model / "checkpoints" if self.model else None,
+        }
 
     @property
     def work(self) -> float:

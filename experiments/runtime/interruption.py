@@ -1,5 +1,6 @@
 """Stopping on request: SIGTERM or Ctrl-C sets a flag that all long work polls."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -18,31 +19,34 @@ class Interrupted(Exception):
 class Interruption:
     """Catches the signals from ``install`` on; ``check`` raises at the next safe place.
 
-    Where there are several processes, JAX takes the SIGTERM to any one of them to all, and they
-    stop at the same question: they must ask equally often.
+    Where there are several processes, JAX takes the SIGTERM to any one of them to all. They agree
+    on the number of a question, and stop when each asks that one. So all of them must ask equally
+    often from the start of the process on, and nothing else may ask JAX.
 
     Attributes:
-      questions: how often was asked. Whoever saves checkpoints sets it to the steps made, for Orbax
-        asks JAX as well, with the number of the step: were that another one, a signal could be
-        missed.
+      signal: the number of the signal that came; SIGTERM if another process got it.
     """
 
     def __init__(self):
         self._requested = False
-        self.questions = 0
+        self._questions = 0
+        self.signal = signal.SIGTERM
 
     def install(self) -> None:
         """Handles SIGTERM and SIGINT; a second one ends the process at once."""
-        if jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._request)
+        alone = jax.process_count() == 1
+        signal.signal(signal.SIGINT, self._request if alone else self._pass_on)
+        if alone:
+            signal.signal(signal.SIGTERM, self._request)
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came."""
-        if jax.process_count() > 1:
-            self.questions += 1
-            self._requested |= multihost_utils.reached_preemption_sync_point(self.questions)
+        """Whether a signal came; stays true."""
+        if jax.process_count() > 1 and not self._requested:
+            self._questions += 1
+            self._requested = multihost_utils.reached_preemption_sync_point(self._questions)
+            if self._requested:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return self._requested
 
     def check(self) -> None:
@@ -52,22 +56,36 @@ class Interruption:
 
     def _request(self, number, frame) -> None:
         del frame
-        self._requested = True
+        self._requested, self.signal = True, number
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+
+    def _pass_on(self, number, frame) -> None:
+        """Tells all processes, by what JAX looks for."""
+        del frame
+        self.signal = number
         signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def end_well(work: Callable[[], None], stopped_status: Callable[[], int] = lambda: 0) -> None:
+def end_well(
+    work: Callable[[], None],
+    interruption: Interruption,
+    stopped_status: Callable[[], int | None] = lambda: None,
+) -> None:
     """Does the work; what a user can mend ends the process in one line and a non-zero status.
 
     Args:
       work: of a whole program.
-      stopped_status: exit status after a signal.
+      interruption: that the work is given.
+      stopped_status: exit status after a signal; None for 128 + its number.
     """
     try:
         work()
     except Interrupted:
         print("stopped as asked: what was finished is saved, and the same command goes on")
-        sys.exit(stopped_status())
+        status = stopped_status()
+        sys.exit(128 + interruption.signal if status is None else status)
     except UserError as error:
         sys.exit(f"error: {error}")
     except Exception as error:

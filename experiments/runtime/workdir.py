@@ -1,6 +1,8 @@
 """A run is a folder: its config, its lock, and where each stage keeps its results."""
 
+import errno
 import fcntl
+import inspect
 import json
 import os
 import platform
@@ -9,10 +11,12 @@ from typing import IO, Any
 import ml_collections
 
 from ad_jax.distributed import processes
+from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
 from ad_jax.methods import METHODS
 from ad_jax.paths import Path, as_path, is_remote, reason
 from data_pipelines.files import Lease, read_json, write_text_atomically
+from experiments.configs.common import defaults
 
 # What each stage leaves, in their order.
 OUTPUT = {
@@ -31,19 +35,49 @@ READ_BY = {
 # Keys that change nothing that a run leaves but its curves.
 WATCHING = ("train.evaluate_every",)
 
+# Keys of the config that older versions called otherwise.
+RENAMED = {"model.attention_block": "model.attention_chunk"}
+# What a key that an older config lacks stands for, where that is not today's default.
+OLD_VALUES: dict[str, Any] = {}
+
 
 class InUse(UserError):
     """Another process is at work in the folder."""
 
 
-class Workdir:
-    """The folder of one run, locked against other runs while it is open.
-
-    Where a run has several processes, they share the folder, and the first one locks it.
+class Folders:
+    """Where each stage of a run keeps its results.
 
     Attributes:
-      path: the folder; ``histories``, ``checkpoints``, ``metrics``, ``evaluation`` and
-        ``report`` are in it.
+      path: the folder; ``histories``, ``checkpoints``, ``evaluation`` and ``report`` are in it.
+
+    Args:
+      path: is taken as it is.
+      histories, checkpoints: of another run, that this one reads; its own where they are None.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        histories: Path | None = None,
+        checkpoints: Path | None = None,
+    ):
+        self.path = as_path(path)
+        self.histories = histories or self.path / "histories"
+        self.checkpoints = checkpoints or self.path / "checkpoints"
+        self.evaluation = self.path / "evaluation"
+        self.report = self.path / "report"
+
+
+class Workdir(Folders):
+    """The folder of one run, locked against other runs while it is open.
+
+    Where a run has several processes, they share the folder, and the first one locks it. A run on
+    a disk that can't be written to is opened as it is, without a lock.
+
+    Attributes:
+      read_only: whether it can't be written to, as process 0 sees it.
 
     Args:
       path: is made if it does not exist.
@@ -64,17 +98,28 @@ class Workdir:
         histories: Path | None = None,
         checkpoints: Path | None = None,
     ):
-        self.path = as_path(path)
-        self._histories, self._checkpoints = histories, checkpoints
+        if not os.fspath(path):
+            raise UserError("--workdir= is empty: give a folder")
+        super().__init__(path, histories=histories, checkpoints=checkpoints)
         self._lock: IO[str] | Lease | None = None
-        if processes.is_first():
-            self._lock_folder(path)
+        self.read_only = False
+        busy: list[InUse] = []
+
+        def opened() -> bool:
+            try:
+                self._lock_folder(path)
+            except InUse as error:
+                busy.append(error)
+                return False
             try:
                 self._check_config(config)
             except BaseException:
                 self.close()
                 raise
-        processes.barrier("workdir")
+            return True
+
+        if not processes.first_decides(opened):
+            raise busy[0] if busy else InUse(f"{self.path} is in use")
 
     def _lock_folder(self, path: str | os.PathLike) -> None:
         try:
@@ -82,10 +127,13 @@ class Workdir:
             if is_remote(self.path):
                 self._lock = Lease(self.path / "lock")
                 return
-            self._lock = lock = open(self.path / "lock", "a+")
+            self._lock = lock = open(self.path / "lock", "a+", encoding="utf-8")
         except BlockingIOError as error:
             raise self._in_use(str(error)) from None
         except Exception as error:  # the clients of stores have errors of their own
+            self.read_only = _not_writable(error) and (self.path / "config.json").exists()
+            if self.read_only:
+                return
             raise UserError(
                 f"--workdir={path} can't be used ({reason(error)}): give another folder"
             ) from error
@@ -109,12 +157,15 @@ class Workdir:
         text = json.dumps(config.to_dict(), indent=1)
         if path.exists():
             mend = "remove it, and the config given is taken to be that of this folder"
-            given, stored = flat(json.loads(text)), flat(read_json(path, mend))
+            given = flat(json.loads(text))
+            stored = _of_today(flat(read_json(path, mend)), given)
             keys = (given.keys() | stored) - set(WATCHING)
             changed = {k for k in keys if given.get(k) != stored.get(k)}
             if not changed:
                 return
             self._refuse({k: f"{k} was {stored.get(k)}, is {given.get(k)}" for k in changed})
+        if self.read_only:
+            raise UserError(f"{self.path} can't be written to, and was made with another config")
         write_text_atomically(path, text)
 
     def _refuse(self, changes: dict[str, str]) -> None:
@@ -134,22 +185,6 @@ class Workdir:
                 f"--workdir, or the stored values, or remove {' and '.join(map(str, outdated))}"
             )
 
-    @property
-    def histories(self) -> Path:
-        return self._histories or self.path / "histories"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self._checkpoints or self.path / "checkpoints"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report"
-
     def close(self) -> None:
         """Lets go of the lock."""
         if self._lock:
@@ -160,6 +195,27 @@ def _has_content(path: Path) -> bool:
     if path.is_dir():
         return any(inner.suffix != ".tmp" for inner in path.iterdir())  # which was cut off
     return path.exists() and path.read_bytes() != b""
+
+
+def _not_writable(error: Exception) -> bool:
+    return getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _of_today(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The leaves of a stored config under today's names, with those that it lacks.
+
+    A key that is new has today's default, or what ``OLD_VALUES`` says: what was done before it.
+    A key that is gone no longer matters.
+    """
+    today = flat(json.loads(json.dumps(defaults().to_dict())))
+    if environment := ENVIRONMENTS.get(given["env.name"]):
+        arguments = inspect.signature(environment).parameters.values()
+        today |= {f"env.kwargs.{a.name}": a.default for a in arguments}
+    renamed = {new if (new := RENAMED.get(key)) in given else key: value
+               for key, value in stored.items()}  # fmt: skip
+    gone = {k for k in renamed if k not in given and not k.startswith("env.kwargs.")}
+    old = {k: v for k, v in {**today, **OLD_VALUES}.items() if k in given}
+    return {**old, **{k: v for k, v in renamed.items() if k not in gone}}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,14 +19,14 @@ from data_pipelines.schema import Schema
 from data_pipelines.writer import PROVENANCE, Writer
 from experiments import build
 from experiments.runtime.interruption import Interruption
-from experiments.runtime.workdir import Workdir
+from experiments.runtime.workdir import Folders, Workdir
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "array_record")
 MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories,
 MIN_ACTIONS = 100  # and in at least so many
 
 
-def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
     """Whether the data set is finished, or not needed."""
     return not build.reads_windows(config) or (workdir.histories / PROVENANCE).exists()
 

@@ -32,7 +32,7 @@ from ad_jax.rollout import make_rollouts
 from data_pipelines.files import atomic_write
 from experiments import build
 from experiments.runtime.interruption import Interruption
-from experiments.runtime.workdir import Workdir
+from experiments.runtime.workdir import Folders, Workdir
 
 RESULTS = "rollouts.npz"
 HELDOUT, TRAIN = "heldout", "train"
@@ -40,7 +40,7 @@ _EPISODES_PER_CALL = 5
 PROBE_TASKS, PROBE_ROLLOUTS, PROBE_EPISODES = 8, 2, 10  # at most, of each group
 
 
-def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
     """Whether the results are written."""
     return (workdir.evaluation / RESULTS).exists()
 

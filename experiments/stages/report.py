@@ -19,7 +19,7 @@ from data_pipelines.writer import PROVENANCE
 from experiments import build
 from experiments.pictures import bandit, curves, grid_world, watermaze
 from experiments.runtime.interruption import Interruption
-from experiments.runtime.workdir import Workdir
+from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
 
 SUMMARY = "summary.json"
@@ -33,7 +33,7 @@ PICTURES = {
 }
 
 
-def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
     """Whether the summary, which is written last, is there."""
     return (workdir.report / SUMMARY).exists()
 

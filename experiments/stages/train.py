@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from ad_jax import checkpoint
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
@@ -25,16 +26,14 @@ from experiments import build
 from experiments.runtime.interruption import Interrupted, Interruption
 from experiments.runtime.metrics import Means, Metrics
 from experiments.runtime.seeds import Seeds
-from experiments.runtime.workdir import Workdir
+from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
 
 
-def done(config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
     """Whether the last training step is in a checkpoint."""
-    if not workdir.checkpoints.exists():
-        return False
-    with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
-        return checkpoints.latest_step() == config.train.steps
+    found = checkpoint.newest(workdir.checkpoints)
+    return found is not None and found["step"] == config.train.steps
 
 
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
@@ -127,7 +126,6 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 jax.block_until_ready(state)
                 first_done = time.perf_counter()
             last = step == config.train.steps
-            interruption.questions = step - 1
             stop = interruption.requested and not last  # read once: it may change at any time
             if step % config.train.log_every == 0 or last:
                 fetch()

@@ -10,7 +10,7 @@ from ad_jax.errors import UserError
 from experiments import reproduce
 from experiments.figures import FIGURES
 from experiments.figures.runs import jobs
-from experiments.runtime.interruption import Interrupted
+from experiments.runtime.interruption import Interrupted, Interruption
 
 
 def plan(number, seeds=1):
@@ -82,7 +82,7 @@ def test_a_folder_keeps_its_preset(tmp_path, never):
 )
 def test_bad_input(options, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        reproduce.main([*options, f"--workdir={tmp_path / 'run'}"])
+        reproduce.main([*options, f"--workdir={tmp_path / 'run'}"], Interruption())
     assert not (tmp_path / "run").exists()
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-import types
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from ad_jax.checkpoint import Checkpoints
-from experiments import run
+from experiments import pipeline, run
+from experiments.runtime.interruption import Interruption
 from experiments.stages import report
 from tests.experiments.conftest import ROOT, command, finish, start
 
@@ -227,21 +227,22 @@ def test_a_report_of_older_results_is_made_again(tmp_path, config, enter, monkey
     done, ran = [], []
 
     def stage(name):
-        return types.SimpleNamespace(
-            done=lambda *_: name in done, run=lambda *_: ran.append(name), SUMMARY=report.SUMMARY
-        )
+        return pipeline.Stage(lambda *_: [], lambda *_: name in done, lambda *_: ran.append(name))
 
     for name in ("collect", "train", "evaluate"):
-        monkeypatch.setattr(run, name, stage(name))
-    monkeypatch.setattr(report, "run", lambda *_: ran.append("report"))
+        monkeypatch.setitem(pipeline.STAGES, name, stage(name))
+    made = pipeline.STAGES["report"]._replace(
+        inputs=lambda *_: [], run=lambda *_: ran.append("report")
+    )
+    monkeypatch.setitem(pipeline.STAGES, "report", made)
     summary = tmp_path / "report" / report.SUMMARY
     summary.parent.mkdir()
     summary.write_text("{}")
     done += ["collect", "train", "evaluate"]
-    run.run(config, tmp_path, run.STAGES)
+    run.run(config, tmp_path, pipeline.STAGES, Interruption())
     assert ran == []
     done.remove("evaluate")
-    run.run(config, tmp_path, ["evaluate"])
+    run.run(config, tmp_path, ["evaluate"], Interruption())
     done.append("evaluate")
-    run.run(config, tmp_path, run.STAGES)
+    run.run(config, tmp_path, pipeline.STAGES, Interruption())
     assert ran == ["evaluate", "report"]

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from ad_jax.errors import UserError
-from experiments import run
+from experiments import pipeline, run
 from experiments.configs import dark_room
 from experiments.runtime.interruption import Interrupted, Interruption
 from experiments.runtime.workdir import InUse, Workdir
@@ -26,7 +26,7 @@ def no_signals():
 def finished(bucket):
     """The folder of a finished run in the bucket."""
     path, folder = bucket
-    run.run(dark_room.get_config("smoke"), f"{path}/finished", run.STAGES)
+    run.run(dark_room.get_config("smoke"), f"{path}/finished", pipeline.STAGES, Interruption())
     return folder / "finished"
 
 
@@ -46,8 +46,8 @@ def test_a_run_in_a_bucket_is_whole_and_is_skipped_the_next_time(finished, bucke
     assert all(p.stat().st_size for p in (finished / "tensorboard").iterdir())
 
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.*")}
-    run.run(config, f"{bucket[0]}/finished", run.STAGES)
-    assert capsys.readouterr().out.count("already done, skipped") == len(run.STAGES)
+    run.run(config, f"{bucket[0]}/finished", pipeline.STAGES, Interruption())
+    assert capsys.readouterr().out.count("already done, skipped") == len(pipeline.STAGES)
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.*")} == before
 
 

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from ad_jax.errors import UserError
+from experiments.runtime import workdir
 from experiments.runtime.workdir import Workdir
 
 
@@ -51,6 +52,47 @@ def test_a_workdir_in_use_is_refused_and_freed_by_the_end_of_the_process(tmp_pat
     process.kill()
     process.wait()
     Workdir(tmp_path, config).close()
+
+
+def test_a_workdir_of_an_older_version_opens(tmp_path, config, monkeypatch):
+    """A new key has its default, a renamed one its value; only another value is refused."""
+    Workdir(tmp_path, config).close()
+    leave(tmp_path, "histories/shard", "checkpoints/20", "evaluation/rollouts.npz")
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["train"]["label_smoothing"], stored["evaluation"]["temperature"]
+    stored["model"]["cells"] = stored["model"].pop("width")
+    stored["train"]["no_longer_there"] = 1
+    path.write_text(json.dumps(stored))
+    monkeypatch.setitem(workdir.RENAMED, "model.cells", "model.width")
+    Workdir(tmp_path, config).close()
+    path.write_text(json.dumps(stored))
+    config.train.label_smoothing = 0.1
+    with pytest.raises(UserError, match=r"\(train.label_smoothing was 0.0, is 0.1\)"):
+        Workdir(tmp_path, config)
+    monkeypatch.setitem(workdir.OLD_VALUES, "train.label_smoothing", 0.1)
+    Workdir(tmp_path, config).close()
+
+
+def test_no_folder_is_a_user_error(config):
+    with pytest.raises(UserError, match="--workdir= is empty"):
+        Workdir("", config)
+
+
+def test_a_finished_run_on_a_read_only_disk_opens(tmp_path, config, monkeypatch):
+    Workdir(tmp_path, config).close()
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr(workdir, "write_text_atomically", refused)
+    opened = Workdir(tmp_path, config)
+    opened.close()
+    assert opened.read_only
+    config.mesh.data = 2
+    with pytest.raises(UserError, match="can't be written to"):
+        Workdir(tmp_path, config)
 
 
 COLLECTED = "histories/shard"

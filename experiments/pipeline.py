@@ -1,0 +1,169 @@
+"""The stages of a run, in their order, and who decides what is left to do.
+
+A stage is done if its output is complete and was made from what is there now. Process 0 looks at
+the file system and tells the others, so that all of them do the same.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from ad_jax import checkpoint
+from ad_jax.distributed import processes
+from ad_jax.errors import UserError
+from data_pipelines.files import fingerprint, read_json, write_text_atomically
+from data_pipelines.writer import PROVENANCE
+from experiments import build, validation
+from experiments.runtime.interruption import Interruption
+from experiments.runtime.workdir import Folders, Workdir
+from experiments.stages import collect, evaluate, report, train
+
+MADE_FROM = "made_from.json"  # in a workdir: from a stage's name to its inputs' digests
+
+
+class Stage(NamedTuple):
+    """A part of a run.
+
+    Attributes:
+      inputs: ``inputs(config, folders)``, cheap digests of what it reads of earlier stages, JSON
+        values; None if that is not there.
+      done: ``done(config, folders)``, whether its output is complete; reads files only.
+      run: ``run(config, workdir, interruption)``, does what is missing.
+      alone: only process 0 runs it.
+    """
+
+    inputs: Callable[[ml_collections.ConfigDict, Folders], Any]
+    done: Callable[[ml_collections.ConfigDict, Folders], bool]
+    run: Callable[[ml_collections.ConfigDict, Workdir, Interruption], None]
+    alone: bool = False
+
+
+def _no_inputs(config: ml_collections.ConfigDict, folders: Folders) -> list:
+    del config, folders
+    return []
+
+
+def _histories(config: ml_collections.ConfigDict, folders: Folders) -> Any:
+    """The shards' checksums: histories that are collected again are the same."""
+    if not build.reads_windows(config):
+        return []
+    path = folders.histories / PROVENANCE
+    if not path.exists():
+        return None
+    shards = read_json(path, "remove the folder, and collect again").get("shards")
+    return zlib.crc32(json.dumps(shards, sort_keys=True).encode())
+
+
+def _model(config: ml_collections.ConfigDict, folders: Folders) -> Any:
+    del config
+    return checkpoint.newest(folders.checkpoints)
+
+
+def _results(config: ml_collections.ConfigDict, folders: Folders) -> Any:
+    del config
+    path = folders.evaluation / evaluate.RESULTS
+    return fingerprint(path) if path.exists() else None
+
+
+# What a run does unless told otherwise. All of a config is validated before the first of them.
+STAGES = {
+    "collect": Stage(_no_inputs, collect.done, collect.run),
+    "train": Stage(_histories, train.done, train.run),
+    "evaluate": Stage(_model, evaluate.done, evaluate.run),
+    "report": Stage(_results, report.done, report.run, alone=True),
+}
+
+
+def run_stages(
+    config: ml_collections.ConfigDict,
+    workdir: Workdir,
+    names: Collection[str],
+    interruption: Interruption,
+) -> None:
+    """Runs some stages in their order; those that are done are skipped.
+
+    Args:
+      config: was validated.
+      workdir: is open.
+      names: of the stages.
+      interruption: is asked before each stage, and within.
+
+    Raises:
+      UserError: a stage can't be done.
+      Interrupted: after a signal.
+    """
+    for name in STAGES:
+        if name not in names:
+            continue
+        interruption.check()
+        if processes.first_decides(lambda name=name: is_done(name, config, workdir)):
+            if processes.is_first():
+                print(f"{name}: already done, skipped", flush=True)
+            continue
+        processes.first_decides(lambda name=name: _begin(name, config, workdir))
+        stage = STAGES[name]
+        if processes.is_first() or not stage.alone:
+            stage.run(config, workdir, interruption)
+        processes.first_decides(lambda name=name: _end(name, config, workdir))
+
+
+def is_done(name: str, config: ml_collections.ConfigDict, folders: Folders) -> bool:
+    """Whether a stage's output is complete, and made from the inputs that are there now.
+
+    A workdir of an older version does not say what an output was made from: there it counts, as
+    long as its inputs are there at all.
+    """
+    stage = STAGES[name]
+    if not stage.done(config, folders):
+        return False
+    if (now := stage.inputs(config, folders)) is None:
+        return False
+    made_from = _made_from(folders)
+    return name not in made_from or made_from[name] == now
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError if any stage would fail with this config."""
+    validation.validate(config)
+
+
+def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+    """Refuses what can't be done, and marks what will be outdated."""
+    if workdir.read_only:
+        raise UserError(
+            f"{workdir.path} can't be written to, and the stage {name!r} is not done there: copy "
+            "it to another folder"
+        )
+    made_from, stage = _made_from(workdir), STAGES[name]
+    if name == "train" and workdir.checkpoints.exists() and name in made_from:
+        now = stage.inputs(config, workdir)
+        if now is not None and made_from[name] != now and checkpoint.newest(workdir.checkpoints):
+            raise UserError(
+                f"{workdir.checkpoints} was trained on other histories than those in "
+                f"{workdir.histories}: remove {workdir.checkpoints}, and it trains again, or put "
+                "the former histories back"
+            )
+    names = list(STAGES)
+    later = {n: None for n in names[names.index(name) + 1 :] if n not in made_from}
+    kept = {n: inputs for n, inputs in made_from.items() if n != name}
+    _write(workdir, {**kept, **later})
+    (workdir.report / report.SUMMARY).unlink(missing_ok=True)  # it would show older results
+    return True
+
+
+def _end(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+    inputs = STAGES[name].inputs(config, workdir)
+    _write(workdir, {**_made_from(workdir), name: inputs})
+    return True
+
+
+def _made_from(folders: Folders) -> dict[str, Any]:
+    path = folders.path / MADE_FROM
+    return read_json(path, "remove it") if path.exists() else {}
+
+
+def _write(workdir: Workdir, made_from: dict[str, Any]) -> None:
+    write_text_atomically(workdir.path / MADE_FROM, json.dumps(made_from, indent=1))
