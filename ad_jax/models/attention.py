@@ -119,7 +119,7 @@ def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interp
     size = min(length + padding, 4 * _SPLASH_BLOCK)
     while (length + padding) % size:
         size -= _SPLASH_BLOCK
-    sizes = splash_attention_kernel.BlockSizes(*[size] * 8, use_fused_bwd_kernel=False)  # type: ignore[misc]
+    sizes = splash_attention_kernel.BlockSizes(*[size] * 8, use_fused_bwd_kernel=False)
 
     def on_one_device(*arrays_BxTxHxD):
         shape = length + padding, length + padding
