@@ -5,21 +5,24 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+from jax._src import cloud_tpu_init
 from jax.experimental import multihost_utils
 
 from ad_jax.errors import UserError
 
 JOIN_SECONDS = 300  # that processes wait for each other at the start,
 HEARTBEAT_SECONDS = 100  # and until a dead one is noticed
-# Environment variables with a process's number and their count: of SLURM and Open MPI.
+# Environment variables with a process's number and their count, and those without which JAX does
+# not join them: of SLURM (srun sets all of them, an interactive shell does not) and Open MPI.
 _LAUNCHERS = (
-    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 )
+_PREFIXES = ("SLURM_", "OMPI_", "TPU_WORKER_", "JAX_COORDINATOR_")
 _FAILED = -1  # an answer of ``first_decides``
 MAX_CPU_DEVICES = 4  # that are made unasked; every preset's windows can be shared by so many
 
@@ -55,12 +58,20 @@ def start(absent: Callable[[], list[int]] | None = None) -> None:
     watchdog = threading.Timer(seconds, _give_up, [who, absent])
     watchdog.daemon = True
     watchdog.start()
-    jax.distributed.initialize(
-        **given,
-        initialization_timeout=2 * seconds,
-        heartbeat_timeout_seconds=int(os.environ.get("AD_JAX_TIMEOUT") or HEARTBEAT_SECONDS),
-    )
-    watchdog.cancel()
+    try:
+        jax.distributed.initialize(
+            **given,
+            initialization_timeout=2 * seconds,
+            heartbeat_timeout_seconds=int(os.environ.get("AD_JAX_TIMEOUT") or HEARTBEAT_SECONDS),
+        )
+    except ValueError as error:  # JAX's detection found less than ``process_index_and_count``
+        names = ", ".join(sorted(n for n in os.environ if n.startswith(_PREFIXES)))
+        raise UserError(
+            f"{count} processes are announced, but JAX can't join them ({error}): to run alone, "
+            f"unset {names}"
+        ) from error
+    finally:
+        watchdog.cancel()
 
 
 def join_seconds() -> int:
@@ -74,19 +85,32 @@ def process_index_and_count() -> tuple[int, int]:
     Raises:
       UserError: only a part of it is said.
     """
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+    said = {name: value for name, value in os.environ.items() if value}
+    if "JAX_COORDINATOR_ADDRESS" in said:
         try:
-            return int(os.environ["JAX_PROCESS_ID"]), int(os.environ["JAX_NUM_PROCESSES"])
+            return int(said["JAX_PROCESS_ID"]), int(said["JAX_NUM_PROCESSES"])
         except (KeyError, ValueError) as error:
             raise UserError(
                 "JAX_COORDINATOR_ADDRESS is set: give JAX_NUM_PROCESSES and JAX_PROCESS_ID, two "
                 f"numbers, as well ({error})"
             ) from error
-    for number, count in _LAUNCHERS:
-        if number in os.environ and int(os.environ.get(count, 1)) > 1:
-            return int(os.environ[number]), int(os.environ[count])
-    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return int(os.environ.get("TPU_WORKER_ID", 0)), len(workers)
+    for names in _LAUNCHERS:
+        if all(name in said for name in names):
+            number, count = (_number(said, name) for name in names[:2])
+            return (number, count) if count > 1 else (0, 1)
+    if not cloud_tpu_init.running_in_cloud_tpu_vm:
+        return 0, 1
+    workers = said.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return _number({"TPU_WORKER_ID": "0", **said}, "TPU_WORKER_ID"), len(workers)
+
+
+def _number(variables: Mapping[str, str], name: str) -> int:
+    try:
+        return int(variables[name])
+    except ValueError as error:
+        raise UserError(
+            f"{name}={variables[name]} is not a number: unset it to run alone"
+        ) from error
 
 
 def split_cpu() -> None:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -143,14 +144,22 @@ def test_tasks_are_padded_with_the_last_one():
     assert sharding.padded(mesh, np.arange(4)).tolist() == [0, 1, 2, 3]
 
 
+SRUN = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "a", "SLURM_LOCALID": "0"}
+
+
 @pytest.mark.parametrize(
     ("variables", "place"),
     [
         ({}, (0, 1)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (0, 1)),
-        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3"}, (2, 3)),
+        ({**SRUN, "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (0, 1)),
+        ({**SRUN, "SLURM_PROCID": "2", "SLURM_NTASKS": "3"}, (2, 3)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, (0, 1)),  # no srun
+        ({"SLURM_NTASKS": "4"}, (0, 1)),
+        ({**SRUN, "SLURM_PROCID": "", "SLURM_NTASKS": ""}, (0, 1)),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, (1, 2)),
-        ({"TPU_WORKER_ID": "3", "TPU_WORKER_HOSTNAMES": "a,b,c,d"}, (3, 4)),
+        ({"TPU_WORKER_ID": "", "TPU_WORKER_HOSTNAMES": ""}, (0, 1)),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, (0, 1)),  # not on a TPU
+        ({"JAX_COORDINATOR_ADDRESS": "", "JAX_PROCESS_ID": "1"}, (0, 1)),
         (
             {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "1", "JAX_NUM_PROCESSES": "2"},
             (1, 2),
@@ -163,6 +172,30 @@ def test_every_launcher_says_which_process_this_is(monkeypatch, variables, place
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert processes.process_index_and_count() == place
+
+
+def test_workers_of_a_tpu_vm_find_each_other(monkeypatch):
+    monkeypatch.setattr(processes.cloud_tpu_init, "running_in_cloud_tpu_vm", True)
+    monkeypatch.setenv("TPU_WORKER_ID", "3")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b,c,d")
+    assert processes.process_index_and_count() == (3, 4)
+    monkeypatch.setenv("TPU_WORKER_ID", "x")
+    with pytest.raises(UserError, match="TPU_WORKER_ID=x is not a number: unset it to run alone"):
+        processes.process_index_and_count()
+
+
+def test_a_failed_start_leaves_no_watchdog(monkeypatch):
+    def refuse(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    for name, value in {"ADDRESS": "a:1", "NUM": "2", "ID": "0"}.items():
+        whole = {"ADDRESS": "COORDINATOR_ADDRESS", "NUM": "NUM_PROCESSES", "ID": "PROCESS_ID"}
+        monkeypatch.setenv(f"JAX_{whole[name]}", value)
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with pytest.raises(UserError, match=r"to run alone, unset .*JAX_COORDINATOR_ADDRESS"):
+        processes.start()
+    timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    assert all(timer.finished.is_set() for timer in timers)
 
 
 def test_half_of_what_joining_needs_is_refused(monkeypatch):
