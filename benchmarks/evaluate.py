@@ -9,7 +9,8 @@ import numpy as np
 
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
-from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.transformer import TransformerConfig
 from benchmarks import peers
 from benchmarks.peers import SHAPE
 from benchmarks.timing import interleave, table
@@ -39,7 +40,7 @@ def _at(context: int, rounds: int) -> list[dict]:
 def _ours(mode: str, context: int, steps: int):
     env, tasks = registry.make("DarkRoom")
     config = TransformerConfig(**SHAPE, context=context)
-    model = Transformer(config, env.observation_space(), env.num_actions)
+    model = SequenceModel(config, env.observation_space(), env.num_actions)
     zeros = jnp.zeros
     params = model.init(
         jax.random.key(0), zeros((1, 1, 2), jnp.int32), zeros((1, 1), jnp.int32),

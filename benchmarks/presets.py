@@ -12,7 +12,7 @@ from ad_jax.envs.spaces import observation_dtype
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.methods.train_state import init_state
-from ad_jax.models.transformer import Transformer
+from ad_jax.models.base import SequenceModel
 from experiments import build
 
 
@@ -52,7 +52,7 @@ def repeated(init, update, batch):
 
 
 def batch_shapes(
-    config: ml_collections.ConfigDict, model: Transformer, sharding: Any = None
+    config: ml_collections.ConfigDict, model: SequenceModel, sharding: Any = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Of a batch of windows, [batch, context, ...]."""
     windows = config.train.batch_size, config.model.context

@@ -9,7 +9,8 @@ from gymnax.environments import spaces
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
-from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.transformer import TransformerConfig
 from benchmarks import peers, presets
 from benchmarks.peers import BATCH, SHAPE, STEPS, random_batch
 from benchmarks.timing import interleave, table
@@ -24,20 +25,20 @@ def run(rounds: int, contexts: tuple[int, ...] = (80, 300), forms: int = 3) -> l
 
 
 def _at(context: int, rounds: int, forms: int) -> list[dict]:
-    batch, block = random_batch(context), 60 if context > 100 else 40
+    batch, chunk = random_batch(context), 60 if context > 100 else 40
     parts = BATCH // min(BATCH, PART // context)
     candidates = {
-        f"ad_jax, context {context}": _ours(batch, context, block, parts),
-        f"ad_jax, the batch at once, context {context}": _ours(batch, context, block, 1),
+        f"ad_jax, context {context}": _ours(batch, context, chunk, parts),
+        f"ad_jax, the batch at once, context {context}": _ours(batch, context, chunk, 1),
         **_pytorch(context, forms),
     }
     amounts = dict.fromkeys(candidates, BATCH * context * STEPS)
     return table("train", "transitions", interleave(candidates, rounds), amounts)
 
 
-def _ours(batch, context: int, block: int, parts: int):
-    config = TransformerConfig(**SHAPE, context=context, attention_block=block)
-    model = Transformer(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
+def _ours(batch, context: int, chunk: int, parts: int):
+    config = TransformerConfig(**SHAPE, context=context, attention_chunk=chunk)
+    model = SequenceModel(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
     optimizer = make_optimizer(OptimizerConfig(), 1000)
     init = lambda key: init_state(key, model, optimizer)
     step = presets.repeated(init, ad.make_update(model, optimizer, accumulate=parts), batch)

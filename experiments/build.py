@@ -18,8 +18,8 @@ from ad_jax.errors import UserError
 from ad_jax.interfaces import Method, MethodSpec, Source
 from ad_jax.methods import METHODS
 from ad_jax.methods.optimizer import OptimizerConfig, learning_rate, make_optimizer
-from ad_jax.models.lstm import LSTM, LSTM_RULES, LSTMConfig
-from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
+from ad_jax.models import CORES
+from ad_jax.models.base import SequenceModel
 from ad_jax.sources.a2c import A2CConfig, a2c
 from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
 from ad_jax.sources.dqn import DQNConfig, dqn
@@ -33,11 +33,6 @@ SOURCES = {
     "ucb": (ucb, UCBConfig),
     "thompson": (thompson, ThompsonConfig),
     "noise": (noise, NoiseConfig),
-}
-
-CORES = {
-    "transformer": (Transformer, TransformerConfig, RULES),
-    "lstm": (LSTM, LSTMConfig, LSTM_RULES),
 }
 
 # Groups of settings that belong to one method, or to a few, and are of no meaning to the others.
@@ -154,25 +149,24 @@ def source(config: ml_collections.ConfigDict, env: Any) -> Source:
         return make(env, _settings(config, group, settings))
 
 
-def model(config: ml_collections.ConfigDict, env: Any) -> Transformer | LSTM:
+def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
     """The model of ``config.model`` for an environment's spaces; with a critic for some methods.
 
     Raises:
       UserError: there is no such core, or its settings do not fit together.
     """
-    make, settings, _ = _chosen("model.core", config.model.core, CORES)
+    settings = _chosen("model.core", config.model.core, CORES)
     space = env.observation_space(env.default_params)
     render = getattr(env, "render_observation", None)
     critic = method_spec(config).critic
     with named_by_key(keys_of("model", settings)):
-        return make(
-            _settings(config, "model", settings), space, int(env.num_actions), render, critic
-        )
+        core = _settings(config, "model", settings)
+        return SequenceModel(core, space, int(env.num_actions), render, critic)
 
 
 def sharding_rules(config: ml_collections.ConfigDict) -> Sequence:
     """Where the parameters of the model live."""
-    return _chosen("model.core", config.model.core, CORES)[2]
+    return _chosen("model.core", config.model.core, CORES).rules
 
 
 def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
@@ -204,7 +198,7 @@ def method_keys(config: ml_collections.ConfigDict) -> dict[str, str]:
     """The command-line keys of the arguments that a method's errors name."""
     spec, core = method_spec(config), _chosen("model.core", config.model.core, CORES)
     own = keys_of(spec.group, spec.settings)
-    return {"keep_begin": "train.keep_begin", **keys_of("model", core[1]), **own}
+    return {"keep_begin": "train.keep_begin", **keys_of("model", core), **own}
 
 
 def method(config: ml_collections.ConfigDict, world: World) -> Method:

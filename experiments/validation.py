@@ -269,8 +269,8 @@ def _check_evaluation(
             f"evaluation.prompt_episodes={prompt} of {limit} steps are more than "
             f"model.context={context}: give fewer"
         )
-    learned = getattr(model.config, "positions", None) == "learned"
-    if learned and options.mode == "fast" and (prompt + options.episodes) * limit > context:
+    most = model.config.max_steps
+    if most and options.mode == "fast" and (prompt + options.episodes) * limit > most:
         raise UserError(
             "evaluation.mode='fast' goes past the context, which learned positions can't: "
             "give evaluation.mode='exact', or model.positions='rotary'"

@@ -1,6 +1,5 @@
 """Agents that ship: frozen models, and the two that bound them."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,7 @@ from ad_jax.envs.grid_world import EnvState, GridWorld
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent
-from ad_jax.models.lstm import LSTM
-from ad_jax.models.transformer import Transformer
+from ad_jax.models.base import SequenceModel
 
 MODES = ("fast", "exact")
 
@@ -130,12 +128,12 @@ def prompted_agent(agent: Agent, shown: Agent, episodes: int) -> Agent:
 
 
 def model_agent(
-    model: Transformer | LSTM, params: Any, *, mode: str = "fast", temperature: float = 1.0
+    model: SequenceModel, params: Any, *, mode: str = "fast", temperature: float = 1.0
 ) -> Agent:
     """A frozen model.
 
     Args:
-      model: the transformer or the LSTM.
+      model: the model.
       params: its parameters.
       mode: "fast" keeps the model's memory: a ring cache, at a cost per step linear in the
         context, or an LSTM's state. "exact" passes over the last ``context`` steps again at every
@@ -149,16 +147,13 @@ def model_agent(
     if mode not in MODES:
         raise UserError(f"evaluation.mode={mode!r}: choose one of {MODES}")
     context = model.config.context
-    over_window = model
-    if isinstance(model, Transformer):
-        # One window for each of many environments: accelerators' kernels are not made for that.
-        over_window = model.clone(config=dataclasses.replace(model.config, attention="blocked"))
+    over_window = model.clone(config=model.config.for_one_window())
 
     def fast_init():
         return model.initial_carry()
 
     def fast_logits(memory, step):
-        return model.apply(params, memory, *step, method="decode")
+        return model.apply(params, memory, *step, method="step")
 
     def exact_init():
         steps = (

@@ -17,7 +17,7 @@ from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
 from ad_jax.methods.train_state import INPUTS, TrainState, init_state
-from ad_jax.models.transformer import Transformer
+from ad_jax.models.base import SequenceModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +65,13 @@ AD = MethodSpec(make=make, settings=ADConfig, group="train", reads="windows")
 
 
 def distillation_loss(
-    model: Transformer, params: Any, batch: dict[str, jax.Array], key: jax.Array,
+    model: SequenceModel, params: Any, batch: dict[str, jax.Array], key: jax.Array,
     label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
     """Cross-entropy of the source's actions, averaged over all steps of all windows.
 
     Args:
-      model: the transformer.
+      model: the model.
       params: its parameters.
       batch: as ``to_batch`` returns it, [batch, context, ...].
       key: for dropout and the input mask.
@@ -92,7 +92,7 @@ def distillation_loss(
 
 
 def make_update(
-    model: Transformer,
+    model: SequenceModel,
     optimizer: optax.GradientTransformation,
     label_smoothing: float = 0.0,
     accumulate: int = 1,
@@ -100,7 +100,7 @@ def make_update(
     """One training step, a pure function to be jitted.
 
     Args:
-      model: the transformer.
+      model: the model.
       optimizer: from ``make_optimizer``.
       label_smoothing: see ``distillation_loss``.
       accumulate: parts of a batch, one after the other, whose gradients are averaged: as many times

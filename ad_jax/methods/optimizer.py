@@ -1,6 +1,8 @@
 """The optimiser of the distilled model."""
 
 import dataclasses
+import math
+from typing import Any
 
 import jax
 import optax
@@ -9,15 +11,17 @@ import optax.contrib
 from ad_jax.errors import UserError
 
 OPTIMIZERS = ("adamw", "muon")
+FROZEN = {"mean", "deviation"}  # of an image encoder
+OUTSIDE_CORE = {"embed", "head"}  # modules of a SequenceModel
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW with warm-up and cosine decay (paper, Table 3, which has no weight decay), or Muon.
 
-    Muon (Jordan et al., 2024) orthogonalises the momentum of the matrices between the first and
-    the last layer, scaled so that learning rates mean what they mean for AdamW, which updates all
-    other parameters.
+    Muon (Jordan et al., 2024) orthogonalises the momentum of the core's matrices, scaled so that
+    learning rates mean what they mean for AdamW, which updates all other parameters; see
+    ``partition``.
 
     Attributes:
       name: "adamw" or "muon".
@@ -63,40 +67,66 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The optimiser over ``steps`` updates."""
     rate = learning_rate(config, steps)
+    adamw = optax.adamw(
+        rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_is_kernel
+    )
     if config.name == "adamw":
-        optimizer = optax.adamw(
-            rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
-        )
+        optimizer = adamw  # which leaves what is frozen alone: it has no gradient and no decay
     else:
-        optimizer = optax.contrib.muon(
+        muon = optax.contrib.muon(
             rate,
             weight_decay=config.weight_decay,
-            weight_decay_mask=_matrices,
-            adam_b1=config.b1,
-            adam_b2=config.b2,
-            adam_weight_decay=config.weight_decay,
-            adam_learning_rate=rate,
-            muon_weight_dimension_numbers=_hidden_matrices,
+            muon_weight_dimension_numbers=_matrix_axes,
             consistent_rms=0.2,
         )
+        optimizers = {"muon": muon, "adamw": adamw, "frozen": optax.set_to_zero()}
+        optimizer = optax.partition(optimizers, lambda params: partition(config, params))
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optimizer)
 
 
-def _matrices(params):
+def partition(config: OptimizerConfig, params: Any) -> Any:
+    """Which optimiser each parameter gets.
+
+    Args:
+      config: see OptimizerConfig.
+      params: of a SequenceModel: arrays, or their shapes.
+
+    Returns:
+      A tree like ``params`` of labels. "frozen": what an image encoder measured when it was
+      initialised. "muon", where the config says so: the matrices of the core, of which queries,
+      keys and values are three. "adamw": all others; weight decay is of kernels only.
+    """
+
+    def label(path, _) -> str:
+        modules = [key.key for key in path]
+        if modules[-1] in FROZEN:
+            return "frozen"
+        in_core = modules[-1] == "kernel" and not OUTSIDE_CORE & set(modules)
+        return "muon" if config.name == "muon" and in_core else "adamw"
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def describe_partition(config: OptimizerConfig, params: Any) -> str:
+    """One line: how many parameters each optimiser has."""
+    labels = jax.tree.leaves(partition(config, params))
+    sizes: dict[str, int] = {}
+    for name, leaf in zip(labels, jax.tree.leaves(params), strict=True):
+        sizes[name] = sizes.get(name, 0) + math.prod(leaf.shape)
+    return ", ".join(f"{name} {size:,}" for name, size in sorted(sizes.items()))
+
+
+def _is_kernel(params):
     """True for the kernels of linear maps."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def _hidden_matrices(params):
-    """For the kernels of the blocks, which of their axes are inputs and outputs; else None."""
+def _matrix_axes(params):
+    """Which axes of each kernel are inputs and outputs; others number several matrices."""
 
     def axes(path, x):
-        *modules, name = (key.key for key in path)
-        if name != "kernel" or not any(module.startswith("blocks") for module in modules):
-            return None
-        inputs = 1 if "qkv" in modules else x.ndim - 1
-        return optax.contrib.MuonDimensionNumbers(
-            tuple(range(inputs)), tuple(range(inputs, x.ndim))
-        )
+        if "qkv" in [key.key for key in path]:  # [input, 3, heads, head width]
+            return optax.contrib.MuonDimensionNumbers((0,), (2, 3))
+        return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), (x.ndim - 1,))
 
     return jax.tree_util.tree_map_with_path(axes, params)

@@ -20,8 +20,7 @@ from ad_jax.evaluation.agents import model_agent, random_agent
 from ad_jax.interfaces import Agent, History, Method, MethodSpec
 from ad_jax.losses import generalised_advantages
 from ad_jax.methods.train_state import TrainState, init_state
-from ad_jax.models.lstm import LSTM
-from ad_jax.models.transformer import Transformer
+from ad_jax.models.base import SequenceModel
 from ad_jax.rollout import make_rollouts
 from ad_jax.sources.networks import entropy, log_prob
 
@@ -72,7 +71,7 @@ def validate(settings: RL2Config, model, max_steps: int, experts: bool) -> None:
     """Refuses models that RL² can't train; see ``MethodSpec.validate``."""
     del experts
     trial_steps, context = settings.episodes * max_steps, model.config.context
-    if isinstance(model, Transformer) and context < trial_steps:
+    if not model.config.recurrent and context < trial_steps:
         raise UserError(
             f"context={context} is less than a trial of RL2, {trial_steps} steps: raise it, or "
             f"lower episodes={settings.episodes}"
@@ -147,7 +146,7 @@ def to_inputs(history: History, num_actions: int) -> dict[str, jax.Array]:
 def make_update(
     env: Any,
     env_params: Any,
-    model: Transformer | LSTM,
+    model: SequenceModel,
     optimizer: optax.GradientTransformation,
     config: RL2Config,
     trial_steps: int,
@@ -179,7 +178,7 @@ def make_update(
         def act(memory, *step):
             key, inner, _, _ = memory
             key, key_action = jax.random.split(key)
-            inner, out = model.apply(params, inner, *step, method="decode")
+            inner, out = model.apply(params, inner, *step, method="step")
             logits, value = out[:-1], out[-1]
             action = jax.random.categorical(key_action, logits)
             return (key, inner, log_prob(logits, action), value), action

@@ -12,12 +12,13 @@ from ad_jax.distributed.sharding import DATA, FSDP, MODEL, traced_mesh
 
 IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30
+_CUDNN_MAX_WIDTH = 128  # of a head, before Hopper; a multiple of 8 everywhere
 _SPLASH_BLOCK = 128  # its blocks of queries and keys are multiples of this
 
 
 def attention(
     q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *,
-    impl: str = "auto", window: int = 0, block: int, dropout: float = 0.0, key=None,
+    impl: str = "auto", window: int = 0, chunk: int, dropout: float = 0.0, key=None,
 ):  # fmt: skip
     """Causal softmax attention over whole windows.
 
@@ -28,17 +29,17 @@ def attention(
         JAX's Pallas kernel for TPUs, without dropout; "auto", one of these two where it can run,
         else "blocked".
       window: steps that a query sees, its own included; 0 is all before it.
-      block: queries per block, of "blocked".
+      chunk: queries that are taken at once, of "blocked".
       dropout: probability of dropping an attention weight, of "blocked".
       key: random key for the dropout, where there is any.
 
     Returns:
       [B, T, H, D], in the dtype of the values.
     """
-    impl = choose(impl, _platform(), v_BxTxHxD.dtype, dropout)
+    impl = select_implementation(impl, _platform(), v_BxTxHxD.dtype, dropout, v_BxTxHxD.shape[-1])
     if impl == "blocked":
         return blocked_attention(
-            q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window=window, block=block, dropout=dropout, key=key
+            q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window=window, chunk=chunk, dropout=dropout, key=key
         )
     if impl == "splash":
         return splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window=window)
@@ -49,18 +50,22 @@ def attention(
     )  # fmt: skip
 
 
-def choose(impl: str, platform: str, dtype: jnp.dtype, dropout: float) -> str:
+def select_implementation(
+    impl: str, platform: str, dtype: jnp.dtype, dropout: float, head_width: int
+) -> str:
     """The implementation that can run; warns where it is not the one asked for."""
     can = {"blocked": True, "xla": not dropout}
-    can["cudnn"] = platform == "gpu" and dtype.itemsize == 2 and not dropout
+    fits = head_width % 8 == 0 and head_width <= _CUDNN_MAX_WIDTH
+    can["cudnn"] = platform == "gpu" and dtype.itemsize == 2 and not dropout and fits
     can["splash"] = platform == "tpu" and not dropout
     if impl == "auto":
         return next((name for name in ("cudnn", "splash") if can[name]), "blocked")
     if can[impl]:
         return impl
     warnings.warn(
-        f"model.attention={impl!r} can't run here (platform {platform}, {dtype}, dropout "
-        f"{dropout}): 'blocked' takes its place, which writes the scores of all queries to memory",
+        f"attention={impl!r} can't run here (platform {platform}, {dtype}, dropout {dropout}, "
+        f"heads of {head_width}): 'blocked' takes its place, which writes the scores of all "
+        "queries to memory",
         stacklevel=2,
     )
     return "blocked"
@@ -72,31 +77,26 @@ def _platform() -> str:
     return device.platform if device else jax.default_backend()
 
 
-def dense_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window: int = 0):
-    """Causal softmax attention, the plain way; the oracle of the others. Float32 scores."""
-    return _rows(0, 0, window, 0.0, q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, None)
-
-
 def blocked_attention(
     q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *,
-    window: int = 0, block: int, dropout: float = 0.0, key=None,
+    window: int = 0, chunk: int, dropout: float = 0.0, key=None,
 ):  # fmt: skip
-    """Causal softmax attention, block by block of queries.
+    """Causal softmax attention, chunk by chunk of queries.
 
-    A block of queries reads only keys that one of them sees, so half of the scores are never
+    A chunk of queries reads only keys that one of them sees, so half of the scores are never
     computed, or more where there is a window; they are recomputed in the backward pass, so they
     are never stored. Arguments as of ``attention``.
     """
     length = q_BxTxHxD.shape[1]
-    blocks = []
-    for i, begin in enumerate(range(0, length, block)):
-        end = min(begin + block, length)
+    chunks = []
+    for i, begin in enumerate(range(0, length, chunk)):
+        end = min(begin + chunk, length)
         first = max(0, begin - window + 1) if window else 0
         rows = jax.checkpoint(partial(_rows, begin, first, window, dropout))
-        block_key = jax.random.fold_in(key, i) if dropout else None
+        chunk_key = jax.random.fold_in(key, i) if dropout else None
         keys, values = k_BxTxHxD[:, first:end], v_BxTxHxD[:, first:end]
-        blocks.append(rows(q_BxTxHxD[:, begin:end], keys, values, block_key))
-    return jnp.concatenate(blocks, axis=1)
+        chunks.append(rows(q_BxTxHxD[:, begin:end], keys, values, chunk_key))
+    return jnp.concatenate(chunks, axis=1)
 
 
 def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interpret: bool = False):

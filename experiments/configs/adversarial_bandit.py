@@ -38,7 +38,7 @@ PRESETS = {
         "tasks.num_train": 20_000,
         "model.num_layers": 3,
         "model.num_heads": 2,
-        "model.attention_block": 50,
+        "model.attention_chunk": 50,
         "optimizer.learning_rate": 3e-3,
         "train.steps": 1200,
         "train.accumulate": 2,

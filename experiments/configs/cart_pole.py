@@ -61,7 +61,7 @@ PRESETS = {
         "collect.updates": 100,
         "collect.min_improved": 0.9,
         "model.context": 100,
-        "model.attention_block": 50,
+        "model.attention_chunk": 50,
         "model.num_layers": 3,
         "model.num_heads": 2,
         "model.mask_probability": 0.15,

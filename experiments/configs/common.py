@@ -10,7 +10,8 @@ from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
 from ad_jax.methods import METHODS
 from ad_jax.methods.optimizer import OptimizerConfig
-from experiments.build import CORES, SOURCES
+from ad_jax.models import CORES
+from experiments.build import SOURCES
 
 # The paper's source of the grid worlds (Table 4), its model and optimiser (Table 3); each
 # environment adds its own regularisation. Not stated there: steps between two updates of an actor,
@@ -49,7 +50,7 @@ LARGE = {
     "model.num_heads": 8,
     "model.mlp_width": 2048,
     "model.context": 4096,
-    "model.attention_block": 512,
+    "model.attention_chunk": 512,
     "model.dtype": "bfloat16",
     "model.mask_probability": 0.15,
     "optimizer.learning_rate": 3e-4,
@@ -92,7 +93,7 @@ def defaults() -> ml_collections.ConfigDict:
     }
     # The cores share most settings; each takes those it has. The first one's defaults count.
     cores: dict[str, Any] = {}
-    for _, settings, _ in reversed(CORES.values()):
+    for settings in reversed(CORES.values()):
         cores |= dataclasses.asdict(settings())
     config.model = {"core": "transformer", **cores}
     config.optimizer = dataclasses.asdict(OptimizerConfig())

@@ -48,7 +48,7 @@ PRESETS = {
         "collect.streams": 8,
         "collect.min_improved": 0.9,
         "model.context": 300,
-        "model.attention_block": 60,
+        "model.attention_chunk": 60,
         "model.num_layers": 3,
         "model.num_heads": 2,
         "model.mask_probability": 0.15,

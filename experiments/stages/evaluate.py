@@ -25,8 +25,7 @@ from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Method
 from ad_jax.methods.train_state import init_params
-from ad_jax.models.lstm import LSTM
-from ad_jax.models.transformer import Transformer
+from ad_jax.models.base import SequenceModel
 from ad_jax.paths import Path
 from ad_jax.rollout import make_rollouts
 from data_pipelines.files import atomic_write
@@ -195,9 +194,7 @@ def evaluation_tasks(world: build.World, train_tasks: int) -> EvaluationTasks:
     )
 
 
-def make_evaluator(
-    env: Any, model: Transformer | LSTM, mesh: Mesh, options: ml_collections.ConfigDict
-):
+def make_evaluator(env: Any, model: SequenceModel, mesh: Mesh, options: ml_collections.ConfigDict):
     """The jitted rollouts of a model, spread over the tasks.
 
     Args:
@@ -281,7 +278,7 @@ def make_probe(
 
 
 def trained(
-    config: ml_collections.ConfigDict, folder: Path, model: Transformer | LSTM, mesh: Mesh
+    config: ml_collections.ConfigDict, folder: Path, model: SequenceModel, mesh: Mesh
 ) -> tuple[list[Any], dict[str, float]]:
     """The last parameters of each seed in a folder of checkpoints, and what they cost.
 

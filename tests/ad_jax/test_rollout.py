@@ -8,7 +8,8 @@ from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, optimal_agent, random_agent
 from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Agent
-from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.transformer import TransformerConfig
 from ad_jax.rollout import make_rollouts
 
 SMALL = {
@@ -97,7 +98,7 @@ def test_a_rollout_does_not_depend_on_the_tasks_beside_it():
 
 def transformer(env, context):
     config = TransformerConfig(width=16, num_layers=2, num_heads=2, mlp_width=32, context=context)
-    model = Transformer(config, env.observation_space(), env.num_actions)
+    model = SequenceModel(config, env.observation_space(), env.num_actions)
     dummy = (
         jnp.zeros((1, 1, 2), jnp.int32), jnp.zeros((1, 1), jnp.int32),
         jnp.zeros((1, 1)), jnp.zeros((1, 1), bool),

@@ -89,7 +89,7 @@ def test_prompts_come_first_and_are_not_counted(config, smoke_run, tmp_path, nev
     [
         ({"method": "AC"}, "method='AC': choose one of"),
         ({"method": "ED"}, "train.keep_begin=0"),
-        ({"model.core": "gru"}, "model.core='gru': choose one of"),
+        ({"model.core": "rnn"}, "model.core='rnn': choose one of"),
     ],
 )
 def test_methods_that_do_not_exist(config, changes, message):

@@ -15,13 +15,16 @@ from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
-from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.transformer import TransformerConfig
+
+RULES = TransformerConfig.rules
 
 
 def state_shapes(optimizer="adamw", picture=None, **config):
     """Of the smallest model that the rules can spread over two devices along each axis."""
     config = TransformerConfig(width=8, num_layers=1, num_heads=2, mlp_width=16, **config)
-    model = Transformer(config, spaces.Box(0, 3, (2,), jnp.int32), 5, picture)
+    model = SequenceModel(config, spaces.Box(0, 3, (2,), jnp.int32), 5, picture)
     optimizer = make_optimizer(OptimizerConfig(name=optimizer, warmup_steps=1), 10)
     return jax.eval_shape(lambda key: init_state(key, model, optimizer), jax.random.key(0))
 

@@ -1,23 +1,33 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from gymnax.environments import spaces
 
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
-from ad_jax.methods.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from ad_jax.methods.optimizer import (
+    OptimizerConfig,
+    describe_partition,
+    learning_rate,
+    make_optimizer,
+    partition,
+)
 from ad_jax.methods.train_state import INPUTS, init_state
-from ad_jax.models.transformer import RULES, Transformer, TransformerConfig
+from ad_jax.models import CORES
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.transformer import TransformerConfig
 
 GOLDEN_FIRST_LOSS = 1.61090  # see test_golden_first_loss
 CONFIG = TransformerConfig(
     width=16, num_layers=1, num_heads=2, mlp_width=32, context=10, dropout=0.1, mask_probability=0.1
 )
-MODEL = Transformer(CONFIG, spaces.Box(0, 8, (2,), jnp.int32), 5)
+MODEL = SequenceModel(CONFIG, spaces.Box(0, 8, (2,), jnp.int32), 5)
 
 
 def copy_task(seed, batch=16):
@@ -84,8 +94,14 @@ def test_muon_orthogonalises_the_matrices_of_the_blocks():
     grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
     updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
     block = updates["params"]["blocks_0"]
-    for name, shape in (("qkv", (16, 48)), ("out", (16, 16)), ("up", (16, 32)), ("down", (32, 16))):
-        values = np.linalg.svd(np.asarray(block[name]["kernel"]).reshape(shape), compute_uv=False)
+    matrices = {name: np.asarray(block[name]["kernel"]) for name in ("qkv", "out", "up", "down")}
+    qkv = matrices.pop("qkv")  # three matrices, each orthogonal by itself
+    assert qkv.shape[1] == 3
+    matrices |= {name: qkv[:, i] for i, name in enumerate(("query", "key", "value"))}
+    shapes = {"out": (16, 16), "up": (16, 32), "down": (32, 16)}
+    for name, matrix in matrices.items():
+        shape = shapes.get(name, (16, 16))
+        values = np.linalg.svd(matrix.reshape(shape), compute_uv=False)
         # Newton and Schulz's iteration brings singular values near 1; the scale is then 0.2 times
         # the root of the longer side.
         np.testing.assert_allclose(values / (0.2 * max(shape) ** 0.5), 1, atol=0.4)
@@ -95,7 +111,7 @@ def test_muon_orthogonalises_the_matrices_of_the_blocks():
 
 def test_the_first_batch_tells_the_encoder_what_is_usual():
     picture = lambda x: jnp.tile(x[..., None, None] * 30, (1, 2, 3)).astype(jnp.uint8)
-    model = Transformer(CONFIG, MODEL.space, 5, picture)
+    model = SequenceModel(CONFIG, MODEL.space, 5, picture)
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
     batch = copy_task(0)
     state = init_state(jax.random.key(0), model, optimizer, batch)
@@ -104,6 +120,38 @@ def test_the_first_batch_tells_the_encoder_what_is_usual():
     state, _ = jax.jit(ad.make_update(model, optimizer))(state, batch, jax.random.key(0))
     after = state.params["params"]["embed"]["ImageEncoder_0"]["mean"]
     np.testing.assert_array_equal(mean, after)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_what_an_encoder_measured_and_what_has_no_decay_stays(name):
+    """Without gradients only weight decay moves parameters: the kernels."""
+    picture = lambda x: jnp.tile(x[..., None, None] * 30, (1, 2, 3)).astype(jnp.uint8)
+    model = SequenceModel(CONFIG, MODEL.space, 5, picture)
+    config = OptimizerConfig(name=name, weight_decay=0.1, warmup_steps=1)
+    optimizer = make_optimizer(config, 10)
+    params = init_state(jax.random.key(0), model, optimizer, copy_task(0)).params
+    params = jax.tree.map(lambda x: x + 1.0, params)
+    grads = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        assert bool((update != 0).any()) == (path[-1].key == "kernel"), path
+
+
+def test_every_parameter_has_one_optimiser():
+    for core, settings in CORES.items():
+        model = SequenceModel(settings(), MODEL.space, 5)
+        params = init_state(jax.random.key(0), model, optax.identity()).params
+        labels = partition(OptimizerConfig(name="muon"), params)["params"]
+        assert set(jax.tree.leaves(labels["head"])) == {"adamw"}
+        assert set(jax.tree.leaves(labels["embed"])) == {"adamw"}
+        matrices = [
+            label
+            for path, label in jax.tree_util.tree_leaves_with_path(labels)
+            if path[-1].key == "kernel" and path[0].key not in ("embed", "head")
+        ]
+        assert matrices and set(matrices) == {"muon"}, core
+    text = describe_partition(OptimizerConfig(name="muon"), params)
+    assert re.fullmatch(r"adamw [\d,]+, muon [\d,]+", text)
 
 
 def test_an_unknown_optimiser_is_refused():
@@ -121,7 +169,7 @@ def test_golden_first_loss():
 
 
 def test_loss_is_the_cross_entropy_of_every_position():
-    model = Transformer(
+    model = SequenceModel(
         TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10),
         MODEL.space, 5,
     )  # fmt: skip
@@ -146,7 +194,7 @@ def test_random_draws_depend_on_seed_and_step_alone():
 
 def test_gradients_of_parts_of_a_batch_are_averaged():
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10)
-    model = Transformer(config, MODEL.space, 5)  # nothing drops or hides
+    model = SequenceModel(config, MODEL.space, 5)  # nothing drops or hides
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
     state = init_state(jax.random.key(0), model, optimizer)
     step = lambda parts: jax.jit(ad.make_update(model, optimizer, accumulate=parts))(
@@ -163,7 +211,7 @@ def test_gradients_of_parts_of_a_batch_are_averaged():
 def test_any_mesh_trains_like_one_device(sizes):
     mesh = sharding.make_mesh(**sizes)
     shardings = sharding.state_shardings(
-        mesh, jax.eval_shape(jitted()[0], jax.random.key(0)), RULES
+        mesh, jax.eval_shape(jitted()[0], jax.random.key(0)), TransformerConfig.rules
     )
     (one, losses_one), (four, losses_four) = train(5), train(5, mesh, shardings)
     np.testing.assert_allclose(losses_one, losses_four, rtol=1e-4)

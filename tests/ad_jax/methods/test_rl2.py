@@ -12,8 +12,9 @@ from ad_jax.interfaces import History
 from ad_jax.methods import rl2
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
-from ad_jax.models.lstm import LSTM, LSTMConfig
-from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.lstm import LSTMConfig
+from ad_jax.models.transformer import TransformerConfig
 from ad_jax.rollout import make_rollouts
 from tests.ad_jax.models.test_transformer import spread
 
@@ -22,9 +23,9 @@ def make_model(env, core="lstm", context=20):
     space = env.observation_space(env.default_params)
     if core == "lstm":
         config = LSTMConfig(width=16, hidden=16, mlp_width=16, context=context)
-        return LSTM(config, space, env.num_actions, critic=True)
+        return SequenceModel(config, space, env.num_actions, critic=True)
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=context)
-    return Transformer(config, space, env.num_actions, critic=True)
+    return SequenceModel(config, space, env.num_actions, critic=True)
 
 
 def test_a_trial_begins_with_nothing_and_episodes_follow_each_other():
@@ -104,7 +105,7 @@ def test_an_image_encoder_is_initialised_with_what_agents_see():
     render = lambda x: jnp.tile(x[..., None, None, :1] * 100, (2, 2, 3)).astype(jnp.uint8)
     config = LSTMConfig(width=16, hidden=16, mlp_width=16, context=10)
     space = env.observation_space(env.default_params)
-    model = LSTM(config, space, env.num_actions, render, critic=True)
+    model = SequenceModel(config, space, env.num_actions, render, critic=True)
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
     settings = rl2.RL2Config(num_trials=4, num_minibatches=2, episodes=2)
     env_params = tasks.params(np.arange(9))

@@ -9,11 +9,11 @@ from ad_jax.models.attention import (
     attention_weights,
     blocked_attention,
     cached_attention,
-    choose,
-    dense_attention,
     rotate,
+    select_implementation,
     splash_attention,
 )
+from tests.ad_jax.models.oracles import dense_attention
 
 
 def qkv(seed=0, length=13):
@@ -49,7 +49,7 @@ def test_every_implementation_equals_dense_attention_and_so_do_its_gradients(imp
     def loss(attention):
         return lambda args: (attention(*args) * jnp.arange(8)).sum()
 
-    ours = jax.jit(lambda *args: attention(*args, impl=impl, block=block, window=window))
+    ours = jax.jit(lambda *args: attention(*args, impl=impl, chunk=block, window=window))
     dense = jax.jit(lambda *args: dense_attention(*args, window))
     np.testing.assert_allclose(ours(*qkv()), dense(*qkv()), atol=1e-5)
     gradients = [jax.jit(jax.grad(loss(attention)))(qkv()) for attention in (ours, dense)]
@@ -85,7 +85,7 @@ def test_in_16_bits_every_implementation_that_runs_here_is_near_dense_attention(
     keys = jax.random.split(jax.random.key(0), 3)
     full = [jax.random.normal(k, (2, 256, 4, 64)) for k in keys]
     half = [x.astype(jnp.bfloat16) for x in full]
-    ours = lambda *args: attention(*args, impl=impl, block=64, window=window)
+    ours = lambda *args: attention(*args, impl=impl, chunk=64, window=window)
     dense = lambda *args: dense_attention(*args, window)
 
     def run(attention, args):
@@ -100,24 +100,30 @@ def test_in_16_bits_every_implementation_that_runs_here_is_near_dense_attention(
 
 def test_what_can_not_run_is_replaced_with_a_warning():
     half, full = np.dtype(jnp.bfloat16), np.dtype(np.float32)
-    assert choose("auto", "gpu", half, 0.0) == choose("cudnn", "gpu", half, 0.0) == "cudnn"
-    assert choose("auto", "gpu", half, 0.1) == choose("auto", "gpu", full, 0.0) == "blocked"
-    assert choose("auto", "cpu", half, 0.0) == choose("auto", "tpu", half, 0.1) == "blocked"
-    assert choose("auto", "tpu", half, 0.0) == choose("splash", "tpu", full, 0.0) == "splash"
-    assert choose("xla", "tpu", full, 0.0) == "xla"
-    for impl, platform, dtype, dropout in (
-        ("splash", "gpu", half, 0.0), ("cudnn", "cpu", half, 0.0), ("cudnn", "gpu", full, 0.0),
-        ("xla", "cpu", full, 0.5),
+    choose = lambda impl, platform, dtype, dropout=0.0, width=64: select_implementation(
+        impl, platform, dtype, dropout, width
+    )
+    for arguments, want in (
+        (("auto", "gpu", half), "cudnn"), (("cudnn", "gpu", half), "cudnn"),
+        (("auto", "gpu", half, 0.1), "blocked"), (("auto", "gpu", full), "blocked"),
+        (("auto", "gpu", half, 0.0, 12), "blocked"), (("auto", "gpu", half, 0.0, 512), "blocked"),
+        (("auto", "cpu", half), "blocked"), (("auto", "tpu", half, 0.1), "blocked"),
+        (("auto", "tpu", half), "splash"), (("splash", "tpu", full), "splash"),
+        (("xla", "tpu", full), "xla"),
     ):  # fmt: skip
-        with pytest.warns(
-            UserWarning, match=f"attention='{impl}' can't run here.*writes the scores"
-        ):
-            assert choose(impl, platform, dtype, dropout) == "blocked"
+        assert choose(*arguments) == want, arguments
+    for arguments in (
+        ("splash", "gpu", half), ("cudnn", "cpu", half), ("cudnn", "gpu", full),
+        ("cudnn", "gpu", half, 0.0, 12), ("xla", "cpu", full, 0.5),
+    ):  # fmt: skip
+        message = f"attention='{arguments[0]}' can't run here.*writes the scores"
+        with pytest.warns(UserWarning, match=message):
+            assert choose(*arguments) == "blocked"
 
 
 def test_dropout_keeps_the_mean_and_depends_on_the_key():
     q, k, v = qkv(length=6)
-    drop = jax.jit(jax.vmap(lambda key: blocked_attention(q, k, v, block=4, dropout=0.3, key=key)))
+    drop = jax.jit(jax.vmap(lambda key: blocked_attention(q, k, v, chunk=4, dropout=0.3, key=key)))
     samples = drop(jax.random.split(jax.random.key(1), 4000))
     assert samples.std(0).max() > 0.1
     np.testing.assert_allclose(samples.mean(0), dense_attention(q, k, v), atol=0.12)

@@ -5,9 +5,10 @@ import pytest
 from gymnax.environments import spaces
 
 from ad_jax.errors import UserError
-from ad_jax.models.transformer import Transformer, TransformerConfig
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.transformer import TransformerConfig
 
-SMALL = dict(width=16, num_layers=2, num_heads=2, mlp_width=32, context=12, attention_block=5)
+SMALL = dict(width=16, num_layers=2, num_heads=2, mlp_width=32, context=12, attention_chunk=5)
 GRID = spaces.Box(0, 8, (2,), jnp.int32)
 VARIANTS = [
     {},
@@ -18,7 +19,7 @@ VARIANTS = [
 
 
 def make(space=GRID, **changes):
-    return Transformer(TransformerConfig(**{**SMALL, **changes}), space, 5)
+    return SequenceModel(TransformerConfig(**{**SMALL, **changes}), space, 5)
 
 
 def window(seed=0, batch=3, length=12):
@@ -64,7 +65,7 @@ def test_cached_logits_equal_the_full_forward_pass(changes):
     full = model.apply(params, *inputs)
 
     def decode(cache, step):
-        return model.apply(params, cache, *step, method="decode")
+        return model.apply(params, cache, *step, method="step")
 
     for row in range(3):
         steps = jax.tree.map(lambda x, row=row: x[row], inputs)
@@ -78,7 +79,7 @@ def test_one_layer_ring_cache_is_a_sliding_window():
     inputs = window(batch=1, length=11)
     params = spread(model.init(jax.random.key(0), *jax.tree.map(lambda x: x[:, :5], inputs)))
     _, logits = jax.lax.scan(
-        lambda c, s: model.apply(params, c, *s, method="decode"),
+        lambda c, s: model.apply(params, c, *s, method="step"),
         model.initial_carry(),
         jax.tree.map(lambda x: x[0], inputs),
     )
@@ -97,7 +98,7 @@ def test_with_a_window_the_cache_is_exact_for_ever(norm):
     cache = model.initial_carry()
     assert cache.layers[0][0].shape == (2, 4, 8)
     _, logits = jax.lax.scan(
-        lambda c, s: model.apply(params, c, *s, method="decode"),
+        lambda c, s: model.apply(params, c, *s, method="step"),
         cache,
         jax.tree.map(lambda x: x[0], inputs),
     )

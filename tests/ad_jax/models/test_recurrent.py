@@ -7,29 +7,39 @@ from gymnax.environments import spaces
 
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
-from ad_jax.models.lstm import LSTM, LSTM_RULES, LSTMConfig
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.gru import GRUConfig
+from ad_jax.models.lstm import LSTMConfig
 from tests.ad_jax.models.test_transformer import GRID, spread, window
 
 SMALL = dict(width=8, hidden=12, mlp_width=10, context=12)
 
 
-def make(space=GRID, critic=False, **changes):
-    return LSTM(LSTMConfig(**SMALL, **changes), space, 5, critic=critic)
+CORES = {"lstm": LSTMConfig, "gru": GRUConfig}
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_steps_one_by_one_equal_the_whole_pass(layers):
-    """However long it is: a state forgets nothing at the end of a context."""
-    model = make(lstm_layers=layers)
+def make(space=GRID, critic=False, core="lstm", **changes):
+    return SequenceModel(CORES[core](**SMALL, **changes), space, 5, critic=critic)
+
+
+@pytest.mark.parametrize(
+    ("core", "changes"),
+    [("lstm", {}), ("lstm", {"lstm_layers": 2}), ("gru", {"gru_layers": 2}),
+     ("lstm", {"dtype": "bfloat16"}), ("gru", {"dtype": "bfloat16"})],
+)  # fmt: skip
+def test_steps_one_by_one_equal_the_whole_pass(core, changes):
+    """However long it is: a state forgets nothing at the end of a context, and is not rounded."""
+    model = make(core=core, **changes)
     inputs = window(batch=2, length=30)
     params = spread(model.init(jax.random.key(0), *inputs))
     full = model.apply(params, *inputs)
     assert full.shape == (2, 30, 5)
-    decode = lambda memory, step: model.apply(params, memory, *step, method="decode")
+    step = lambda memory, step: model.apply(params, memory, *step, method="step")
     for row in range(2):
         steps = jax.tree.map(lambda x, row=row: x[row], inputs)
-        _, logits = jax.lax.scan(decode, model.initial_carry(), steps)
+        carry, logits = jax.lax.scan(step, model.initial_carry(), steps)
         np.testing.assert_allclose(logits, full[row], atol=1e-5)
+        assert {x.dtype for x in jax.tree.leaves(carry)} == {np.dtype(np.float32)}
 
 
 def test_causality_by_gradients():
@@ -59,7 +69,7 @@ def test_devices_sum_the_gradient_once_and_not_at_every_step(shape):
     gradient = jax.grad(lambda params, inputs: (model.apply(params, *inputs) ** 2).sum())
     want = gradient(params, inputs)
     mesh = sharding.make_mesh(*shape)
-    shardings = sharding.state_shardings(mesh, params, LSTM_RULES)
+    shardings = sharding.state_shardings(mesh, params, LSTMConfig.rules)
     placed = sharding.put(inputs, sharding.batch_sharding(mesh))
     step = jax.jit(sharding.on_mesh(mesh, gradient), out_shardings=shardings)
     step = step.lower(jax.device_put(params, shardings), placed).compile()

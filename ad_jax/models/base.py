@@ -1,0 +1,156 @@
+"""The model of every method: embed → core → head. A core is what differs between models."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ad_jax.distributed.sharding import FSDP
+from ad_jax.errors import UserError
+from ad_jax.models.images import ENCODERS
+from ad_jax.models.tokens import MASKS, TransitionToken
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# Where parameters live: the first pattern that is found in a parameter's path says over which mesh
+# axis each of its axes is spread. What the optimiser keeps of a parameter lives where it does.
+Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
+SHARED_RULES: Rules = (
+    (r"/head/kernel$", (FSDP, None)),
+    (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
+    (r"/(bias|scale|mask|ns_coeffs)$|/ImageEncoder_\d+/", ()),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CoreConfig:
+    """What the cores have in common; a core's own config derives from it.
+
+    Attributes:
+      width: of a token.
+      context: steps of a training window. A core that is not recurrent looks back so many steps,
+        the current one included.
+      image_encoder: of pictures; see ImageEncoder.
+      mask: what the input mask hides, "action" or "token"; see TransitionToken.
+      mask_probability: of the input mask.
+      dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
+
+    Raises:
+      UserError: a value is not one of those that are allowed.
+    """
+
+    rules: ClassVar[Rules]  # where the parameters live
+    recurrent: ClassVar[bool] = False  # whether the carry can remember more than ``context`` steps
+
+    width: int = 64
+    context: int = 80
+    image_encoder: str = "pooled"
+    mask: str = "action"
+    mask_probability: float = 0.0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        for name, allowed in self.choices().items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name}={getattr(self, name)!r}: choose one of {allowed}")
+
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The values that each named setting can take."""
+        return {"image_encoder": ENCODERS, "mask": MASKS, "dtype": tuple(DTYPES)}
+
+    def make_core(self) -> nn.Module:
+        """The core: a module with these three methods.
+
+        ``__call__(x [B, T, width], train) -> [B, T, features]`` passes over windows from an empty
+        memory. ``step(carry, x [width]) -> (carry, [features])`` is the same function, one step of
+        one environment at a time. ``initial_carry()`` is the carry of a core that has seen
+        nothing; it needs no parameters.
+        """
+        raise NotImplementedError
+
+    @property
+    def max_steps(self) -> int | None:
+        """How many steps ``step`` can make; None if there is no limit."""
+        return None
+
+    def for_one_window(self) -> "CoreConfig":
+        """The config of the same function for windows that are computed one at a time, vmapped."""
+        return self
+
+
+class SequenceModel(nn.Module):
+    """Predicts the action at every step from that step and all steps before it.
+
+    Attributes:
+      config: of the core; see CoreConfig.
+      space: observation space of a single observation.
+      num_actions: size of the action space.
+      render: draws the picture of an observation, where the observation stands for one. The model
+        then sees nothing but the picture.
+      critic: the logits are followed by one more output, the value of the state.
+    """
+
+    config: CoreConfig
+    space: Any
+    num_actions: int
+    render: Callable[[jax.Array], jax.Array] | None = None
+    critic: bool = False
+
+    def setup(self):
+        c = self.config
+        self.embed = TransitionToken(
+            self.space, self.num_actions, c.width, c.image_encoder, self.render,
+            c.mask, c.mask_probability, DTYPES[c.dtype],
+        )  # fmt: skip
+        self.core = c.make_core()
+        nn.share_scope(self, self.core)  # its parameters are named as if they were the model's own
+        # Small, so that training begins at the entropy of the uniform policy.
+        self.head = nn.Dense(
+            self.num_actions + self.critic,
+            dtype=jnp.float32,
+            kernel_init=nn.initializers.normal(0.02),
+        )
+
+    def __call__(
+        self, observation, previous_action, previous_reward, is_first, *, train: bool = False
+    ) -> jax.Array:
+        """Logits for windows.
+
+        Args:
+          observation: [B, T, *space.shape]; T is at most ``context`` unless the core is recurrent.
+          previous_action: int32 [B, T]; the number of actions where there was none.
+          previous_reward: float32 [B, T].
+          is_first: bool [B, T].
+          train: drop and mask, with random keys "dropout" and "mask".
+
+        Returns:
+          float32 [B, T, actions], or one more with a critic.
+        """
+        x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
+        return self.head(self.core(x_BxTxE, train))
+
+    def step(self, carry, observation, previous_action, previous_reward, is_first):
+        """Logits for the next step of one environment; to be vmapped.
+
+        Equal to the pass over all steps seen. A core that looks back ``context`` steps is equal
+        until there are more: from then on the oldest step is dropped, though what later steps read
+        from it remains.
+
+        Args:
+          carry: from ``initial_carry`` or the last call.
+          observation: [*space.shape]; the others as in ``__call__``, without axes.
+
+        Returns:
+          (new carry, logits float32 [actions], or one more with a critic).
+        """
+        x_E = self.embed(observation, previous_action, previous_reward, is_first, train=False)
+        carry, y = self.core.step(carry, x_E)
+        return carry, self.head(y)
+
+    @nn.nowrap
+    def initial_carry(self):
+        """The carry of a model that has seen nothing."""
+        return self.config.make_core().initial_carry()
