@@ -19,6 +19,7 @@ from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Method
+from ad_jax.methods.optimizer import describe_partition
 from ad_jax.methods.train_state import TrainState
 from data_pipelines import windows
 from data_pipelines.reader import Histories, Selection
@@ -55,6 +56,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     init = lambda key, *first: method.init(key, feed.example(*first))
     shardings = seeds.shardings(jax.eval_shape(init, *first[0]), build.sharding_rules(config))
     state = seeds.init(init, first, shardings)
+    if processes.is_first():
+        parameters = jax.eval_shape(init, *first[0]).params
+        print(f"train: {describe_partition(build.optimizer(config), parameters)} parameters")
     first_step = 0
     before: dict[str, Any] = {"seconds": 0.0, "transitions_per_s": 0.0}  # in earlier processes
     if (newest := checkpoints.latest_step()) is not None:
