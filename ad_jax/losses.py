@@ -1,15 +1,66 @@
-"""What a learner aims at: advantages and returns, backwards through a rollout.
+"""Losses, and what they are made of: advantages, returns, entropies and log-probabilities.
 
-A time limit is no end of the world: an episode that was cut off is bootstrapped from what it saw
-last, and only a terminal step is worth nothing more.
+Each stands here once, for sources and methods alike. Logits are float32 [..., actions], and
+actions int32 [...].
+
+An episode that a time limit cut off is bootstrapped from the value of its last observation. Only
+after a terminal step is the future worth nothing.
 """
 
 import jax
 import jax.numpy as jnp
+import optax
+
+
+def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
+    """Log-probability of actions under logits; float32 [...]."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], -1)[..., 0]
+
+
+def entropy(logits: jax.Array) -> jax.Array:
+    """Entropy of the policies with these logits, in nats; float32 [...]."""
+    log_probs = jax.nn.log_softmax(logits)
+    return -(jnp.exp(log_probs) * log_probs).sum(-1)
+
+
+def action_cross_entropy(
+    logits: jax.Array, action: jax.Array, label_smoothing: float = 0.0
+) -> jax.Array:
+    """Cross-entropy of actions under logits; float32 [...].
+
+    Args:
+      logits: [..., actions].
+      action: [...].
+      label_smoothing: the share of the target that is spread evenly over all actions.
+    """
+    targets = jax.nn.one_hot(action, logits.shape[-1])
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+
+
+def clipped_surrogate(
+    log_prob: jax.Array, old_log_prob: jax.Array, advantage: jax.Array, clip: float, min_std: float
+) -> jax.Array:
+    """The policy loss of proximal policy optimisation (Schulman et al., arXiv:1707.06347).
+
+    Args:
+      log_prob: log-probability of the actions under the policy that learns, [...].
+      old_log_prob: the same under the policy that acted, [...].
+      advantage: [...]; it is normalised to mean 0 and standard deviation 1.
+      clip: largest change of the probability ratio.
+      min_std: the standard deviation counts as at least this, so that advantages which are almost
+        equal do not become large.
+
+    Returns:
+      The loss, a float32 scalar.
+    """
+    advantage = (advantage - advantage.mean()) / jnp.maximum(advantage.std(), min_std)
+    ratio = jnp.exp(log_prob - old_log_prob)
+    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+    return -jnp.minimum(ratio * advantage, clipped * advantage).mean()
 
 
 def _backwards(decay: jax.Array, term: jax.Array) -> jax.Array:
-    """x_t = term_t + decay_t x_{t+1} along the first axis, nothing following the last."""
+    """x_t = term_t + decay_t x_{t+1} along the first axis; after the last step, x is 0."""
 
     def step(following, inputs):
         decay, term = inputs
@@ -24,7 +75,7 @@ def generalised_advantages(reward, value, next_value, is_last, is_terminal, disc
 
     Args:
       reward, value, is_last, is_terminal: [time, ...].
-      next_value: [time, ...], value of what followed the action, before any reset.
+      next_value: [time, ...], value of the observation that followed the action, before any reset.
       discount: γ.
       lam: λ.
 
@@ -38,11 +89,11 @@ def generalised_advantages(reward, value, next_value, is_last, is_terminal, disc
 def q_lambda_returns(reward, next_value, is_last, is_terminal, discount, lam):
     """Peng's Q(λ) returns (Peng and Williams 1994): G_t = r_t + γ [(1-λ) V_{t+1} + λ G_{t+1}].
 
-    At the end of an episode and of the sequence, the value stands for the whole future.
+    At the end of an episode or of the sequence, the value takes the place of the later rewards.
 
     Args:
       reward, is_last, is_terminal: [time, ...].
-      next_value: [time, ...], the greatest action value of what followed the action.
+      next_value: [time, ...], greatest action value of the observation that followed the action.
       discount: γ.
       lam: λ; 0 is one-step Q-learning.
 

@@ -16,6 +16,7 @@ import optax
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
+from ad_jax.losses import action_cross_entropy
 from ad_jax.methods.train_state import INPUTS, TrainState, init_state
 from ad_jax.models.base import SequenceModel
 
@@ -84,9 +85,7 @@ def distillation_loss(
     inputs = {name: batch[name] for name in INPUTS}
     rngs = {"dropout": key_dropout, "mask": key_mask}
     logits_BxTxA = model.apply(params, **inputs, train=True, rngs=rngs)
-    targets = jax.nn.one_hot(batch["action"], model.num_actions)
-    smoothed = optax.smooth_labels(targets, label_smoothing)
-    loss = optax.softmax_cross_entropy(logits_BxTxA, smoothed).mean()
+    loss = action_cross_entropy(logits_BxTxA, batch["action"], label_smoothing).mean()
     accuracy = (logits_BxTxA.argmax(-1) == batch["action"]).mean()
     return loss, {"loss": loss, "accuracy": accuracy}
 

@@ -18,13 +18,13 @@ from ad_jax.distributed.sharding import shard_batch
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, random_agent
 from ad_jax.interfaces import Agent, History, Method, MethodSpec
-from ad_jax.losses import generalised_advantages
+from ad_jax.losses import clipped_surrogate, entropy, generalised_advantages, log_prob
 from ad_jax.methods.train_state import TrainState, init_state
 from ad_jax.models.base import SequenceModel
 from ad_jax.rollout import make_rollouts
-from ad_jax.sources.networks import entropy, log_prob
 
 INITIAL_TRIALS = 64  # whose observations a model is initialised with, at most
+MIN_ADVANTAGE_STD = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,11 +213,10 @@ def make_update(
     def loss(params: Any, part: dict[str, Any]):
         out = model.apply(params, **part["inputs"])  # the policy that acted: nothing is dropped
         logits, value = out[..., :-1], out[..., -1]
-        std = jnp.maximum(part["advantage"].std(), 1e-3)
-        advantage = (part["advantage"] - part["advantage"].mean()) / std
-        ratio = jnp.exp(log_prob(logits, part["action"]) - part["log_prob"])
-        clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
-        policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+        chosen = log_prob(logits, part["action"])
+        policy_loss = clipped_surrogate(
+            chosen, part["log_prob"], part["advantage"], config.clip, MIN_ADVANTAGE_STD
+        )
         value_loss = ((value - part["target"]) ** 2).mean() / 2
         bonus = entropy(logits).mean()
         total = policy_loss + config.value_cost * value_loss - config.entropy_cost * bonus

@@ -15,9 +15,9 @@ from flax import struct
 
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
-from ad_jax.losses import generalised_advantages
-from ad_jax.sources.actors import ActorState, by_stream, make_actors
-from ad_jax.sources.networks import ActorCritic, entropy, log_prob, over_observations, sampled
+from ad_jax.losses import entropy, generalised_advantages, log_prob
+from ad_jax.sources.actors import ActorState, by_stream, make_actors, sampled
+from ad_jax.sources.networks import ActorCritic, over_observations
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,3 +129,21 @@ def make_actors(
 def by_stream(history: History) -> History:
     """A history [time, stream, ...] as [stream, time, ...]."""
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)
+
+
+def sampled(policy: Callable[[jax.Array], tuple[jax.Array, jax.Array]]) -> Callable:
+    """Samples actions from a policy: a ``choose`` for ``Actors.rollout``.
+
+    Args:
+      policy: ``policy(seen) -> (logits [..., actions], value [...])``.
+
+    Returns:
+      ``choose(seen, noise) -> (action, (logits, value))``. ``noise`` [..., actions] comes from a
+      Gumbel distribution.
+    """
+
+    def choose(seen: jax.Array, noise: jax.Array):
+        logits, value = policy(seen)
+        return jnp.argmax(logits + noise, -1), (logits, value)
+
+    return choose

@@ -132,31 +132,3 @@ def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array
         return look_up
 
     return bind
-
-
-def sampled(policy: Callable[[jax.Array], tuple[jax.Array, jax.Array]]) -> Callable:
-    """Draws actions from a policy; ``choose`` of ``Actors.rollout``, its noise from Gumbel's law.
-
-    Args:
-      policy: ``policy(seen) -> (logits [..., actions], value [...])``.
-
-    Returns:
-      ``choose(seen, noise [..., actions]) -> (action, (logits, value))``.
-    """
-
-    def choose(seen: jax.Array, noise: jax.Array):
-        logits, value = policy(seen)
-        return jnp.argmax(logits + noise, -1), (logits, value)
-
-    return choose
-
-
-def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
-    """Log-probability of actions [...] under logits [..., actions]."""
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], -1)[..., 0]
-
-
-def entropy(logits: jax.Array) -> jax.Array:
-    """Entropy of the policies with logits [..., actions]; [...], in nats."""
-    log_probs = jax.nn.log_softmax(logits)
-    return -(jnp.exp(log_probs) * log_probs).sum(-1)

@@ -14,9 +14,9 @@ from flax import struct
 
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
-from ad_jax.losses import generalised_advantages
-from ad_jax.sources.actors import ActorState, by_stream, make_actors
-from ad_jax.sources.networks import ActorCritic, entropy, log_prob, over_observations, sampled
+from ad_jax.losses import clipped_surrogate, entropy, generalised_advantages, log_prob
+from ad_jax.sources.actors import ActorState, by_stream, make_actors, sampled
+from ad_jax.sources.networks import ActorCritic, over_observations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +115,10 @@ def ppo(env: Any, config: PPOConfig) -> Source:
 
     def loss(params: Any, batch: Batch) -> jax.Array:
         logits, value = bind(params)(batch.seen)
-        std = jnp.maximum(batch.advantage.std(), config.min_advantage_std)
-        advantage = (batch.advantage - batch.advantage.mean()) / std
-        ratio = jnp.exp(log_prob(logits, batch.action) - batch.log_prob)
-        clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
-        policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+        chosen = log_prob(logits, batch.action)
+        policy_loss = clipped_surrogate(
+            chosen, batch.log_prob, batch.advantage, config.clip, config.min_advantage_std
+        )
 
         target = batch.advantage + batch.value
         near = batch.value + jnp.clip(value - batch.value, -config.clip, config.clip)

@@ -1,9 +1,41 @@
-"""Advantages and returns equal naive loops over the definition."""
+"""Losses, advantages and returns equal the definition, written out."""
 
 import numpy as np
 import pytest
 
-from ad_jax.losses import generalised_advantages, q_lambda_returns
+from ad_jax.losses import (
+    action_cross_entropy,
+    clipped_surrogate,
+    entropy,
+    generalised_advantages,
+    log_prob,
+    q_lambda_returns,
+)
+
+
+def test_probabilities_entropies_and_cross_entropies():
+    """Policies (1/2, 1/4, 1/4) and (1/8, 1/8, 3/4), whose logits are shifted by a constant."""
+    probability = np.array([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]])
+    logits, action = (np.log(probability) + 3).astype(np.float32), np.array([0, 2])
+    np.testing.assert_allclose(log_prob(logits, action), np.log([0.5, 0.75]), rtol=1e-5)
+    expected = -(probability * np.log(probability)).sum(1)
+    np.testing.assert_allclose(entropy(logits), expected, rtol=1e-5)
+    target = 0.7 * np.eye(3)[action] + 0.1
+    expected = -(target * np.log(probability)).sum(1)
+    np.testing.assert_allclose(action_cross_entropy(logits, action, 0.3), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        action_cross_entropy(logits, action), -log_prob(logits, action), rtol=1e-6
+    )
+
+
+def test_the_surrogate_is_clipped_on_the_side_that_gains():
+    """Advantages 3 and -1 become 1 and -1; of ratios beyond 1 ± 0.2 the smaller gain counts."""
+    advantage = np.float32([3, -1])
+    for ratios, gains in (((1, 1), (1, -1)), ((2, 2), (1.2, -2)), ((0.5, 0.5), (0.5, -0.8))):
+        loss = clipped_surrogate(np.log(np.float32(ratios)), np.zeros(2), advantage, 0.2, 1e-3)
+        np.testing.assert_allclose(loss, -np.mean(gains), rtol=1e-5, atol=1e-6)
+    few = clipped_surrogate(np.log(np.float32([1, 2])), np.zeros(2), advantage, 2.0, 20.0)
+    np.testing.assert_allclose(few, -(0.1 - 0.2) / 2, rtol=1e-5)  # divided by 20, and not by 2
 
 
 def naive_advantages(reward, value, next_value, is_last, is_terminal, discount, lam):

@@ -94,6 +94,20 @@ def test_it_learns_to_learn_which_arm_pays(core):
     assert metrics["trial_reward"][-10:].mean() > 9
 
 
+def test_the_logged_loss_is_the_loss_that_is_minimised():
+    """With the entropy term. All terms are means over minibatches, so they add up."""
+    env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=5)
+    model = make_model(env)
+    config = rl2.RL2Config(num_trials=4, num_minibatches=2, episodes=2, entropy_cost=0.5)
+    optimizer = make_optimizer(OptimizerConfig(warmup_steps=1), 10)
+    update = rl2.make_update(env, tasks.params(np.arange(4)), model, optimizer, config, 10)
+    _, metrics = jax.jit(update)(init_state(jax.random.key(0), model, optimizer), jax.random.key(1))
+    assert metrics["entropy"] > 1
+    expected = metrics["policy_loss"] + config.value_cost * metrics["value_loss"]
+    expected -= config.entropy_cost * metrics["entropy"]
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
 def test_minibatches_of_whole_trials():
     with pytest.raises(UserError, match=r"num_minibatches=3 does not divide"):
         rl2.RL2Config(num_trials=8, num_minibatches=3)
