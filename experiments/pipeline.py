@@ -4,6 +4,7 @@ A stage is done if its output is complete and was made from what is there now. P
 the file system and tells the others, so that all of them do the same.
 """
 
+import functools
 import json
 import zlib
 from collections.abc import Callable, Collection
@@ -105,9 +106,12 @@ def run_stages(
             continue
         processes.first_decides(lambda name=name: _begin(name, config, workdir))
         stage = STAGES[name]
-        if processes.is_first() or not stage.alone:
+        if stage.alone:
+            run = functools.partial(stage.run, config, workdir, interruption)
+            processes.first_decides(lambda run=run: run() is None)  # the others hear of a failure
+        else:
             stage.run(config, workdir, interruption)
-        processes.first_decides(lambda name=name: _end(name, config, workdir))
+            processes.barrier(f"{name}: done")
 
 
 def is_done(name: str, config: ml_collections.ConfigDict, folders: Folders) -> bool:
@@ -131,39 +135,35 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
-    """Refuses what can't be done, and marks what will be outdated."""
+    """Writes down what a stage is made from, from before it starts: it may be killed at any time.
+
+    Outputs of former inputs are refused or removed.
+    """
     if workdir.read_only:
         raise UserError(
             f"{workdir.path} can't be written to, and the stage {name!r} is not done there: copy "
             "it to another folder"
         )
-    made_from, stage = _made_from(workdir), STAGES[name]
-    if name == "train" and workdir.checkpoints.exists() and name in made_from:
-        now = stage.inputs(config, workdir)
-        if now is not None and made_from[name] != now and checkpoint.newest(workdir.checkpoints):
-            raise UserError(
-                f"{workdir.checkpoints} was trained on other histories than those in "
-                f"{workdir.histories}: remove {workdir.checkpoints}, and it trains again, or put "
-                "the former histories back"
-            )
+    now, made_from = STAGES[name].inputs(config, workdir), _made_from(workdir)
+    if now is None:
+        return True  # the stage says what is missing
+    same = made_from.get(name, now) == now
+    if name == "train" and not same and checkpoint.newest(workdir.checkpoints):
+        raise UserError(
+            f"{workdir.checkpoints} was trained on other histories than those in "
+            f"{workdir.histories}: remove {workdir.checkpoints}, and it trains again, or put "
+            "the former histories back"
+        )
+    if name == "evaluate":
+        (workdir.evaluation / evaluate.RESULTS).unlink(missing_ok=True)
     names = list(STAGES)
     later = {n: None for n in names[names.index(name) + 1 :] if n not in made_from}
-    kept = {n: inputs for n, inputs in made_from.items() if n != name}
-    _write(workdir, {**kept, **later})
+    text = json.dumps({**made_from, **later, name: now}, indent=1)
+    write_text_atomically(workdir.path / MADE_FROM, text)
     (workdir.report / report.SUMMARY).unlink(missing_ok=True)  # it would show older results
-    return True
-
-
-def _end(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
-    inputs = STAGES[name].inputs(config, workdir)
-    _write(workdir, {**_made_from(workdir), name: inputs})
     return True
 
 
 def _made_from(folders: Folders) -> dict[str, Any]:
     path = folders.path / MADE_FROM
     return read_json(path, "remove it") if path.exists() else {}
-
-
-def _write(workdir: Workdir, made_from: dict[str, Any]) -> None:
-    write_text_atomically(workdir.path / MADE_FROM, json.dumps(made_from, indent=1))

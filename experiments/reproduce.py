@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
@@ -34,7 +33,7 @@ from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS
 from experiments.figures.runs import PRESETS, Job, Results, Run, jobs
-from experiments.runtime import memory
+from experiments.runtime import logs, memory, version
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import InUse
 
@@ -48,6 +47,7 @@ def main(arguments: list[str], interruption: Interruption) -> None:
     parser.add_argument("--workdir", required=True, help="where all of it goes")
     parser.add_argument("--seeds", type=int, help="of training, in place of the preset's")
     parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts of the work")
+    parser.add_argument("--verbosity", type=int, help="of the log: 1 debug, 0 info, -1 warning, …")
     options = parser.parse_args(arguments)
     numbers = _figures(options.figure)
     if options.preset not in PRESETS:
@@ -57,7 +57,8 @@ def main(arguments: list[str], interruption: Interruption) -> None:
     shard = _shard(options.shard)
     interruption.install()
     memory.keep_freed_memory()
-    logging.set_verbosity(logging.FATAL)
+    logs.set_level(options.verbosity)
+    say(version.line(options.workdir))
     reproduce(numbers, options.preset, options.workdir, interruption, options.seeds, shard)
 
 
@@ -96,7 +97,7 @@ def reproduce(
         if missing := sum(not _is_done(job, root) for job in plan[number].values()):
             say(f"figure {number} waits for {missing} jobs of other shards: run this once more "
                 "without --shard when they are done")  # fmt: skip
-        elif processes.is_first():
+        else:
             draw(root, number, preset, runs[number], seeds)
 
 
@@ -204,10 +205,15 @@ def _remaining(left: list[Job], work: Mapping[str, float], rates: Mapping[str, l
 
 
 def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: int) -> None:
-    """Writes figNN.json and figNN.png, and prints what the figure says."""
+    """Writes figNN.json and figNN.png, and prints what the figure says.
+
+    All processes make its panels, since they may need all devices; the first one draws.
+    """
     figure = FIGURES[number]
     results = {name: Results(root, run, seeds) for name, run in runs.items()}
     panels = figure.panels(results)
+    if not processes.is_first():
+        return
     claims = held(figure, preset, panels)
     made = {
         "figure": number,

@@ -10,16 +10,18 @@ import re
 import sys
 from collections.abc import Collection
 
-from absl import app, flags, logging
+import ml_collections
+from absl import app, flags
 from ml_collections import config_flags
 
+from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
 from experiments import configs, pipeline, validation
-from experiments.runtime import memory
+from experiments.runtime import logs, memory, version
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Workdir
 
@@ -34,6 +36,9 @@ _STAGES = flags.DEFINE_list("stages", list(pipeline.STAGES), "Which stages to ru
 _STOPPED_STATUS = flags.DEFINE_integer(
     "stopped_status", None, "Exit status after a signal; 128 + its number unless given."
 )
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "Folder for a trace of a few steps of training, for TensorBoard or Perfetto."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -45,14 +50,32 @@ def main(argv: list[str], interruption: Interruption) -> None:
         raise UserError(f"--stages={','.join(sorted(unknown))}: choose from {choice}")
     interruption.install()
     memory.keep_freed_memory()
-    logging.set_verbosity(logging.FATAL)  # errors are raised as well; Orbax logs every file
-    run(_CONFIG.value, _WORKDIR.value, _STAGES.value, interruption)
+    verbosity = flags.FLAGS["verbosity"]
+    logs.set_level(verbosity.value if verbosity.present else None)
+    run(_CONFIG.value, _WORKDIR.value, _STAGES.value, interruption, _PROFILE.value)
 
 
-def run(config, path: str, stages: Collection[str], interruption: Interruption) -> None:
-    """Runs the chosen stages in one workdir; those that are done are skipped."""
+def run(
+    config: ml_collections.ConfigDict,
+    path: str,
+    stages: Collection[str],
+    interruption: Interruption,
+    profile: str | None = None,
+) -> None:
+    """Runs the chosen stages in one workdir; those that are done are skipped.
+
+    Args:
+      config: of the run.
+      path: of the workdir.
+      stages: their names.
+      interruption: is asked between and within stages.
+      profile: a folder for a trace of a few steps of training, or None.
+    """
     pipeline.validate(config)
     with contextlib.closing(Workdir(path, config)) as workdir:
+        workdir.profile = profile
+        if processes.is_first():
+            print(version.line(path, config.mesh), flush=True)
         pipeline.run_stages(config, workdir, stages, interruption)
 
 

@@ -33,6 +33,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     model = build.model(config, world.env)
     mesh = sharding.make_mesh(**config.mesh)
     (params, *_), _ = evaluate.trained(config, found.checkpoints[0], model, mesh)
+    params = sharding.fetch(params)  # from here on, each process is on its own
     steps = config.model.context - config.model.context % found.episode_steps
 
     task = world.heldout[len(world.heldout) // 2 :][:1]

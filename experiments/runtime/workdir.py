@@ -78,6 +78,7 @@ class Workdir(Folders):
 
     Attributes:
       read_only: whether it can't be written to, as process 0 sees it.
+      profile: where training leaves a trace of a few steps; None for nowhere.
 
     Args:
       path: is made if it does not exist.
@@ -103,6 +104,7 @@ class Workdir(Folders):
         super().__init__(path, histories=histories, checkpoints=checkpoints)
         self._lock: IO[str] | Lease | None = None
         self.read_only = False
+        self.profile: str | None = None
         busy: list[InUse] = []
 
         def opened() -> bool:

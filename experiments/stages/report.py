@@ -8,6 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
+import ad_jax
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.grid_world import GridWorld
 from ad_jax.envs.watermaze import Watermaze
@@ -18,6 +19,7 @@ from data_pipelines.files import growing, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments import build
 from experiments.pictures import bandit, curves, grid_world, watermaze
+from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
@@ -174,6 +176,8 @@ def costs(results: dict[str, np.ndarray], collected: dict[str, Any] | None) -> d
         throughput = {"collect_env_steps_per_s": rate, **throughput}
     return {
         "device": str(results["device"]),
+        "version": ad_jax.__version__,
+        "commit": version.commit(),
         "jax": jax.__version__,
         "seconds": seconds,
         "throughput": throughput,

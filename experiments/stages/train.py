@@ -26,6 +26,7 @@ from data_pipelines.reader import Histories, Selection
 from experiments import build
 from experiments.runtime.interruption import Interrupted, Interruption
 from experiments.runtime.metrics import Means, Metrics
+from experiments.runtime.profile import Profile
 from experiments.runtime.seeds import Seeds
 from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
@@ -120,8 +121,10 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         ) as progress,
         contextlib.closing(log) if log else contextlib.nullcontext(),
         contextlib.closing(checkpoints),
+        contextlib.closing(Profile(workdir.profile, first_step)) as profile,
     ):  # fmt: skip
         for step in range(first_step + 1, config.train.steps + 1):
+            profile.before(step, state)
             inputs = sharding.put(seeds.stack(next(batches)), seeds.inputs_sharding())
             with jax.transfer_guard("disallow"):
                 state, metrics = update(state, inputs)

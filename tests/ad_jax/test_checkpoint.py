@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from jax.experimental import multihost_utils
 from orbax.checkpoint import type_handlers
 
+from ad_jax import checkpoint
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
@@ -220,3 +222,15 @@ def test_a_checkpoint_that_could_not_be_written_is_an_error(tmp_path, monkeypatc
         checkpoints.save(2, state(), {})
         checkpoints.latest_step()
     assert Checkpoints(tmp_path).latest_step() == 1
+
+
+def test_orbax_asks_nothing_about_signals(tmp_path, monkeypatch):
+    """Whoever trains does; see ``experiments.runtime.interruption``."""
+
+    def ask(number):
+        raise AssertionError(f"asked with {number}")
+
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", ask)
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(7, state(), {})
+    assert checkpoint.newest(tmp_path)["step"] == 7

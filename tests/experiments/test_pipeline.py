@@ -1,5 +1,6 @@
 """Which stages are done, for which inputs."""
 
+import contextlib
 import json
 import shutil
 
@@ -86,3 +87,25 @@ def test_a_model_of_other_histories_is_not_trained_on(copy, config, never):
     with pytest.raises(UserError, match=r"was trained on other histories.*remove .*checkpoints"):
         pipeline.run_stages(config, workdir, ["train"], never)
     workdir.close()
+
+
+def test_what_is_killed_while_it_is_made_again_does_not_count(copy, config):
+    """The results of the former model are gone by then; a model says what it learns from."""
+    path = copy / "checkpoints" / "40" / "metadata" / "metadata"
+    stated = json.loads(path.read_text())
+    path.write_text(json.dumps({**stated, "params_checksum": stated["params_checksum"] + 1}))
+    workdir = Workdir(copy, config)
+    pipeline._begin("evaluate", config, workdir)
+    workdir.close()  # and the process was killed
+    assert "evaluate" not in what_is_done(copy, config)
+    (copy / pipeline.MADE_FROM).unlink()
+    pipeline._begin("train", config, workdir)
+    assert json.loads((copy / pipeline.MADE_FROM).read_text())["train"] is not None
+
+
+def test_a_profile_is_a_trace_of_a_few_steps(copy, config, never, tmp_path):
+    shutil.rmtree(copy / "checkpoints")
+    with contextlib.closing(Workdir(copy, config)) as workdir:
+        workdir.profile = str(tmp_path / "profile")
+        pipeline.run_stages(config, workdir, ["train"], never)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))

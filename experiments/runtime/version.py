@@ -1,0 +1,42 @@
+"""Which version of the program runs, and on what."""
+
+import pathlib
+import subprocess
+from collections.abc import Mapping
+
+import jax
+
+import ad_jax
+from ad_jax.distributed import sharding
+
+
+def commit() -> str:
+    """The commit of the source tree, "-dirty" where files were changed; "unknown" without one."""
+    root = pathlib.Path(ad_jax.__file__).parents[1]
+    if not (root / ".git").exists():  # an installed package may lie in somebody else's tree
+        return "unknown"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, or a tree of another owner
+        return "unknown"
+    return said.stdout.strip()
+
+
+def line(workdir: str, mesh: Mapping[str, int] | None = None) -> str:
+    """What a program says at its start: version, commit, devices, processes, mesh and workdir.
+
+    Args:
+      workdir: as it was given.
+      mesh: devices along each axis, as of a config; None where each run has its own.
+    """
+    count, number = jax.device_count(), jax.process_count()
+    parts = [
+        f"ad_jax {ad_jax.__version__} ({commit()})",
+        f"{count} x {jax.devices()[0].device_kind}",
+        f"{number} process{'es' if number > 1 else ''}",
+    ]
+    if mesh is not None:
+        shape = sharding.make_mesh(**mesh).shape
+        parts.append("mesh " + " ".join(f"{axis}={size}" for axis, size in shape.items()))
+    return ", ".join([*parts, f"workdir {workdir}"])
