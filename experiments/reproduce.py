@@ -128,6 +128,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _root(folder: str | os.PathLike, preset: str) -> Path:
     """The workdir, which remembers its preset."""
+    if not os.fspath(folder):
+        raise UserError("--workdir= is empty: give a folder")
     root = as_path(folder)
     path = root / "reproduce.json"
     try:

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import jax
+
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
-from ad_jax.paths import Path, as_path
+from ad_jax.paths import Path, as_path, reason
 
 FOLDER = "joining"
 
@@ -33,8 +35,20 @@ def join(arguments: list[str]) -> None:
                 with contextlib.suppress(Exception):  # it is the workdir's to complain of a folder
                     absent = stack.enter_context(_present(folder / FOLDER, number, count))
             processes.start(absent)
+        _start_backend()
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def _start_backend() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter without a word
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        raise UserError(
+            f"JAX finds no device for JAX_PLATFORMS={asked or ''}: unset it, or set it to what "
+            f"this machine has, for example cpu ({reason(error)})"
+        ) from error
 
 
 def _workdir(arguments: list[str]) -> Path | None:

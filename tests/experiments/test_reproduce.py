@@ -97,3 +97,23 @@ def test_a_shard_says_what_a_figure_waits_for(tmp_path, never, capsys, monkeypat
     monkeypatch.setattr(reproduce, "do", lambda *_: None)
     reproduce.reproduce([9], "smoke", tmp_path, never, shard=(0, 2))
     assert "figure 9 waits for 2 jobs of other shards" in capsys.readouterr().out
+
+
+def test_an_empty_workdir_is_refused(never):
+    """It would be the current folder."""
+    with pytest.raises(UserError, match="--workdir= is empty"):
+        reproduce.reproduce([1], "smoke", "", never)
+
+
+def test_every_process_makes_the_panels_and_the_first_one_draws(tmp_path, monkeypatch):
+    """Panels of a trained model need all devices: one process alone would wait for ever."""
+    made, drawn = [], []
+    figure = FIGURES[1]._replace(
+        panels=lambda results: made.append(results) or [], draw=lambda *_: drawn.append(True)
+    )
+    monkeypatch.setitem(reproduce.FIGURES, 1, figure)
+    for is_first in (False, True):
+        monkeypatch.setattr(reproduce.processes, "is_first", lambda first=is_first: first)
+        reproduce.draw(tmp_path, 1, "smoke", {}, 1)
+        assert bool(drawn) == is_first
+    assert len(made) == 2

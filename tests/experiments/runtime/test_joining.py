@@ -33,3 +33,16 @@ def test_a_process_that_is_alone_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(joining.processes, "start", lambda absent: None)
     joining.join([f"--workdir={tmp_path}"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Unknown backend")])
+def test_a_platform_that_is_not_there_is_one_line(monkeypatch, error):
+    """JAX_PLATFORMS=cuda on a machine without a GPU."""
+
+    def devices():
+        raise error
+
+    monkeypatch.setattr(joining.processes, "start", lambda absent: None)
+    monkeypatch.setattr(joining.jax, "devices", devices)
+    with pytest.raises(SystemExit, match=r"^error: JAX finds no device for JAX_PLATFORMS="):
+        joining.join([])
