@@ -1,0 +1,32 @@
+"""What of the log is shown."""
+
+import logging as standard
+
+import pytest
+from absl import logging
+
+from experiments.runtime import logs
+
+
+@pytest.fixture
+def shown():
+    """``shown(verbosity, level, path)``: whether a record from there is."""
+    before = logging.get_verbosity()
+
+    def ask(verbosity, level, path):
+        logs.set_level(verbosity)
+        logger = logging.get_absl_logger()
+        record = standard.LogRecord("absl", level, path, 1, "text", None, None)
+        return logger.isEnabledFor(level) and bool(logger.filter(record))
+
+    yield ask
+    logs.set_level(None)
+    logging.set_verbosity(before)
+
+
+def test_warnings_are_shown_but_of_orbax_only_errors_unless_asked_for(shown):
+    ours, orbax = "experiments/run.py", "site-packages/orbax/checkpoint.py"
+    levels = (standard.INFO, standard.WARNING, standard.ERROR)
+    assert [shown(None, level, ours) for level in levels] == [False, True, True]
+    assert [shown(None, level, orbax) for level in levels] == [False, False, True]
+    assert [shown(logging.INFO, level, orbax) for level in levels] == [True, True, True]
