@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 from absl import flags
 
 from ad_jax.distributed import sharding
+from ad_jax.envs import tasks
 from ad_jax.envs.grid_world import GridWorld
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import MODES
@@ -184,15 +184,8 @@ def episode_limit(world: build.World) -> int:
     Raises:
       UserError: episodes need not end.
     """
-    for ids in (world.train, world.heldout):
-        limits = getattr(world.tasks.params(ids), "max_steps_in_episode", None)
-        if limits is None or not np.all(np.asarray(limits) >= 1):
-            raise UserError(
-                f"env.name: the tasks of {world.env.name} have no limit of steps: give their "
-                "EnvParams a max_steps_in_episode of 1 or more"
-            )
-    params = (world.tasks.params(ids) for ids in (world.train, world.heldout))
-    return max(int(np.max(p.max_steps_in_episode)) for p in params)
+    groups = [ids for ids in (world.train, world.heldout) if len(ids)]
+    return max(tasks.episode_limit(world.tasks.params(ids), world.env.name) for ids in groups)
 
 
 def _check_histories(config: ml_collections.ConfigDict, world: build.World) -> None:

@@ -69,6 +69,25 @@ class TaskDistribution:
         return np.sort(train), np.sort(heldout)
 
 
+def episode_limit(params: Any, name: str) -> int:
+    """The steps of the longest episode of some tasks.
+
+    Args:
+      params: EnvParams of the tasks, with a leading axis.
+      name: of the environment, for the error message.
+
+    Raises:
+      UserError: a task has no ``max_steps_in_episode`` of 1 or more.
+    """
+    limits = getattr(params, "max_steps_in_episode", None)
+    if limits is None or not np.all(np.asarray(limits) >= 1):
+        raise UserError(
+            f"the tasks of {name} have no limit of steps: give their EnvParams a "
+            "max_steps_in_episode of 1 or more"
+        )
+    return int(np.max(limits))
+
+
 def _distinct_ids(rng: np.random.Generator, n: int) -> np.ndarray:
     """Draws n distinct ids in the order drawn: a longer draw begins with the shorter one."""
     ids: dict[int, None] = {}

@@ -77,14 +77,8 @@ class EnvState(environment.EnvState):
     time: jax.Array
 
 
-class Watermaze(environment.Environment):
-    """A round pool with a hidden platform; 50 steps. The observation is the *pose*.
-
-    The task is to be solved from pictures, but a picture is a function of the pose: 20,736 bytes
-    that follow from 6. So histories store poses, and the model that is distilled from them draws
-    the frames itself, with ``render_observation``, inside its compiled program. The state keeps the
-    pose rounded to what is stored, so a frame drawn later is the frame that would have been seen,
-    bit for bit. ``PixelWatermaze`` is the same world for agents that want frames from ``step``.
+class WatermazeDynamics(environment.Environment):
+    """A round pool with a hidden platform; 50 steps. Subclasses say what the agent observes.
 
     The paper does not say what follows the reward; its returns of at most 1 per episode fit
     "once". Nor does it give the start or the number of ticks per action. A start in the centre is
@@ -155,15 +149,6 @@ class Watermaze(environment.Environment):
 
         return TaskDistribution(params=params, num_tasks=None)
 
-    def render_observation(self, pose: jax.Array) -> jax.Array:
-        """Frames from poses: int32 [..., 3] → uint8 [..., 72, 96, 3]."""
-        return raycast.render(pose)
-
-    @property
-    def picture_space(self) -> spaces.Box:
-        """Space of a frame."""
-        return spaces.Box(0, 255, raycast.FRAME_SHAPE, jnp.uint8)
-
     def step_env(self, key, state, action, params):
         """Moves for ``action_repeat`` ticks. See gymnax's ``Environment.step_env``.
 
@@ -213,11 +198,6 @@ class Watermaze(environment.Environment):
         zero = jnp.zeros((), jnp.int32)
         return pose, EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
 
-    def observe(self, key, state, action, params):
-        """The pose, int32 [3]; the platform is not to be seen."""
-        del key, action, params
-        return state.pose
-
     def is_terminated(self, state, params):
         """Only goal_mode "terminate" ends an episode before its time."""
         del params
@@ -256,12 +236,6 @@ class Watermaze(environment.Environment):
 
         return jax.vmap(distance)(jnp.arange(len(ACTIONS))).argmin().astype(jnp.int32)
 
-    def expert_action(self, pose: jax.Array, params: EnvParams) -> jax.Array:
-        """The same for an agent that sees poses alone, and so takes itself to be at rest; int32."""
-        zero = jnp.zeros((), jnp.int32)
-        state = EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
-        return self.shortest_path_action(state, params)
-
     @property
     def num_actions(self) -> int:
         return len(ACTIONS)
@@ -270,9 +244,8 @@ class Watermaze(environment.Environment):
         del params
         return spaces.Discrete(len(ACTIONS))
 
-    def observation_space(self, params=None):
+    def pose_space(self) -> spaces.Box:
         """Space of a pose: x and y fit in int16, the yaw in uint16."""
-        del params
         bound = KEEP_IN * raycast.POSITION_SCALE
         low, high = [-bound, -bound, 0], [bound, bound, raycast.TURN - 1]
         return spaces.Box(np.array(low, np.int32), np.array(high, np.int32), (3,), jnp.int32)
@@ -288,7 +261,7 @@ class Watermaze(environment.Environment):
     def state_space(self, params):
         return spaces.Dict(
             {
-                "pose": Watermaze.observation_space(self, params),
+                "pose": self.pose_space(),
                 "velocity": spaces.Box(-SPEED_BOUND, SPEED_BOUND, (2,), jnp.float32),
                 "stage": spaces.Discrete(self.num_stages),
                 "time": spaces.Discrete(self.max_steps_in_episode + 1),
@@ -296,8 +269,40 @@ class Watermaze(environment.Environment):
         )
 
 
-class PixelWatermaze(Watermaze):
-    """Watermaze as an ordinary gymnax environment: the observation is the frame.
+class Watermaze(WatermazeDynamics):
+    """Watermaze whose observation is the *pose*; see ``WatermazeDynamics`` for its arguments.
+
+    Agents are meant to see pictures, but a picture follows from the pose: 20,736 bytes from 6. So
+    histories store poses, and the model that is distilled from them draws the frames itself, with
+    ``render_observation``, inside its compiled program. The state keeps the pose rounded to what is
+    stored, so a frame drawn later equals the frame of that moment, bit for bit.
+    """
+
+    def render_observation(self, pose: jax.Array) -> jax.Array:
+        """Frames from poses: int32 [..., 3] → uint8 [..., 72, 96, 3]."""
+        return raycast.render(pose)
+
+    def observe(self, key, state, action, params):
+        """The pose, int32 [3]; the platform is not to be seen."""
+        del key, action, params
+        return state.pose
+
+    def observation_space(self, params=None):
+        """Space of a pose, int32 [3]."""
+        del params
+        return self.pose_space()
+
+    def expert_action(self, pose: jax.Array, params: EnvParams) -> jax.Array:
+        """The same for an agent that sees poses alone, and so takes itself to be at rest; int32."""
+        zero = jnp.zeros((), jnp.int32)
+        state = EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
+        return self.shortest_path_action(state, params)
+
+
+class PixelWatermaze(WatermazeDynamics):
+    """Watermaze as an ordinary gymnax environment: the observation is the frame itself.
+
+    It has neither ``render_observation`` nor ``expert_action``, which read poses.
 
     ``step`` resets the state first and then draws once, where gymnax's own would draw the next
     state and the reset one. ``info["final_observation"]`` is the frame before the reset, as
@@ -317,28 +322,28 @@ class PixelWatermaze(Watermaze):
         info |= {
             "terminated": terminated,
             "truncated": truncated,
-            "final_observation": self.render_observation(pose),
+            "final_observation": raycast.render(pose),
         }
-        return self.render_observation(state.pose), state, reward, terminated, truncated, info
+        return raycast.render(state.pose), state, reward, terminated, truncated, info
 
     def step_env(self, key, state, action, params):
         """One transition without auto-reset. See gymnax's ``Environment.step_env``."""
         pose, *rest = super().step_env(key, state, action, params)
-        return self.render_observation(pose), *rest
+        return raycast.render(pose), *rest
 
     def reset_env(self, key, params):
         """Starts an episode at rest. See gymnax's ``Environment.reset_env``."""
         pose, state = super().reset_env(key, params)
-        return self.render_observation(pose), state
+        return raycast.render(pose), state
 
     def observe(self, key, state, action, params):
         """The frame, uint8 [72, 96, 3]; the platform is not to be seen."""
         del key, action, params
-        return self.render_observation(state.pose)
+        return raycast.render(state.pose)
 
     def observation_space(self, params=None):
         del params
-        return self.picture_space
+        return spaces.Box(0, 255, raycast.FRAME_SHAPE, jnp.uint8)
 
 
 def _checked_pose(start) -> tuple[int, int, int]:

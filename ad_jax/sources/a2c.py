@@ -1,8 +1,11 @@
 """Advantage actor-critic as a source: the synchronous form of the paper's A3C (Table 4).
 
 A3C's actors (Mnih et al., arXiv:1602.01783) act with parameters that are a little old, and update
-the shared ones one after the other. Here they act side by side, and update them together or, with
-``num_groups``, group after group.
+the shared parameters one after the other. Here all actors act side by side with the same
+parameters. Then they update them together or, with ``num_groups``, one group after another. Within
+such a round, a later group sees the updates of the earlier ones: it acted with the parameters from
+before the round, but its gradient is taken at the updated ones. A3C's actors instead take their
+gradients at the parameters that they acted with.
 """
 
 import dataclasses
@@ -27,8 +30,8 @@ class A2CConfig:
     Attributes:
       num_streams: actors per task; each leaves a learning history.
       rollout_steps: steps of every actor between two updates.
-      num_groups: groups of actors that update one after the other; as many as actors is nearest
-        to A3C.
+      num_groups: groups of actors that update one after another. A later group takes its gradient
+        at parameters that the earlier groups of the round have already updated.
       learning_rate: of Adam, constant.
       adam_eps: ε of Adam.
       hidden: widths of the hidden layers of policy and value.

@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ad_jax.envs import raycast, watermaze
+from ad_jax.envs import raycast
 from experiments.figures.figure import Figure
 from experiments.pictures.watermaze import beside
 
@@ -20,7 +20,7 @@ _POSES = ((0, 0, 0.0), (150, -200, 0.8), (300, 100, 0.45))  # x, y in units, yaw
 def draw(panels: Any, title: str, path: Any) -> None:
     """Frames of three poses, each beside the map."""
     del panels
-    picture = jax.jit(watermaze.PixelWatermaze().picture)
+    picture = jax.jit(raycast.render)
     figure, axes = plt.subplots(len(_POSES), 1, figsize=(4.6, 6.2), dpi=100)
     for ax, (x, y, yaw) in zip(axes, _POSES, strict=True):
         angle = yaw / (2 * np.pi) * raycast.TURN

@@ -130,3 +130,16 @@ def test_the_greedy_policy_attains_the_optimum(env, ids):
     assert np.any(promised > 0)
     # Q has one entry per step of exactly one episode.
     assert np.all(truncated[..., -1]) and not np.any(truncated[..., :-1])
+
+
+def test_a_task_may_be_shorter_than_the_environment_allows():
+    """Its returns are those of an environment with that limit, also in a batch of lengths."""
+    long, lengths = DarkRoom(size=3, max_steps_in_episode=6), np.array([6, 4, 1], np.int32)
+    tasks = long.tasks().params(np.array([8, 8, 8])).replace(max_steps_in_episode=lengths)
+    for function in (dp.optimal_return, dp.random_return, lambda *x: dp.noisy_return(*x, 0.3)):
+        got = jax.vmap(functools.partial(function, long))(tasks)
+        for i, steps in enumerate(lengths.tolist()):
+            short = DarkRoom(size=3, max_steps_in_episode=steps)
+            params = jax.tree.map(lambda x: x[0], short.tasks().params(np.array([8])))
+            np.testing.assert_allclose(got[i], function(short, params), rtol=1e-6)
+    assert dp.optimal_return(long, jax.tree.map(lambda x: x[1], tasks)) == 3  # of 4 steps

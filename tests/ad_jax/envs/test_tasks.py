@@ -1,9 +1,12 @@
 """Tasks are numbered without gaps or repeats, and split without overlap."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments import spaces
 
+from ad_jax.envs import registry
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
@@ -112,3 +115,38 @@ def test_all_tasks_can_be_asked_for():
 def test_endless_tasks_need_a_number():
     with pytest.raises(UserError, match="num_train"):
         endless.split(0, 10)
+
+
+def a_dict(self, params=None):
+    return spaces.Dict({"cell": spaces.Discrete(2)})
+
+
+def a_tuple(self, params=None):
+    return spaces.Tuple([spaces.Discrete(2)])
+
+
+def a_box(self, params=None):
+    return spaces.Box(-1.0, 1.0, (1,), jnp.float32)
+
+
+def without_limit(self):
+    return TaskDistribution(params=lambda ids: object(), num_tasks=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "message"),
+    [
+        ("observation_space", a_dict, "Odd has observations of space Dict: only"),
+        ("observation_space", a_tuple, "Odd has observations of space Tuple: only"),
+        ("action_space", a_box, "Odd has actions of space Box: only discrete"),
+        ("tasks", without_limit, "the tasks of Odd have no limit of steps: give"),
+    ],
+)
+def test_environments_that_nothing_can_act_in_are_refused_in_one_line(
+    name, method, message, monkeypatch
+):
+    odd = type("Odd", (DarkRoom,), {name: method})
+    monkeypatch.setitem(registry.ENVIRONMENTS, "Odd", odd)
+    with pytest.raises(UserError, match=f"^{message}.*$") as error:
+        registry.make("Odd")
+    assert "\n" not in str(error.value)

@@ -12,6 +12,10 @@ from ad_jax.envs import raycast, registry
 from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
 from ad_jax.envs.watermaze import EnvState, PixelWatermaze, Watermaze
 from ad_jax.errors import UserError
+from ad_jax.evaluation.agents import has_optimal_agent
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.lstm import LSTMConfig
+from ad_jax.sources.dqn import DQNConfig, dqn
 from ad_jax.sources.ppo import PPOConfig, ppo
 
 AHEAD, BACK, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, AHEAD_LEFT, AHEAD_RIGHT = range(8)
@@ -473,7 +477,7 @@ def test_pixel_watermaze_shows_what_the_poses_of_watermaze_show():
         (pixel_state, pixel_rest, pixel_info),
     )
     space = pixels.observation_space()
-    assert space.shape == raycast.FRAME_SHAPE == poses.picture_space.shape
+    assert space.shape == raycast.FRAME_SHAPE
     assert np.all(jax.vmap(space.contains)(frame))
 
 
@@ -490,6 +494,28 @@ def test_pixel_watermaze_observes_what_step_env_shows():
     first, frame, observed = step(key)
     np.testing.assert_array_equal(frame, observed)
     assert np.any(first != frame)
+
+
+def test_models_and_learners_run_on_frames():
+    """They read the frames as they are; before, they drew pictures of pictures."""
+    env = build(PixelWatermaze)
+    assert not hasattr(env, "render_observation") and not has_optimal_agent(env)
+    source = dqn(
+        env,
+        DQNConfig(
+            num_streams=2, rollout_steps=3, updates_per_rollout=1, batch_size=2, sequence_steps=2,
+            replay_steps=12, hidden=(4,), encoder="pooled",
+        ),
+    )  # fmt: skip
+    _, history = jax.jit(source.step)(source.init(jax.random.key(0), env.default_params))
+    assert history.observation.shape == (2, 3, 72, 96, 3)
+    assert history.observation.dtype == np.uint8
+
+    config = LSTMConfig(width=8, hidden=8, mlp_width=8, context=4)
+    model = SequenceModel(config, env.observation_space(), env.num_actions)
+    steps = (history.observation, history.action, history.reward, history.is_first)
+    logits = jax.jit(lambda key: model.apply(model.init(key, *steps), *steps))(jax.random.key(0))
+    assert logits.shape == (2, 3, env.num_actions) and np.isfinite(logits).all()
 
 
 def test_a_rollout_draws_one_frame_per_step():
