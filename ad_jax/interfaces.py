@@ -40,15 +40,16 @@ class Source(NamedTuple):
 
     Attributes:
       init: ``init(key, env_params) -> state``.
-      step: ``step(state) -> (state, block)``; ``block`` is a History with axes [stream, time].
+      step: ``step(state) -> (state, history)``, one update: the learner acts, and learns from it.
+        ``history`` is a History with axes [stream, time].
       num_streams: streams (actors) per task.
-      steps_per_block: length of the time axis of a block.
+      steps_per_update: length of the time axis of that history.
     """
 
     init: Callable[[jax.Array, Any], Any]
     step: Callable[[Any], tuple[Any, History]]
     num_streams: int
-    steps_per_block: int
+    steps_per_update: int
 
 
 class Agent(NamedTuple):

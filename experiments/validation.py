@@ -202,7 +202,7 @@ def _check_histories(config: ml_collections.ConfigDict, world: build.World) -> N
             f"collect.streams={options.streams}, but the source has {source.num_streams}"
         )
     collected_tasks(config, world)
-    schema = lambda: Schema.of(world.env, source.steps_per_block * options.updates_per_chunk)
+    schema = lambda: Schema.of(world.env, source.steps_per_update * options.updates_per_chunk)
     built("the data set", schema)
     one = jax.tree.map(lambda x: x[0], world.tasks.params(world.train[:1]))
     steps = lambda params: source.step(source.init(jax.random.key(0), params))
@@ -214,7 +214,7 @@ def _check_histories(config: ml_collections.ConfigDict, world: build.World) -> N
     keys = {k: f"train.keep_{k}" for k in ("every", "streams", "begin", "end")}
     with build.named_by_key(keys):
         Selection(train.keep_every, train.keep_streams, train.keep_begin, train.keep_end)
-    if (total := options.updates * source.steps_per_block) < config.model.context:
+    if (total := options.updates * source.steps_per_update) < config.model.context:
         raise UserError(
             f"model.context={config.model.context} is longer than the histories, which have "
             f"{total} steps: lower it, or raise collect.updates"

@@ -93,7 +93,7 @@ def noisy_return(env: Any, params: Any, epsilon: jax.Array) -> jax.Array:
     return env.start_distribution() @ value
 
 
-def noise_for(env: Any, params: Any, quality: float) -> jax.Array:
+def epsilon_for(env: Any, params: Any, quality: float) -> jax.Array:
     """The ``epsilon`` at which ``noisy_return`` is a given share of the optimal return; float32.
 
     Args:

@@ -99,7 +99,7 @@ def demonstrator(env: GridWorld, env_params: Any, quality: float) -> Agent:
         optimal_agent(env, env_params),
         env.num_actions,
         epsilon=lambda noise, time: noise,
-        setting=lambda: dynamic_programming.noise_for(env, env_params, quality),
+        setting=lambda: dynamic_programming.epsilon_for(env, env_params, quality),
     )
 
 

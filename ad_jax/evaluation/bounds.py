@@ -59,25 +59,25 @@ def random_returns(env: Any, env_params: Any) -> np.ndarray:
     return returns.mean((1, 2))
 
 
-def source_rewards(source: Source, key: jax.Array, env_params: Any, blocks: int) -> np.ndarray:
-    """Mean reward of a source at each step of a block, over its streams and several blocks.
+def source_rewards(source: Source, key: jax.Array, env_params: Any, updates: int) -> np.ndarray:
+    """Mean reward of a source at each step of an update, over its streams and several updates.
 
     Args:
-      source: one that begins anew with every block, as those of bandits do.
+      source: one that begins anew with every update, as those of bandits do.
       key: for everything random.
       env_params: batched over tasks.
-      blocks: how many.
+      updates: how many.
 
     Returns:
-      float32 [task, steps_per_block].
+      float32 [task, steps_per_update].
     """
 
     def run(key: jax.Array, env_params: Any) -> jax.Array:
-        def block(state: Any, _: None):
+        def update(state: Any, _: None):
             state, history = source.step(state)
             return state, history.reward.mean(0)
 
-        return jax.lax.scan(block, source.init(key, env_params), length=blocks)[1].mean(0)
+        return jax.lax.scan(update, source.init(key, env_params), length=updates)[1].mean(0)
 
     tasks = len(jax.tree.leaves(env_params)[0])
     return np.asarray(jax.jit(jax.vmap(run))(jax.random.split(key, tasks), env_params))

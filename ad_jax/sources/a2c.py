@@ -28,7 +28,7 @@ class A2CConfig:
     """Settings of A2C; the defaults learn every goal of Dark Room.
 
     Attributes:
-      num_streams: actors per task; each leaves a learning history.
+      num_streams: actors per task; each makes one learning history.
       rollout_steps: steps of every actor between two updates.
       num_groups: groups of actors that update one after another. A later group takes its gradient
         at parameters that the earlier groups of the round have already updated.
@@ -40,8 +40,8 @@ class A2CConfig:
       entropy_cost: weight of the entropy bonus.
       value_cost: weight of the value loss.
       max_grad_norm: the gradient is clipped to this global norm.
-      privileged: the source sees the environment's ``privileged_observation``; the history holds
-        the ordinary observation all the same.
+      privileged: the source sees the environment's ``privileged_observation``; the history still
+        holds the ordinary observation.
     """
 
     num_streams: int = 32
@@ -76,7 +76,7 @@ def a2c(env: Any, config: A2CConfig) -> Source:
       config: see A2CConfig.
 
     Returns:
-      A Source; a block is one rollout, History [num_streams, rollout_steps].
+      A Source; an update is one rollout, History [num_streams, rollout_steps].
 
     Raises:
       UserError: the groups do not divide the actors, or the environment does not suit the
@@ -102,7 +102,7 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         return A2CState(key, params, optimizer.init(params), state)
 
     def loss(params: Any, seen: jax.Array, action: jax.Array, advantage: jax.Array, target):
-        """Of the steps [time, actor] of a group."""
+        """The loss of a group of actors; all arrays are [time, actor, ...]."""
         logits, value = bind(params)(seen)
         policy_loss = -(log_prob(logits, action) * advantage).mean()
         value_loss = ((value - target) ** 2).mean() / 2
@@ -110,11 +110,11 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         return policy_loss + config.value_cost * value_loss - bonus
 
     def step(state: A2CState) -> tuple[A2CState, History]:
-        key, key_noise, key_env = jax.random.split(state.key, 3)
+        key, key_draws, key_env = jax.random.split(state.key, 3)
         policy = bind(state.params)
-        noise = jax.random.gumbel(key_noise, (steps, streams, env.num_actions))
-        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), noise)
-        history, (_, value) = rollout.history, rollout.choice
+        draws = jax.random.gumbel(key_draws, (steps, streams, env.num_actions))
+        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), draws)
+        history, (_, value) = rollout.history, rollout.extras
         advantage = generalised_advantages(
             history.reward, value, policy(rollout.next_seen)[1], history.is_last,
             history.is_terminal, config.discount, config.gae_lambda,
@@ -134,4 +134,4 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         )
         return A2CState(key, *learnt, acting), by_stream(history)
 
-    return Source(init=init, step=step, num_streams=streams, steps_per_block=steps)
+    return Source(init=init, step=step, num_streams=streams, steps_per_update=steps)

@@ -1,4 +1,4 @@
-"""The actors of a source: they live in the environment, and leave its histories."""
+"""The actors of a source. They act in the environment, and their steps are the histories."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ad_jax.interfaces import History
 
 @struct.dataclass
 class ActorState:
-    """Where the actors of one task stand; all but ``env_params`` have a leading axis [stream]."""
+    """The state of the actors of one task; all but ``env_params`` have a leading axis [stream]."""
 
     env_params: Any
     env_state: Any
@@ -24,30 +24,31 @@ class ActorState:
 
 @struct.dataclass
 class Rollout:
-    """What a rollout brought; every field is [time, stream, ...].
+    """The result of a rollout; every field is [time, stream, ...].
 
     Attributes:
       history: what is stored.
       seen: what the learner saw before each action.
-      next_seen: what the action led to, before any reset.
-      choice: what ``choose`` returned beside each action.
+      next_seen: what the learner would see after the action, before any reset.
+      extras: what ``select_action`` returned along with each action.
     """
 
     history: History
     seen: jax.Array
     next_seen: jax.Array
-    choice: Any
+    extras: Any
 
 
 class Actors(NamedTuple):
     """Parallel actors on one task.
 
     Attributes:
-      space: of what the learner sees.
+      space: space of what the learner sees.
       reset: ``reset(key, env_params) -> ActorState``.
       seen: ``seen(state)``, what the learner sees now, [stream, ...].
-      rollout: ``rollout(state, key, choose, noise) -> (state, Rollout)``: one step for every entry
-        of ``noise``, a tree of arrays [time, ...]; ``choose(seen, noise[t]) -> (action, choice)``.
+      rollout: ``rollout(state, key, select_action, draws) -> (state, Rollout)``. It makes one step
+        for each entry of ``draws``, a tree of random arrays [time, ...];
+        ``select_action(seen, draws[t]) -> (action, extras)``.
     """
 
     space: Any
@@ -63,14 +64,14 @@ def make_actors(
 
     Args:
       env: with discrete actions.
-      num_streams: how many; each leaves a learning history.
-      privileged: the learner sees the environment's ``privileged_observation``; the history holds
-        the ordinary observation all the same.
-      draws_pictures: the learner draws the pictures that observations stand for, where they do.
+      num_streams: the number of actors; each makes one learning history.
+      privileged: the learner sees the environment's ``privileged_observation``; the history still
+        holds the ordinary observation.
+      draws_pictures: the learner calls the environment's ``render_observation`` itself.
 
     Raises:
-      UserError: ``privileged`` is set and the environment has nothing privileged to show, or the
-        observations are of no use to the learner.
+      UserError: ``privileged`` is set but the environment has no ``privileged_observation``, or
+        the environment is meant to be seen in pictures that the learner does not draw.
     """
     if privileged and not hasattr(env, "privileged_observation"):
         raise UserError(f"privileged: {env.name} has no privileged_observation")
@@ -96,14 +97,14 @@ def make_actors(
         show = jax.vmap(env.privileged_observation, in_axes=(0, None))
         return show(state.env_state, state.env_params)
 
-    def rollout(state: ActorState, key: jax.Array, choose: Callable, noise: Any):
-        steps = jax.tree.leaves(noise)[0].shape[0]
+    def rollout(state: ActorState, key: jax.Array, select_action: Callable, draws: Any):
+        steps = jax.tree.leaves(draws)[0].shape[0]
         keys = jax.random.split(key, (steps, num_streams))
 
-        def act(state: ActorState, noise_and_keys: Any):
-            noise, keys = noise_and_keys
+        def act(state: ActorState, draws_and_keys: Any):
+            draws, keys = draws_and_keys
             before = seen(state)
-            action, choice = choose(before, noise)
+            action, extras = select_action(before, draws)
             observation, env_state, reward, terminated, truncated, info = env_step(
                 keys, state.env_state, action, state.env_params
             )
@@ -119,9 +120,9 @@ def make_actors(
             state = dataclasses.replace(
                 state, env_state=env_state, observation=observation, is_first=done
             )
-            return state, Rollout(history, before, info[next_seen], choice)
+            return state, Rollout(history, before, info[next_seen], extras)
 
-        return jax.lax.scan(act, state, (noise, keys))
+        return jax.lax.scan(act, state, (draws, keys))
 
     return Actors(space, reset, seen, rollout)
 
@@ -132,18 +133,18 @@ def by_stream(history: History) -> History:
 
 
 def sampled(policy: Callable[[jax.Array], tuple[jax.Array, jax.Array]]) -> Callable:
-    """Samples actions from a policy: a ``choose`` for ``Actors.rollout``.
+    """Samples actions from a policy: a ``select_action`` for ``Actors.rollout``.
 
     Args:
       policy: ``policy(seen) -> (logits [..., actions], value [...])``.
 
     Returns:
-      ``choose(seen, noise) -> (action, (logits, value))``. ``noise`` [..., actions] comes from a
-      Gumbel distribution.
+      ``select_action(seen, draws) -> (action, (logits, value))``. ``draws`` [..., actions] come
+      from a Gumbel distribution.
     """
 
-    def choose(seen: jax.Array, noise: jax.Array):
+    def select_action(seen: jax.Array, draws: jax.Array):
         logits, value = policy(seen)
-        return jnp.argmax(logits + noise, -1), (logits, value)
+        return jnp.argmax(logits + draws, -1), (logits, value)
 
-    return choose
+    return select_action

@@ -1,7 +1,7 @@
 """Algorithms for bandits as sources: UCB, which the paper distils, and Thompson sampling.
 
-A learning history is one trial. The algorithm, which lives in the memory of an agent, knows nothing
-when a trial begins; every block is a new trial of every stream.
+A learning history is one trial. The algorithm is the memory of an agent. It knows nothing when a
+trial begins, and every update is a new trial in every stream.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def ucb(env: Any, config: UCBConfig) -> Source:
       config: see UCBConfig.
 
     Returns:
-      A Source; a block is one trial, History [num_streams, max_steps_in_episode].
+      A Source; an update is one trial, History [num_streams, max_steps_in_episode].
 
     Raises:
       UserError: the environment has more than one observation.

@@ -25,7 +25,7 @@ class DQNConfig:
     """Settings of DQN; the defaults learn every goal of Dark Room.
 
     Attributes:
-      num_streams: actors per task; each leaves a learning history.
+      num_streams: actors per task; each makes one learning history.
       rollout_steps: steps of every actor between two rounds of updates.
       updates_per_rollout: gradient updates in a round.
       batch_size: sequences per update.
@@ -33,15 +33,15 @@ class DQNConfig:
       replay_steps: of the replay, over all actors; the oldest are overwritten.
       q_lambda: λ; 0 is one-step Q-learning.
       discount: γ.
-      epsilon_start, epsilon_end: part of random actions, first and last.
-      epsilon_steps: steps of an actor over which it falls, linearly.
+      epsilon_start, epsilon_end: share of random actions, at first and at last.
+      epsilon_steps: steps of an actor over which that share falls linearly.
       target_period: updates between two copies of the network to the target network.
       learning_rate: of Adam, constant.
       hidden: widths of the hidden layers.
       max_grad_norm: the gradient is clipped to this global norm.
       encoder: of pictures; see ``ad_jax.models.images``.
-      privileged: the source sees the environment's ``privileged_observation``; the history holds
-        the ordinary observation all the same.
+      privileged: the source sees the environment's ``privileged_observation``; the history still
+        holds the ordinary observation.
     """
 
     num_streams: int = 16
@@ -83,7 +83,7 @@ class DQNState:
 
 @struct.dataclass
 class Replayed:
-    """What an update needs of a step; every field begins with [time, stream]."""
+    """What the loss reads; every field is [time, stream, ...]."""
 
     seen: jax.Array
     next_seen: jax.Array
@@ -101,7 +101,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
       config: see DQNConfig.
 
     Returns:
-      A Source; a block is one rollout, History [num_streams, rollout_steps].
+      A Source; an update is one rollout, History [num_streams, rollout_steps].
 
     Raises:
       UserError: a sequence is longer than a rollout, the replay holds no rollout, or the
@@ -148,7 +148,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
         )
 
     def loss(params: Any, target_params: Any, batch: Replayed) -> jax.Array:
-        """Of a batch of sequences [time, batch]."""
+        """The loss of a batch of sequences [time, batch]."""
         next_value = bind(target_params)(batch.next_seen).max(-1)
         target = q_lambda_returns(
             batch.reward, next_value, batch.is_last, batch.is_terminal,
@@ -175,11 +175,11 @@ def dqn(env: Any, config: DQNConfig) -> Source:
         explores = jax.random.uniform(key_explore, (steps, streams)) < epsilon(time)[:, None]
         anything = jax.random.randint(key_random, (steps, streams), 0, env.num_actions)
 
-        def choose(seen: jax.Array, noise: Any):
-            explores, anything = noise
+        def select_action(seen: jax.Array, draws: Any):
+            explores, anything = draws
             return jnp.where(explores, anything, jnp.argmax(q_values(seen), -1)), None
 
-        acting, rollout = actors.rollout(state.actors, key_env, choose, (explores, anything))
+        acting, rollout = actors.rollout(state.actors, key_env, select_action, (explores, anything))
         place = state.rounds % kept * steps
         replay = jax.tree.map(
             lambda ring, new: jax.lax.dynamic_update_slice_in_dim(ring, new, place, 0),
@@ -206,7 +206,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
         learnt, _ = jax.lax.scan(update, learnt, (keys, number))
         return DQNState(key, *learnt, acting, replay, rounds), by_stream(rollout.history)
 
-    return Source(init=init, step=step, num_streams=streams, steps_per_block=steps)
+    return Source(init=init, step=step, num_streams=streams, steps_per_update=steps)
 
 
 def _replayed(rollout: Rollout) -> Replayed:

@@ -1,8 +1,8 @@
 """A noise curriculum as a source: an optimal policy whose random actions fade (AD^ε).
 
-Zisman et al., arXiv:2312.12275: histories of gradual improvement without a learner. The
-improvement follows the schedule and not what was found, so a model distilled from them has less to
-infer; it is here to be compared with.
+Zisman et al., arXiv:2312.12275: histories of gradual improvement without a learner. They improve
+because of the schedule and not because of what was found, so a model distilled from them has less
+to infer. This source is here for comparison.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ class NoiseConfig:
 
     Attributes:
       num_streams: histories side by side.
-      rollout_steps: steps of a block.
-      epsilon_start, epsilon_end: part of random actions, first and last.
-      epsilon_steps: steps of a history over which it falls, linearly.
+      rollout_steps: steps of an update.
+      epsilon_start, epsilon_end: share of random actions, at first and at last.
+      epsilon_steps: steps of a history over which that share falls linearly.
     """
 
     num_streams: int = 8
@@ -42,7 +42,7 @@ def noise(env: Any, config: NoiseConfig) -> Source:
       config: see NoiseConfig.
 
     Returns:
-      A Source; a block is History [num_streams, rollout_steps].
+      A Source; an update is History [num_streams, rollout_steps].
 
     Raises:
       UserError: no optimal policy is known.

@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al., arXiv:1707.06347) as a source.
 
-The paper distils A3C (Table 4), whose actors each leave a learning history; here the parallel
-actors of synchronous PPO do.
+The paper distils A3C (Table 4), where each actor makes one learning history. Here each of PPO's
+parallel actors makes one.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class PPOConfig:
     """Settings of PPO; the defaults learn every goal of Dark Room.
 
     Attributes:
-      num_streams: actors per task; each leaves a learning history.
+      num_streams: actors per task; each makes one learning history.
       rollout_steps: steps of every actor between two updates.
       num_epochs: passes over a rollout.
       num_minibatches: parts of a pass.
@@ -37,9 +37,9 @@ class PPOConfig:
       value_cost: weight of the value loss.
       max_grad_norm: the gradient is clipped to this global norm.
       min_advantage_std: advantages are divided by their standard deviation, but at least by this,
-        so that a rollout without rewards does not blow up noise.
-      privileged: the source sees the environment's ``privileged_observation``; the history holds
-        the ordinary observation all the same.
+        so that small chance differences in a rollout without rewards do not become large.
+      privileged: the source sees the environment's ``privileged_observation``; the history still
+        holds the ordinary observation.
     """
 
     num_streams: int = 8
@@ -70,7 +70,7 @@ class PPOState:
 
 @struct.dataclass
 class Batch:
-    """What the loss needs of a step; every field is [steps]."""
+    """What the loss reads; every field is [steps, ...]."""
 
     seen: jax.Array
     action: jax.Array
@@ -87,7 +87,7 @@ def ppo(env: Any, config: PPOConfig) -> Source:
       config: see PPOConfig.
 
     Returns:
-      A Source; a block is one rollout, History [num_streams, rollout_steps].
+      A Source; an update is one rollout, History [num_streams, rollout_steps].
 
     Raises:
       UserError: the rollout can't be cut into equal minibatches, or the environment does not suit
@@ -135,11 +135,11 @@ def ppo(env: Any, config: PPOConfig) -> Source:
 
     def step(state: PPOState) -> tuple[PPOState, History]:
         key, key_rollout, key_shuffle = jax.random.split(state.key, 3)
-        key_noise, key_env = jax.random.split(key_rollout)
+        key_draws, key_env = jax.random.split(key_rollout)
         policy = bind(state.params)
-        noise = jax.random.gumbel(key_noise, (steps, streams, env.num_actions))
-        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), noise)
-        history, (logits, value) = rollout.history, rollout.choice
+        draws = jax.random.gumbel(key_draws, (steps, streams, env.num_actions))
+        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), draws)
+        history, (logits, value) = rollout.history, rollout.extras
         advantage = generalised_advantages(
             history.reward, value, policy(rollout.next_seen)[1], history.is_last,
             history.is_terminal, config.discount, config.gae_lambda,
@@ -167,4 +167,4 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         (params, opt_state), _ = jax.lax.scan(epoch, (state.params, state.opt_state), keys)
         return PPOState(key, params, opt_state, acting), by_stream(history)
 
-    return Source(init=init, step=step, num_streams=streams, steps_per_block=steps)
+    return Source(init=init, step=step, num_streams=streams, steps_per_update=steps)

@@ -1,4 +1,4 @@
-"""Sources that are agents: they need no learner, or carry it in their memory."""
+"""Sources that are agents. They have no learner, or their memory is the learner."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +11,18 @@ from ad_jax.rollout import RolloutState, make_rollouts
 
 
 def agent_source(
-    env: Any, make_agent: Callable[[Any], Agent], num_streams: int, steps_per_block: int
+    env: Any, make_agent: Callable[[Any], Agent], num_streams: int, steps_per_update: int
 ) -> Source:
-    """The histories of an agent.
+    """A source whose histories are those of an agent.
 
     Args:
       env: a gymnax environment.
       make_agent: ``make_agent(env_params) -> Agent``, the agent for a task.
       num_streams: histories side by side.
-      steps_per_block: steps of a block.
+      steps_per_update: steps of an update.
 
     Returns:
-      A Source; a block is History [num_streams, steps_per_block].
+      A Source; an update is History [num_streams, steps_per_update].
     """
     start, advance = make_rollouts(env, make_agent)
 
@@ -31,7 +31,7 @@ def agent_source(
         return start(key, jnp.zeros(1, jnp.int32), one_task, num_streams)
 
     def step(state: RolloutState) -> tuple[RolloutState, History]:
-        state, history = advance(state, steps_per_block)
+        state, history = advance(state, steps_per_update)
         return state, jax.tree.map(lambda x: x[0], history)
 
-    return Source(init, step, num_streams, steps_per_block)
+    return Source(init, step, num_streams, steps_per_update)

@@ -82,7 +82,7 @@ class Job(NamedTuple):
         steps = episode_steps(c)
         if self.stage == "collect":
             source = build.source(c, build.world(c).env)
-            return c.collect.updates * source.num_streams * source.steps_per_block
+            return c.collect.updates * source.num_streams * source.steps_per_update
         if self.stage == "evaluate":
             return c.train.seeds * (c.evaluation.prompt_episodes + c.evaluation.episodes) * steps
         return c.train.seeds * c.train.steps * build.method(c, build.world(c)).transitions

@@ -40,7 +40,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     world = build.world(config)
     source = build.source(config, world.env)
     chunks = config.collect.updates // config.collect.updates_per_chunk
-    schema = Schema.of(world.env, source.steps_per_block * config.collect.updates_per_chunk)
+    schema = Schema.of(world.env, source.steps_per_update * config.collect.updates_per_chunk)
     streams = source.num_streams if config.collect.streams is None else config.collect.streams
     size = config.collect.tasks_per_tile
     ids = collected_tasks(config, world)
@@ -151,7 +151,7 @@ def make_collector(
     Returns:
       ``init(key, task_ids, env_params) -> state`` and
       ``advance(state) -> (state, (chunk, faults))``, where ids and params are [device, task, ...],
-      chunk is encoded steps [device, task, streams, updates * steps_per_block, ...] of the first
+      chunk is encoded steps [device, task, streams, updates * steps_per_update, ...] of the first
       streams of each task, and faults is how many steps of each task, int32 [device, task], have
       each of ``Schema.faults``, in all its streams. A task's histories depend
       on the key and its id, not on the tasks beside it; and since every device runs the program of

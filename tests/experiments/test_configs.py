@@ -27,7 +27,7 @@ def test_every_preset_describes_something_that_can_be_built(module, preset):
     assert config.preset == preset
     assert config.optimizer.warmup_steps < config.train.steps
     assert config.collect.updates % config.collect.updates_per_chunk == 0
-    kept = config.collect.updates * source.steps_per_block // config.train.keep_every
+    kept = config.collect.updates * source.steps_per_update // config.train.keep_every
     trial = config.evaluation.episodes == 1
     assert kept >= (1 if trial or preset == "smoke" else 2) * config.model.context
     assert len(world.heldout) == config.tasks.num_heldout

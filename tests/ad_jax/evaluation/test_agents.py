@@ -34,9 +34,9 @@ def test_noise_between_the_optimal_and_the_random_policy():
     chance = jax.vmap(lambda p: dynamic_programming.random_return(env, p))(params)
     np.testing.assert_allclose(noisy(env, params, 0.0), optimal, rtol=1e-6)
     np.testing.assert_allclose(noisy(env, params, 1.0), chance, rtol=1e-5)
-    noise_for = jax.vmap(dynamic_programming.noise_for, in_axes=(None, 0, None))
-    assert (noise_for(env, params, 0.01) > 0.9999).sum() > 20  # less than chance has
-    np.testing.assert_allclose(noise_for(env, params, 1.0), 0, atol=1e-5)
+    epsilon_for = jax.vmap(dynamic_programming.epsilon_for, in_axes=(None, 0, None))
+    assert (epsilon_for(env, params, 0.01) > 0.9999).sum() > 20  # less than chance has
+    np.testing.assert_allclose(epsilon_for(env, params, 1.0), 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("quality", [0.5, 0.9])

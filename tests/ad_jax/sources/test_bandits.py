@@ -13,12 +13,12 @@ BANDIT = AdversarialBandit(num_arms=4, max_steps_in_episode=60)
 IDS = np.arange(40)
 
 
-def trials(source, blocks=1):
+def trials(source, updates=1):
     """History [block, task, stream, time]."""
 
     def run(key, params):
         state = source.init(key, params)
-        return jax.lax.scan(lambda s, _: source.step(s), state, length=blocks)[1]
+        return jax.lax.scan(lambda s, _: source.step(s), state, length=updates)[1]
 
     keys = jax.random.split(jax.random.key(0), len(IDS))
     history = jax.jit(jax.vmap(run))(keys, BANDIT.tasks().params(IDS))
@@ -41,7 +41,7 @@ def test_ucb_pulls_what_the_formula_says():
 @pytest.mark.parametrize("source", [ucb(BANDIT, UCBConfig()), thompson(BANDIT, ThompsonConfig())],
                          ids=["ucb", "thompson"])  # fmt: skip
 def test_the_best_arm_is_found(source):
-    history = trials(source, blocks=20)
+    history = trials(source, updates=20)
     probability = np.asarray(BANDIT.tasks().params(IDS).probability)
     best = probability.max(-1)
     earned = history.reward.mean((0, 2))  # [task, time]
@@ -50,7 +50,7 @@ def test_the_best_arm_is_found(source):
 
 
 def test_every_block_is_a_trial_that_begins_with_nothing():
-    history = trials(ucb(BANDIT, UCBConfig(num_streams=3)), blocks=2)
+    history = trials(ucb(BANDIT, UCBConfig(num_streams=3)), updates=2)
     assert history.action.shape == (2, 40, 3, 60)
     np.testing.assert_array_equal(
         history.is_first, np.broadcast_to(np.arange(60) == 0, (2, 40, 3, 60))

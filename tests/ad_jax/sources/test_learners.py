@@ -45,8 +45,8 @@ def test_a_task_alone_has_the_history_it_has_among_others(learnt):
     block = lambda key, params: source.step(source.init(key, params))[1]
     params = jax.tree.map(lambda x: x[7], ROOM.tasks().params(TASKS))
     alone = jax.jit(block, compiler_options=QUICK)(keys_of(TASKS)[7], params)
-    assert alone.action.shape == (source.num_streams, source.steps_per_block)
-    among = jax.tree.map(lambda x: x[7, :, : source.steps_per_block], history)
+    assert alone.action.shape == (source.num_streams, source.steps_per_update)
+    among = jax.tree.map(lambda x: x[7, :, : source.steps_per_update], history)
     jax.tree.map(np.testing.assert_array_equal, alone, among)
 
 

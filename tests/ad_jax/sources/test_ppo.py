@@ -67,7 +67,7 @@ def test_a_task_alone_has_the_history_it_has_among_others(room_history):
         params = jax.tree.map(lambda x, task=task: x[task], ROOM.tasks().params(ROOM_TASKS))
         alone = run(keys_of(ROOM_TASKS)[task], params)
         among = jax.tree.map(lambda x, task=task: x[task, :, :15], room_history)
-        assert alone.action.shape == (ROOM_SOURCE.num_streams, ROOM_SOURCE.steps_per_block)
+        assert alone.action.shape == (ROOM_SOURCE.num_streams, ROOM_SOURCE.steps_per_update)
         jax.tree.map(np.testing.assert_array_equal, alone, among)
 
 
