@@ -13,7 +13,7 @@ from ad_jax.interfaces import Agent, History
 
 @struct.dataclass
 class RolloutState:
-    """Where rollouts stand; all leaves have leading axes [task, rollout] outside of ``vmap``."""
+    """The state of rollouts. Outside of ``vmap``, all leaves have leading axes [task, rollout]."""
 
     key: jax.Array
     env_params: Any
@@ -32,13 +32,13 @@ def make_rollouts(
 
     Args:
       env: a gymnax environment.
-      make_agent: ``make_agent(env_params) -> Agent``, the agent for a task. An honest agent takes
-        no notice of the task.
+      make_agent: ``make_agent(env_params) -> Agent``, the agent for a task. An agent that is to
+        learn the task must not use ``env_params``.
 
     Returns:
       ``init(key, task_ids, env_params, num_rollouts) -> state``, where ``task_ids`` is int32
-      [task] and ``env_params`` is batched alike: a rollout's random draws depend on the key, its
-      task and its number, and not on which other tasks are run beside it.
+      [task] and ``env_params`` has the same leading axis. A rollout's random draws depend on the
+      key, its task and its number, and not on which other tasks run beside it.
       ``advance(state, steps) -> (state, History [task, rollout, time])``.
     """
 

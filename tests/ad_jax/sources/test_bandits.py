@@ -14,7 +14,7 @@ IDS = np.arange(40)
 
 
 def trials(source, updates=1):
-    """History [block, task, stream, time]."""
+    """History [update, task, stream, time]."""
 
     def run(key, params):
         state = source.init(key, params)
