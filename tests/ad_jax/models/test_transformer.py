@@ -64,12 +64,12 @@ def test_cached_logits_equal_the_full_forward_pass(changes):
     params = spread(model.init(jax.random.key(0), *inputs))
     full = model.apply(params, *inputs)
 
-    def decode(cache, step):
+    def step_once(cache, step):
         return model.apply(params, cache, *step, method="step")
 
     for row in range(3):
         steps = jax.tree.map(lambda x, row=row: x[row], inputs)
-        _, logits = jax.lax.scan(decode, model.initial_carry(), steps)
+        _, logits = jax.lax.scan(step_once, model.initial_carry(), steps)
         np.testing.assert_allclose(logits, full[row], atol=2e-4)
 
 
