@@ -232,11 +232,11 @@ def trial(
         attempt = Attempt(workdir, count, cache)
         if aimed is None:
             try:
-                statuses = attempt.finish(_BEGUN)
+                ended = str(statuses) if any(statuses := attempt.finish(_BEGUN)) else ""
             except TimeoutError:
-                statuses = ["hangs"]
-            if any(statuses):
-                faults.append(f"last attempt: {statuses}: {' | '.join(attempt.said())}")
+                ended = "hangs"
+            if ended:
+                faults.append(f"last attempt: {ended}: {' | '.join(attempt.said())}")
             break
         name = draws.choice(SIGNALS)
         whom = list(range(count)) if draws.random() < 0.5 else [draws.randrange(count)]
