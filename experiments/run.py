@@ -45,7 +45,8 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str], interruption: Interruption) -> None:
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]!r}: options begin with --")
-    if unknown := set(_STAGES.value) - set(pipeline.STAGES):
+    unknown = set(_STAGES.value) - set(pipeline.STAGES)
+    if unknown or not _STAGES.value:
         choice = ",".join(pipeline.STAGES)
         raise UserError(f"--stages={','.join(sorted(unknown))}: choose from {choice}")
     interruption.install()
@@ -79,13 +80,20 @@ def run(
         pipeline.run_stages(config, workdir, stages, interruption)
 
 
+# What reading a config file may raise.
+_OF_CONFIG = (
+    flags.Error, AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError,
+    ValueError,
+)  # fmt: skip
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags and loads the config file; whatever is wrong there is the user's to mend."""
     try:
         rest = flags.FLAGS(_with_files(argv))
         _ = _CONFIG.value.preset  # raises if the file could not be read
         return rest
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except _OF_CONFIG as error:
         raise UserError(_reason(str(error))) from error
 
 

@@ -182,9 +182,16 @@ def episode_limit(world: build.World) -> int:
     """The steps of the longest episode of all tasks.
 
     Raises:
-      UserError: episodes need not end.
+      UserError: episodes need not end, or the parameters of several tasks are not a batch.
     """
     groups = [ids for ids in (world.train, world.heldout) if len(ids)]
+    for ids in groups:
+        leaves = jax.tree.leaves(world.tasks.params(ids))
+        if any(np.shape(leaf)[:1] != (len(ids),) for leaf in leaves):
+            raise UserError(
+                f"env.name: the tasks of {world.env.name} are no batch: params(task_ids) must give "
+                "every leaf a leading axis, one entry for each id"
+            )
     return max(tasks.episode_limit(world.tasks.params(ids), world.env.name) for ids in groups)
 
 

@@ -155,6 +155,9 @@ class Workdir(Folders):
         )
 
     def _check_config(self, config: ml_collections.ConfigDict) -> None:
+        for folder in (self.histories, self.checkpoints, self.evaluation, self.report):
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"{folder} is no folder: move it away, or give another --workdir")
         path = self.path / "config.json"
         text = json.dumps(config.to_dict(), indent=1)
         if path.exists():

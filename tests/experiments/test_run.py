@@ -168,6 +168,8 @@ BAD_INPUT = {
     "wrong type": (["--config.train.steps=many"], "train.steps=many"),
     "unknown flag": (["--wrkdir=x"], "wrkdir"),
     "unknown stage": (["--stages=collect,trian"], "trian"),
+    "no stage": (["--stages="], "--stages=: choose from collect"),
+    "config that is no Python": (["--config=README.md"], "README.md"),
     "unknown environment": (["--config.env.name=BrightRoom"], "BrightRoom"),
     "unknown source": (["--config.source.name=sarsa"], "sarsa"),
     "stage before its input": (["--stages=train"], "run the stage 'collect' first"),

@@ -172,6 +172,13 @@ def test_a_world_without_a_limit_of_steps(config):
             validation.episode_limit(world._replace(tasks=tasks))
 
 
+def test_tasks_that_are_no_batch(config):
+    world = build.world(config)
+    one = SimpleNamespace(params=lambda ids: world.env.default_params)
+    with pytest.raises(UserError, match="DarkRoom are no batch"):
+        validation.episode_limit(world._replace(tasks=one))
+
+
 def test_too_large_a_model_is_refused(config, monkeypatch):
     monkeypatch.setattr(sharding, "_device_memory", lambda: 1000)
     refused(config, "the model and its optimiser take")
