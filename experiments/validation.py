@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 from absl import flags
 
 from ad_jax.distributed import sharding
@@ -185,6 +186,7 @@ def episode_limit(world: build.World) -> int:
       UserError: episodes need not end, or the parameters of several tasks are not a batch.
     """
     groups = [ids for ids in (world.train, world.heldout) if len(ids)]
+    limit = max(tasks.episode_limit(world.tasks.params(ids), world.env.name) for ids in groups)
     for ids in groups:
         leaves = jax.tree.leaves(world.tasks.params(ids))
         if any(np.shape(leaf)[:1] != (len(ids),) for leaf in leaves):
@@ -192,7 +194,7 @@ def episode_limit(world: build.World) -> int:
                 f"env.name: the tasks of {world.env.name} are no batch: params(task_ids) must give "
                 "every leaf a leading axis, one entry for each id"
             )
-    return max(tasks.episode_limit(world.tasks.params(ids), world.env.name) for ids in groups)
+    return limit
 
 
 def _check_histories(config: ml_collections.ConfigDict, world: build.World) -> None:
