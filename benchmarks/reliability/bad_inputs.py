@@ -379,8 +379,8 @@ def try_case(case: Case, finished: pathlib.Path, scratch: pathlib.Path) -> dict[
     new = {n for n in after.keys() - before.keys() if n != "run/config.json"}  # not work
     if new and not case.works:
         faults.append(f"new: {sorted(new)[:5]}")
-    usual = re.compile(r"ad_jax \d.*|\w+: already done, skipped|\s*")
-    printed = [line for line in output.splitlines() if not usual.fullmatch(line)]
+    silent = re.compile(r"ad_jax \d.*|\w+: already done, skipped|\s*")
+    printed = [line for line in output.splitlines() if not silent.fullmatch(line)]
     if printed and not case.works:
         faults.append(f"it also prints {printed[0][:100]!r}")
     for long, short in ((workdir, "DIR"), (scratch, "."), (ROOT, "…")):
