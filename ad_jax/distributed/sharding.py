@@ -192,6 +192,19 @@ def traced_mesh() -> jax.sharding.AbstractMesh | None:
     return None if mesh.empty or mesh.manual_axes else mesh
 
 
+def on_one_device(function: Callable) -> Callable:
+    """A function that places nothing, even where a mesh is known: to be vmapped over tasks.
+
+    Under vmap the first axis of an array is not that of the windows, which ``shard_batch`` spreads.
+    """
+
+    def traced(*arguments):
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            return function(*arguments)
+
+    return traced
+
+
 def shard_batch(x: jax.Array) -> jax.Array:
     """The same array, its first axis spread over "data" and "fsdp" as the windows are.
 

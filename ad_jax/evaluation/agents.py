@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ad_jax.distributed import sharding
 from ad_jax.envs import dynamic_programming
 from ad_jax.envs.grid_world import EnvState, GridWorld
 from ad_jax.envs.spaces import observation_dtype
@@ -170,7 +171,8 @@ def model_agent(
         last = jnp.minimum(seen, context - 1)
         append = lambda ring, new: jnp.where(full, jnp.roll(ring, -1, 0), ring).at[last].set(new)
         steps = jax.tree.map(append, steps, step)
-        logits_TxA = over_window.apply(params, *(s[None] for s in steps))[0]
+        window = sharding.on_one_device(over_window.apply)
+        logits_TxA = window(params, *(s[None] for s in steps))[0]
         return (steps, seen + 1), logits_TxA[last]
 
     start, predict = {"fast": (fast_init, fast_logits), "exact": (exact_init, exact_logits)}[mode]

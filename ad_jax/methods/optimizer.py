@@ -46,15 +46,17 @@ class OptimizerConfig:
 
     def __post_init__(self):
         if self.name not in OPTIMIZERS:
-            raise UserError(f"optimizer.name={self.name!r}: choose one of {OPTIMIZERS}")
+            raise UserError(f"name={self.name!r}: choose one of {OPTIMIZERS}")
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The schedule over ``steps`` updates."""
+    """The schedule over ``steps`` updates.
+
+    Raises:
+      UserError: the warm-up is not shorter than that.
+    """
     if config.warmup_steps >= steps:
-        raise UserError(
-            f"optimizer.warmup_steps={config.warmup_steps} must be fewer than train.steps={steps}"
-        )
+        raise UserError(f"warmup_steps={config.warmup_steps} must be fewer than steps={steps}")
     return optax.warmup_cosine_decay_schedule(
         config.initial_learning_rate,
         config.learning_rate,

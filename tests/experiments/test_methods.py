@@ -54,8 +54,11 @@ def test_ed_on_bandits_with_one_arm_that_pays(tmp_path, never):
         assert abs(summary[group]["return"][0] - expected) < 1.0
 
 
-def test_an_lstm_is_distilled_into_like_a_transformer(config, smoke_run, tmp_path, never):
-    config.model.core, config.model.hidden = "lstm", 16
+@pytest.mark.parametrize("core", ["lstm", "gru"])
+def test_a_recurrent_core_is_distilled_into_like_a_transformer(
+    core, config, smoke_run, tmp_path, never
+):
+    config.model.core, config.model.hidden = core, 16
     workdir = Workdir(tmp_path / "run", config)
     shutil.copytree(smoke_run[0] / "histories", workdir.histories)
     summary = finish(config, workdir, never)

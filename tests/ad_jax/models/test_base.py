@@ -8,7 +8,7 @@ import pytest
 
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
-from ad_jax.evaluation.agents import model_agent
+from ad_jax.evaluation.agents import MODES, model_agent
 from ad_jax.models import CORES
 from ad_jax.models.base import SequenceModel
 from ad_jax.rollout import make_rollouts
@@ -49,8 +49,9 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter(core):
     assert len(spread) > 5
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("core", CORES)
-def test_acting_on_several_devices_sends_nothing_around(core):
+def test_acting_on_several_devices_sends_nothing_around(core, mode):
     """Where parameters are on every device; tasks are spread, and each step stays where it is."""
     env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=4)
     model = make(core, env.observation_space())
@@ -59,7 +60,7 @@ def test_acting_on_several_devices_sends_nothing_around(core):
         jax.device_get(model.init(jax.random.key(0), *window())), sharding.replicated(mesh)
     )
     ids = np.arange(4, dtype=np.int32)
-    init, advance = make_rollouts(env, lambda _: model_agent(model, params))
+    init, advance = make_rollouts(env, lambda _: model_agent(model, params, mode=mode))
     spread = sharding.task_sharding(mesh)
     state = jax.jit(
         lambda: init(jax.random.key(0), ids, tasks.params(ids), 2), out_shardings=spread
