@@ -57,8 +57,8 @@ def _flags() -> list[Case]:
     return [
         flag("a preset that does not exist", "no preset .?huge", "--config=dark_room:huge"),
         flag("a config that does not exist", "No such file", "--config=no.py:smoke"),
-        flag("a config that is a folder", "config", f"--config={ROOT}/experiments/configs"),
-        flag("a config without get_config", "get_config", f"--config={ROOT}/benchmarks/timing.py"),
+        Case("a config that is a folder", "config", (f"--config={ROOT}/experiments/configs",), None, {}),
+        Case("a config without get_config", "get_config", (f"--config={ROOT}/benchmarks/timing.py",), None, {}),
         flag("a config that is no Python", "README.md|syntax", f"--config={ROOT}/README.md"),
         flag("a mistyped key", "stepz", "--config.train.stepz=3"),
         flag("a group instead of a value", "train", "--config.train=3"),
@@ -203,8 +203,10 @@ def _empty(path: pathlib.Path) -> None:
     path.write_bytes(b"")
 
 
-def _damaged(how: Callable, pattern: str, stage: str) -> Callable[[pathlib.Path], None]:
-    """Damages files, and removes what a stage and those after it have made."""
+def _damaged(
+    how: Callable[[pathlib.Path], Any], pattern: str, stage: str
+) -> Callable[[pathlib.Path], None]:
+    """Damages all files of a pattern, and removes what a stage and those after it have made."""
 
     def damage(workdir: pathlib.Path) -> None:
         for name in [n for s in list(_LATER)[list(_LATER).index(stage) :] for n in _LATER[s]]:
@@ -213,7 +215,8 @@ def _damaged(how: Callable, pattern: str, stage: str) -> Callable[[pathlib.Path]
         found = sorted(p for p in workdir.glob(pattern) if p.is_file())
         if not found:
             raise FileNotFoundError(pattern)
-        how(max(found, key=lambda path: path.stat().st_size))
+        for path in found:
+            how(path)
 
     return damage
 
@@ -235,7 +238,7 @@ def _damages() -> list[Case]:
     case = lambda name, expected, how, pattern, stage, *options: Case(
         name, expected, options, _damaged(how, pattern, stage)
     )
-    shard = "histories/*array_record-*-of-?????"
+    shard = "histories/*array_record-00000-of-?????"
     arrays, broken = "checkpoints/40/state/ocdbt.process_0/d/*", "damaged"
     return [
         case("config.json cut short", broken, _shorten, "config.json", report),
