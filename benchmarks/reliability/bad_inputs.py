@@ -54,11 +54,12 @@ class Case(NamedTuple):
 
 def _flags() -> list[Case]:
     flag = lambda name, expected, *options: Case(name, expected, options)
+    alone = lambda name, expected, *options: Case(name, expected, options, environment={})
     return [
         flag("a preset that does not exist", "no preset .?huge", "--config=dark_room:huge"),
         flag("a config that does not exist", "No such file", "--config=no.py:smoke"),
-        Case("a config that is a folder", "config", (f"--config={ROOT}/experiments/configs",), None, {}),
-        Case("a config without get_config", "get_config", (f"--config={ROOT}/benchmarks/timing.py",), None, {}),
+        alone("a config that is a folder", "config", f"--config={ROOT}/experiments/configs"),
+        alone("a config without get_config", "get_config", f"--config={ROOT}/benchmarks/timing.py"),
         flag("a config that is no Python", "README.md|syntax", f"--config={ROOT}/README.md"),
         flag("a mistyped key", "stepz", "--config.train.stepz=3"),
         flag("a group instead of a value", "train", "--config.train=3"),
@@ -239,7 +240,7 @@ def _damages() -> list[Case]:
         name, expected, options, _damaged(how, pattern, stage)
     )
     shard = "histories/*array_record-00000-of-?????"
-    arrays, broken = "checkpoints/40/state/ocdbt.process_0/d/*", "damaged"
+    arrays, broken = "checkpoints/40/state/d/*", "damaged"
     return [
         case("config.json cut short", broken, _shorten, "config.json", report),
         case("config.json garbled", broken, _garble, "config.json", report),
@@ -360,8 +361,8 @@ def try_case(case: Case, finished: pathlib.Path, scratch: pathlib.Path) -> dict[
     options = list(case.options)
     if not case.bare:
         given = {option.partition("=")[0] for option in options}
-        usual = {"--config": CONFIG, "--workdir": workdir}
-        options = [*(f"{k}={v}" for k, v in usual.items() if k not in given), *options]
+        needed = {"--config": CONFIG, "--workdir": workdir}
+        options = [*(f"{k}={v}" for k, v in needed.items() if k not in given), *options]
     before = _snapshot(scratch)
     run = _in_this_process if case.environment is None else _in_a_process
     status, output, error = run(options, scratch, case.environment)
