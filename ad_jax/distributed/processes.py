@@ -62,7 +62,7 @@ def start(absent: Callable[[], list[int]] | None = None) -> None:
         jax.distributed.initialize(
             **given,
             initialization_timeout=2 * seconds,
-            heartbeat_timeout_seconds=int(os.environ.get("AD_JAX_TIMEOUT") or HEARTBEAT_SECONDS),
+            heartbeat_timeout_seconds=_seconds(HEARTBEAT_SECONDS),
         )
     except ValueError as error:  # JAX's detection found less than ``process_index_and_count``
         names = ", ".join(sorted(n for n in os.environ if n.startswith(_PREFIXES)))
@@ -75,8 +75,19 @@ def start(absent: Callable[[], list[int]] | None = None) -> None:
 
 
 def join_seconds() -> int:
-    """How long processes wait for each other."""
-    return int(os.environ.get("AD_JAX_TIMEOUT") or JOIN_SECONDS)
+    """How long processes wait for each other.
+
+    Raises:
+      UserError: AD_JAX_TIMEOUT is not a number of seconds.
+    """
+    return _seconds(JOIN_SECONDS)
+
+
+def _seconds(usual: int) -> int:
+    given = os.environ.get("AD_JAX_TIMEOUT") or str(usual)
+    if not given.isdecimal() or not int(given):
+        raise UserError(f"AD_JAX_TIMEOUT={given} is not a number of seconds: give 1 or more")
+    return int(given)
 
 
 def process_index_and_count() -> tuple[int, int]:

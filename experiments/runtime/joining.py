@@ -27,8 +27,8 @@ def join(arguments: list[str]) -> None:
     Args:
       arguments: of the command line, of which only the workdir is read.
     """
-    number, count = processes.process_index_and_count()
     try:
+        number, count = processes.process_index_and_count()
         with contextlib.ExitStack() as stack:
             absent = None
             if count > 1 and (folder := _workdir(arguments)):
@@ -41,6 +41,8 @@ def join(arguments: list[str]) -> None:
 
 
 def _start_backend() -> None:
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        raise UserError("JAX_DISABLE_JIT is set: unset it, or each stage takes hours")
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter without a word

@@ -46,3 +46,31 @@ def test_a_platform_that_is_not_there_is_one_line(monkeypatch, error):
     monkeypatch.setattr(joining.jax, "devices", devices)
     with pytest.raises(SystemExit, match=r"^error: JAX finds no device for JAX_PLATFORMS="):
         joining.join([])
+
+
+@pytest.mark.parametrize(
+    "variables, said",
+    [
+        ({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"}, "JAX_COORDINATOR_ADDRESS is set: give"),
+        ({"SLURM_PROCID": "x"}, "SLURM_PROCID=x is not a number"),
+        ({"AD_JAX_TIMEOUT": "soon"}, "AD_JAX_TIMEOUT=soon is not a number of seconds"),
+        ({"AD_JAX_TIMEOUT": "0"}, "AD_JAX_TIMEOUT=0 is not a number of seconds"),
+    ],
+)
+def test_variables_that_say_nothing_clear_are_one_line(monkeypatch, variables, said):
+    processes = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}
+    if "AD_JAX_TIMEOUT" in variables:
+        variables = {**variables, **processes, "JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"}
+    if "SLURM_PROCID" in variables:
+        names = joining.processes._LAUNCHERS[0]
+        variables = {**dict.fromkeys(names, "2"), **variables}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"^error: {said}"):
+        joining.join([])
+
+
+def test_jit_that_is_disabled_is_refused(monkeypatch):
+    monkeypatch.setattr(joining.processes, "start", lambda absent: None)
+    with joining.jax.disable_jit(), pytest.raises(SystemExit, match=r"^error: JAX_DISABLE_JIT"):
+        joining.join([])
