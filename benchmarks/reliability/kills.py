@@ -116,10 +116,12 @@ class Attempt:
 
     def phase(self) -> str:
         """Where the first process is; writing a checkpoint goes on after the call that saves."""
-        if any("tmp" in p.name for p in self._workdir.glob("checkpoints/*")):
-            return "checkpoint"
-        what, phase = self.marks[-1][1].split()
-        return "train" if (what, phase) == ("end", "checkpoint") else phase
+        phase = self.marks[-1][1].split()[1]
+        if phase not in ("train", "checkpoint"):  # what an earlier kill has left is still there
+            return phase
+        saved = any(mark == "begin checkpoint" for _, mark in self.marks)
+        unfinished = any("tmp" in p.name for p in self._workdir.glob("checkpoints/*"))
+        return "checkpoint" if saved and unfinished else "train"
 
     def send(self, name: str, whom: list[int]) -> None:
         """Sends a signal to some of the processes."""
