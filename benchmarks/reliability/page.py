@@ -61,7 +61,8 @@ def _inputs(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
         "## Bad input",
         "",
         f"{len(cases)} inputs. Those that do not get one clear line before any work: "
-        f"{len(faulty) or 'none'}.",
+        f"{len(faulty) or 'none'}. What a world gives is seen while collecting, so a reward that "
+        "is NaN and its like end the first stage; whatever was there before stays as it was.",
     ]
     for name, group in groups.items():
         lines += ["", f"### {name}", "", "| input | what the program says |", "|---|---|"]
