@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-# Wall-clock time, and checksums of documents that hold it.
+# Wall-clock time, checksums of documents that hold it, and of which commit the program was.
 _OF_TIME = {
     "seconds", "throughput", "transitions_per_s", "train_seconds", "train_transitions_per_s",
-    "checksum",
+    "checksum", "commit",
 }  # fmt: skip
 
 
