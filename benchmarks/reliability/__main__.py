@@ -32,6 +32,7 @@ def main() -> None:
         parser.error(f"--stages={','.join(sorted(unknown))}: choose from {','.join(STAGES)}")
     logging.set_verbosity(logging.ERROR)  # Orbax warns of files that it need not have
     folder = options.workdir.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     results = json.loads(page.RESULTS.read_text()) if page.RESULTS.exists() else {}
     if "kills" in stages:
         lines = campaign(options.kills, folder, options.jobs).read_text().splitlines()

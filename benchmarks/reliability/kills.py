@@ -304,7 +304,6 @@ def campaign(kills: int, folder: pathlib.Path, jobs: int, seed: int = 0) -> path
     """
     # What is started in the background of a shell ignores it, and so would the runs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder.mkdir(parents=True, exist_ok=True)
     table, cache = folder / "trials.jsonl", folder / "cache"
     lines = table.read_text().splitlines() if table.exists() else []
     done = [json.loads(line) for line in lines]

@@ -26,11 +26,13 @@ def _kills(trials: list[dict[str, Any]]) -> list[str]:
     )
     lost = [t for t in trials if t["lost"]]
     faults = [t for t in trials if t["faults"]]
+    late = sum(not any(kill["statuses"]) for _, kill in kills)
     commits = ", ".join(sorted({t["commit"] for t in trials}))
     lines = [
         "## Kills",
         "",
-        f"{len(kills)} kills in {len(trials)} runs, at commit {commits}. "
+        f"{len(kills)} kills in {len(trials)} runs, at commit {commits}. {len(kills) - late} ended "
+        f"the run; {late} signals came while it drew, and it finished first. "
         f"Runs that lost something: {len(lost) or 'none'}. "
         f"Runs in which a process hung or failed: {len(faults) or 'none'}.",
         "",
