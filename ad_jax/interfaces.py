@@ -80,8 +80,8 @@ class Method(NamedTuple):
         ``()`` for a method that reads tasks. ``metrics`` are float32 scalars; "loss" and
         "grad_norm" are among them. The random draws depend on the key, which stays the same, and
         on the state's step.
-      agent: ``agent(params, mode, temperature) -> Agent``, what the parameters make; see
-        ``model_agent``.
+      agent: ``agent(params, *, mode, temperature) -> Agent``, what the parameters make; see
+        ``model_agent``. It acts in every evaluation.
       shared: how many windows or trials the devices share at a time. They must share them equally.
       shared_name: the arguments that ``shared`` follows from, for error messages.
       transitions: how many transitions an update learns from.
@@ -89,7 +89,7 @@ class Method(NamedTuple):
 
     init: Callable[[jax.Array, Any], Any]
     update: Callable[[Any, Any, jax.Array], tuple[Any, dict[str, jax.Array]]]
-    agent: Callable[[Any, str, float], Agent]
+    agent: Callable[..., Agent]
     shared: int
     shared_name: str
     transitions: int

@@ -4,11 +4,11 @@ import importlib.util
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
+from ad_jax.evaluation.agents import model_agent
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.transformer import TransformerConfig
 from benchmarks import peers
@@ -47,8 +47,7 @@ def _ours(mode: str, context: int, steps: int):
         zeros((1, 1)), zeros((1, 1), bool),
     )  # fmt: skip
     mesh = sharding.make_mesh()
-    options = ml_collections.ConfigDict({"mode": mode, "temperature": 1.0, "prompt_episodes": 0})
-    init, advance = make_evaluator(env, model, mesh, options)
+    init, advance = make_evaluator(env, lambda p, _: model_agent(model, p, mode=mode), mesh)
     ids = sharding.padded(mesh, np.arange(ROOMS))
     inputs = params, jax.random.key(0), ids, tasks.params(ids)
     params, *inputs = sharding.put(inputs, sharding.replicated(mesh))

@@ -142,10 +142,8 @@ class Histories:
         records, block = np.unique(record, return_inverse=True)
         fields = self._parse(records.tolist(), names)
         found = {k: fields[k][block.reshape(record.shape), steps % size] for k in names}
-        try:
-            self.schema.check(int(np.ravel(self.task[rows])[0]), found)
-        except UserError as error:
-            raise UserError(f"{self.folder}: {error}, and collect again") from None
+        if fault := self.schema.fault(found):
+            raise UserError(f"{self.folder} has {fault}: mend the environment, and collect again")
         return found
 
     def kept_episodes(self, selection: "Selection") -> list[np.ndarray]:

@@ -215,7 +215,8 @@ class Schema:
         Raises:
           UserError: a reward is not among ``reward_levels``.
         """
-        self.check(task, block)
+        if fault := self.fault(block):
+            raise UserError(f"task {task} has {fault}: mend the environment")
         packed = [*FLAGS, "reward"] if self._reward_is_bit else list(FLAGS)
         return {
             "task": np.array([task], np.int32),
@@ -224,22 +225,16 @@ class Schema:
             **{k: np.packbits(v) if k in packed else v for k, v in block.items()},
         }
 
-    def check(self, task: int, fields: dict[str, np.ndarray]) -> None:
-        """Refuses encoded rewards and observations of a task that stand for no value.
-
-        Raises:
-          UserError: a number is NaN or infinite, or a reward is not among ``reward_levels``.
-        """
+    def fault(self, fields: dict[str, np.ndarray]) -> str | None:
+        """What is wrong with encoded rewards or observations that stand for no value, in words."""
         for name in fields.keys() & {"observation", "reward"}:
             values = fields[name]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise UserError(f"task {task} has a NaN or infinite {name}: mend the environment")
+                return f"a NaN or infinite {name}"
         levels = self.reward_levels
         if levels is not None and fields.get("reward", np.zeros(0)).max(initial=0) >= len(levels):
-            raise UserError(
-                f"task {task} has a reward that the environment's reward_levels {levels} do not "
-                "list: mend the environment"
-            )
+            return f"a reward that the environment's reward_levels {levels} do not list"
+        return None
 
     def from_record(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The encoded steps of one record, or of several [record, ...]; inverse of ``to_record``.

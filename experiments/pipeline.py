@@ -17,7 +17,7 @@ from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from data_pipelines.files import fingerprint, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
-from experiments import build, validation
+from experiments import build
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import collect, evaluate, report, train
@@ -127,11 +127,6 @@ def is_done(name: str, config: ml_collections.ConfigDict, folders: Folders) -> b
         return False
     made_from = _made_from(folders)
     return name not in made_from or made_from[name] == now
-
-
-def validate(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError if any stage would fail with this config."""
-    validation.validate(config)
 
 
 def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bool:

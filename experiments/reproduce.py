@@ -28,7 +28,7 @@ joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend w
 
 from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import growing, read_json, write_text_atomically
-from experiments import build, pipeline
+from experiments import build, pipeline, validation
 from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS
@@ -165,7 +165,7 @@ def do(root: Path, plan: list[Job], interruption: Interruption) -> None:
     """Does what is not done yet; waits for what another process does."""
     left = [job for job in plan if not _is_done(job, root)]
     for config in {job.config.to_json(): job.config for job in left}.values():
-        pipeline.validate(config)
+        validation.validate(config)
     say(f"{len(plan) - len(left)} of {len(plan)} jobs are done already")
     work = {job.folder: job.work for job in left}
     rates: dict[str, list[float]] = {}  # seconds per work of each stage

@@ -72,7 +72,7 @@ def run(
       interruption: is asked between and within stages.
       profile: a folder for a trace of a few steps of training, or None.
     """
-    pipeline.validate(config)
+    validation.validate(config)
     with contextlib.closing(Workdir(path, config)) as workdir:
         workdir.profile = profile
         if processes.is_first():

@@ -53,28 +53,28 @@ class Range(NamedTuple):
 
 
 COUNT = Range(1, LARGEST)
-COUNT_OR_NONE = Range(0, LARGEST)
+COUNT_OR_ZERO = Range(0, LARGEST)
 NOT_NEGATIVE = Range(0)
 POSITIVE = Range(0, low_open=True)
 PART = Range(0, 1)
 BELOW_ONE = Range(0, 1, high_open=True)
 # Integers that are not listed are counts, and floats are not negative.
 RANGES = {
-    "seed": COUNT_OR_NONE,
-    "tasks.seed": COUNT_OR_NONE,
+    "seed": COUNT_OR_ZERO,
+    "tasks.seed": COUNT_OR_ZERO,
     "collect.min_improved": PART,
-    "model.attention_window": COUNT_OR_NONE,
+    "model.attention_window": COUNT_OR_ZERO,
     "model.dropout": BELOW_ONE,
     "model.attention_dropout": BELOW_ONE,
     "model.mask_probability": BELOW_ONE,
-    "optimizer.warmup_steps": COUNT_OR_NONE,
+    "optimizer.warmup_steps": COUNT_OR_ZERO,
     "optimizer.b1": BELOW_ONE,
     "optimizer.b2": BELOW_ONE,
     "train.keep_begin": PART,
     "train.keep_end": PART,
     "train.label_smoothing": BELOW_ONE,
-    "train.evaluate_every": COUNT_OR_NONE,
-    "evaluation.prompt_episodes": COUNT_OR_NONE,
+    "train.evaluate_every": COUNT_OR_ZERO,
+    "evaluation.prompt_episodes": COUNT_OR_ZERO,
     "evaluation.prompt_quality": PART,
     "mesh.data": Range(-1, LARGEST),
     "mesh.fsdp": Range(-1, LARGEST),
@@ -112,7 +112,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     if build.reads_windows(config):
         _check_histories(config, world)
     _check_method(config, model, limit)
-    _check_state(config, world, mesh)
+    _check_state(config, world, model, mesh)
     _check_evaluation(config, world, model, limit)
 
 
@@ -185,11 +185,10 @@ def episode_limit(world: build.World) -> int:
     Raises:
       UserError: episodes need not end, or the parameters of several tasks are not a batch.
     """
-    groups = [ids for ids in (world.train, world.heldout) if len(ids)]
-    limit = max(tasks.episode_limit(world.tasks.params(ids), world.env.name) for ids in groups)
-    for ids in groups:
-        leaves = jax.tree.leaves(world.tasks.params(ids))
-        if any(np.shape(leaf)[:1] != (len(ids),) for leaf in leaves):
+    groups = [(ids, world.tasks.params(ids)) for ids in (world.train, world.heldout) if len(ids)]
+    limit = max(tasks.episode_limit(params, world.env.name) for _, params in groups)
+    for ids, params in groups:
+        if any(np.shape(leaf)[:1] != (len(ids),) for leaf in jax.tree.leaves(params)):
             raise UserError(
                 f"env.name: the tasks of {world.env.name} are no batch: params(task_ids) must give "
                 "every leaf a leading axis, one entry for each id"
@@ -239,13 +238,14 @@ def _check_method(config: ml_collections.ConfigDict, model: Any, limit: int) -> 
         build.method_spec(config).validate(settings, model, limit, experts)
 
 
-def _check_state(config: ml_collections.ConfigDict, world: build.World, mesh: Any) -> None:
+def _check_state(
+    config: ml_collections.ConfigDict, world: build.World, model: Any, mesh: Any
+) -> None:
     """Whether a training state can be made, and whether the devices can share it and its work."""
     method, seeds = build.method(config, world), Seeds(config, mesh)
     if len(seeds.numbers) == 1:
         with build.named_by_key(build.method_keys(config)):
             sharding.check_windows(mesh, method.shared, method.shared_name)
-    model = build.model(config, world.env)
     example = zero_inputs(model) if build.reads_windows(config) else ()
     state = built("the model", lambda: jax.eval_shape(method.init, jax.random.key(0), example))
     seeds.shardings(state, build.sharding_rules(config))

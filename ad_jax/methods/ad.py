@@ -53,9 +53,7 @@ def make(model, optimizer, env, env_params, settings: ADConfig) -> Method:
     return Method(
         init=lambda key, batch: init_state(key, model, optimizer, batch),
         update=make_update(model, optimizer, settings.label_smoothing, settings.accumulate),
-        agent=lambda params, mode, temperature: model_agent(
-            model, params, mode=mode, temperature=temperature
-        ),
+        agent=partial(model_agent, model),
         shared=settings.batch_size // settings.accumulate,
         shared_name="batch_size / accumulate",
         transitions=settings.batch_size * model.config.context,

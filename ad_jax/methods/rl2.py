@@ -7,6 +7,7 @@ so the policy comes to explore in a trial's first episodes for the sake of the l
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -95,9 +96,7 @@ def make(model, optimizer, env, env_params, settings: RL2Config) -> Method:
     return Method(
         init=init,
         update=lambda state, batch, key: update(state, key),
-        agent=lambda params, mode, temperature: model_agent(
-            model, params, mode=mode, temperature=temperature
-        ),
+        agent=partial(model_agent, model),
         shared=settings.num_trials // settings.num_minibatches,
         shared_name="num_trials / num_minibatches",
         transitions=settings.num_trials * trial_steps,

@@ -273,7 +273,7 @@ def trial(
         kills.append({
             "aimed": aimed, "landed": landed, "signal": name, "whom": whom, "statuses": statuses,
             "seconds": round(time.monotonic() - sent, 2),
-            "said": said[-1][:200] if said else "",
+            "said": said[-1].replace(str(workdir), "DIR")[:200] if said else "",
         })  # fmt: skip
     try:
         lost = differences(contents(workdir), wanted)

@@ -42,7 +42,7 @@ def join(arguments: list[str]) -> None:
 
 def _start_backend() -> None:
     if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-        raise UserError("JAX_DISABLE_JIT is set: unset it, or each stage takes hours")
+        raise UserError("JAX_DISABLE_JIT is set: unset it, the stages are made to be compiled")
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter without a word

@@ -164,14 +164,14 @@ def make_collector(
 
     def advance(state):
         step = jax.vmap(source.step)
-        state, blocks = jax.lax.scan(lambda s, _: step(s), state, length=updates)
+        state, histories = jax.lax.scan(lambda s, _: step(s), state, length=updates)
 
         def join(x):  # [update, task, stream, step, ...] → [task, stream, time, ...]
             x = jnp.moveaxis(x[:, :, :streams], 0, 2)
             return x.reshape(*x.shape[:2], -1, *x.shape[4:])
 
-        faults = {k: v.sum((0, 2, 3)) for k, v in schema.faults(blocks).items()}
-        return state, (schema.encode(jax.tree.map(join, blocks)), faults)
+        faults = {k: v.sum((0, 2, 3)) for k, v in schema.faults(histories).items()}
+        return state, (schema.encode(jax.tree.map(join, histories)), faults)
 
     init = sharding.on_each_device(mesh, init, num_shared=1)
     return jax.jit(init), jax.jit(sharding.on_each_device(mesh, advance), donate_argnums=0)

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import demonstrator, model_agent, prompted_agent
+from ad_jax.evaluation.agents import demonstrator, prompted_agent
 from ad_jax.evaluation.statistics import episode_returns
-from ad_jax.interfaces import Method
+from ad_jax.interfaces import Agent, Method
 from ad_jax.methods.train_state import init_params
 from ad_jax.models.base import SequenceModel
 from ad_jax.paths import Path
@@ -61,13 +61,18 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     limit = int(np.max(tasks.params.max_steps_in_episode))
     models, training = trained(config, workdir.checkpoints, model, mesh)
     episodes = options.prompt_episodes + options.episodes
-    padded = sharding.padded(mesh, np.arange(len(tasks.ids)))
-    padded_params = jax.tree.map(lambda x: x[padded], tasks.params)
+    method = build.method(config, world)
 
-    init, advance = make_evaluator(world.env, model, mesh, options)
+    def make_agent(params, env_params):
+        agent = method.agent(params, mode=options.mode, temperature=options.temperature)
+        if not options.prompt_episodes:
+            return agent
+        shown = demonstrator(world.env, env_params, options.prompt_quality)
+        return prompted_agent(agent, shown, options.prompt_episodes)
+
+    init, advance = make_evaluator(world.env, make_agent, mesh)
     keys = [build.key(config, "evaluate", config.seed + i) for i in range(len(models))]
-    shared = (tasks.ids[padded], padded_params)
-    keys, inputs = sharding.put((keys, shared), sharding.replicated(mesh))
+    keys, inputs = sharding.put(keys, sharding.replicated(mesh)), _inputs(tasks, mesh)
     state = init(models[0], keys[0], *inputs, options.rollouts)
     per_call = min(_EPISODES_PER_CALL, episodes)
     calls, steps = -(-episodes // per_call), per_call * limit
@@ -91,19 +96,19 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
                 of_seed.append(sharding.fetch(seen))
                 progress.update(per_part)
     seconds = time.perf_counter() - began
+    costs = {"seconds": seconds, "env_steps": env_steps}
+    costs |= {f"train_{name}": value for name, value in training.items()}
+    store = partial(_store, workdir, world.env.name, tasks, parts, options, limit, costs)
+    processes.first_decides(store)  # the others hear of a failure
     if processes.is_first():
-        costs = {"seconds": seconds, "env_steps": env_steps}
-        costs |= {f"train_{name}": value for name, value in training.items()}
-        _store(workdir, world.env.name, tasks, parts, options, limit, costs)
         print(f"evaluate: {env_steps:,} steps in {seconds:.1f} s, "
               f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
-    processes.barrier("evaluated")
 
 
 def _store(
     workdir, environment: str, tasks, parts, options, limit: int, costs: dict[str, float]
-) -> None:
-    """Writes the results, whole or not at all."""
+) -> bool:
+    """Writes the results, whole or not at all; returns True."""
     number, prompt = len(tasks.ids), options.prompt_episodes
     episodes = prompt + options.episodes
     time_asked_for = episodes * limit
@@ -135,6 +140,7 @@ def _store(
             device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             **costs,
         )
+    return True
 
 
 def check_returns(returns: np.ndarray, environment: str) -> None:
@@ -194,27 +200,21 @@ def evaluation_tasks(world: build.World, train_tasks: int) -> EvaluationTasks:
     )
 
 
-def make_evaluator(env: Any, model: SequenceModel, mesh: Mesh, options: ml_collections.ConfigDict):
-    """The jitted rollouts of a model, spread over the tasks.
+def make_evaluator(env: Any, make_agent: Callable[[Any, Any], Agent], mesh: Mesh):
+    """The jitted rollouts of an agent, spread over the tasks.
+
+    Parameters may be spread over the devices, and then a call sends them around: on a CPU fetch
+    what it returns before the next one, see ``sharding.jit_on_mesh``.
 
     Args:
       env: a gymnax environment.
-      model: the model.
+      make_agent: ``make_agent(params, env_params) -> Agent``.
       mesh: where it runs.
-      options: ``config.evaluation``: mode, temperature and prompt.
 
     Returns:
       ``init(params, key, task_ids, env_params, num_rollouts) -> state`` and
       ``advance(params, state, steps) -> (state, History)``; the counts are static.
     """
-
-    def make_agent(params, env_params):
-        agent = model_agent(model, params, mode=options.mode, temperature=options.temperature)
-        if not options.prompt_episodes:
-            return agent
-        shown = demonstrator(env, env_params, options.prompt_quality)
-        return prompted_agent(agent, shown, options.prompt_episodes)
-
     rollouts = lambda params: make_rollouts(env, partial(make_agent, params))
     spread = sharding.task_sharding(mesh)
     init = jax.jit(
@@ -225,6 +225,13 @@ def make_evaluator(env: Any, model: SequenceModel, mesh: Mesh, options: ml_colle
         static_argnums=2, donate_argnums=1, out_shardings=spread,
     )  # fmt: skip
     return init, advance
+
+
+def _inputs(tasks: EvaluationTasks, mesh: Mesh) -> tuple[Any, Any]:
+    """(ids, batched params) on the devices, repeated until these share them equally."""
+    rows = sharding.padded(mesh, np.arange(len(tasks.ids)))
+    inputs = tasks.ids[rows], jax.tree.map(lambda x: x[rows], tasks.params)
+    return sharding.put(inputs, sharding.replicated(mesh))
 
 
 def make_probe(
@@ -244,28 +251,21 @@ def make_probe(
     """
     few = {"heldout": world.heldout[:PROBE_TASKS], "train": world.train[:PROBE_TASKS]}
     tasks = evaluation_tasks(world._replace(**few), PROBE_TASKS)
-    episodes = min(config.evaluation.episodes, PROBE_EPISODES)
-    steps = episodes * int(np.max(tasks.params.max_steps_in_episode))
-    padded = sharding.padded(mesh, np.arange(len(tasks.ids)))
-    inputs = tasks.ids[padded], jax.tree.map(lambda x: x[padded], tasks.params)
-    inputs = sharding.put(inputs, sharding.replicated(mesh))
     options = config.evaluation
-
-    def play(params, key, ids, env_params):
-        agent = method.agent(params, options.mode, options.temperature)
-        init, advance = make_rollouts(world.env, lambda _: agent)
-        _, history = advance(init(key, ids, env_params, PROBE_ROLLOUTS), steps)
-        return history.reward, history.is_last
-
-    # A call is fetched before the next: see ``sharding.jit_on_mesh``.
-    play = jax.jit(play, out_shardings=sharding.task_sharding(mesh))
+    episodes = min(options.episodes, PROBE_EPISODES)
+    steps = episodes * int(np.max(tasks.params.max_steps_in_episode))
+    inputs = _inputs(tasks, mesh)
+    acting = {"mode": options.mode, "temperature": options.temperature}
+    init, advance = make_evaluator(world.env, lambda p, _: method.agent(p, **acting), mesh)
 
     def probe(models: list[Any]) -> dict[str, np.ndarray]:
         returns = []
         for i, params in enumerate(models):
             key = build.key(config, "evaluate", config.seed + i)
             key = sharding.put(key, sharding.replicated(mesh))
-            seen = sharding.fetch(play(params, key, *inputs))
+            state = init(params, key, *inputs, PROBE_ROLLOUTS)
+            _, history = advance(params, state, steps)
+            seen = sharding.fetch((history.reward, history.is_last))
             returns.append(episode_returns(*(x[: len(tasks.ids)] for x in seen), episodes))
         of_groups = {g: np.stack(returns)[:, tasks.group == g] for g in np.unique(tasks.group)}
         return {

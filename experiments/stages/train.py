@@ -55,11 +55,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
     first = [(build.key(config, "initialise", s), *feed.first(s)) for s in seeds.slots]
     init = lambda key, *first: method.init(key, feed.example(*first))
-    shardings = seeds.shardings(jax.eval_shape(init, *first[0]), build.sharding_rules(config))
+    shapes = jax.eval_shape(init, *first[0])
+    shardings = seeds.shardings(shapes, build.sharding_rules(config))
     state = seeds.init(init, first, shardings)
     if processes.is_first():
-        parameters = jax.eval_shape(init, *first[0]).params
-        print(f"train: {describe_partition(build.optimizer(config), parameters)} parameters")
+        print(f"train: {describe_partition(build.optimizer(config), shapes.params)} parameters")
     first_step = 0
     before: dict[str, Any] = {"seconds": 0.0, "transitions_per_s": 0.0}  # in earlier processes
     if (newest := checkpoints.latest_step()) is not None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ad_jax.distributed import sharding
+from ad_jax.evaluation.agents import model_agent
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.methods.train_state import init_state
@@ -84,7 +85,8 @@ def test_a_rollout_in_context_stays_on_the_devices(config):
         jax.random.key(0), model, make_optimizer(build.optimizer(config), 100)
     ).params
     mesh = sharding.make_mesh()
-    init, advance = evaluate.make_evaluator(world.env, model, mesh, config.evaluation)
+    make_agent = lambda params, _: model_agent(model, params)
+    init, advance = evaluate.make_evaluator(world.env, make_agent, mesh)
     ids = np.arange(4)
     state = init(params, jax.random.key(0), ids, world.tasks.params(ids), 2)
     program = advance.lower(params, state, 16).compile().as_text()
