@@ -120,7 +120,7 @@ def null_for_nan(value: Any) -> Any:
 def summarize(
     results: dict[str, np.ndarray], reference: np.ndarray, chance: np.ndarray
 ) -> dict[str, Any]:
-    """Each group of tasks, and the bounds of the held-out ones; see the README for what each is.
+    """Each group of tasks, and the bounds of the held-out ones; see docs/running.md.
 
     Args:
       results: of the stage "evaluate", with returns ``by_task``.

@@ -1,5 +1,6 @@
 """A data set is whole or it is not there; what was written is read."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -194,6 +195,23 @@ def test_a_shard_can_be_written_again_after_a_cut(steps, tmp_path, write_histori
     cut, whole = (json.loads((tmp_path / f / PROVENANCE).read_text()) for f in ("cut", "whole"))
     assert cut == whole
     assert Histories(tmp_path / "cut").task.tolist() == [2, 2, 7, 7]
+
+
+def test_stored_numbers_that_are_not_finite_are_refused(
+    random_steps, write_histories, tmp_path, monkeypatch
+):
+    """An older version wrote them."""
+    steps = random_steps(SMALL, 2, 1, 40)
+    reward = steps["reward"].astype(np.float32)
+    reward[1, 0, 25] = np.nan
+    schema = dataclasses.replace(SMALL, reward_levels=None)
+    with monkeypatch.context() as older:
+        older.setattr(Schema, "fault", lambda self, fields: None)
+        write_histories(tmp_path, schema, [([0, 1], {**steps, "reward": reward})])
+    histories = Histories(tmp_path)
+    assert histories.read(np.array([0]), np.array([25]))["reward"] == reward[0, 0, 25]
+    with pytest.raises(UserError, match=r"a NaN or infinite reward: mend .* collect again"):
+        histories.read(np.array([1]), np.array([25]))
 
 
 def test_shards_alone_are_no_data_set(steps, tmp_path):
