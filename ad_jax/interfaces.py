@@ -62,11 +62,12 @@ class Agent(NamedTuple):
       init: ``init(key) -> memory``.
       act: ``act(memory, observation, previous_action, previous_reward, is_first) -> (memory,
         action)``. At the very first step ``previous_action`` is the number of actions (which is
-        no action) and ``previous_reward`` is 0.
+        no action) and ``previous_reward`` is 0. What an agent returns after the action, a rollout
+        returns for every step.
     """
 
     init: Callable[[jax.Array], Any]
-    act: Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], tuple[Any, jax.Array]]
+    act: Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], tuple[Any, ...]]
 
 
 class Method(NamedTuple):

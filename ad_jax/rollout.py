@@ -1,6 +1,5 @@
-"""Runs agents in context: many tasks, many rollouts, many episodes, one scan."""
+"""The interaction of agents and environments, and rollouts: many tasks and episodes in one scan."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,22 +11,58 @@ from ad_jax.interfaces import Agent, History
 
 
 @struct.dataclass
+class Interaction:
+    """Where an environment stands, and what it shows."""
+
+    env_state: Any
+    observation: jax.Array
+    is_first: jax.Array
+
+
+def begin(env: Any, key: jax.Array, env_params: Any) -> Interaction:
+    """The start of an episode."""
+    observation, env_state = env.reset(key, env_params)
+    return Interaction(env_state, observation, jnp.ones((), bool))
+
+
+def interact(
+    env: Any, now: Interaction, action: jax.Array, key: jax.Array, env_params: Any
+) -> tuple[Interaction, History, dict[str, Any]]:
+    """One step of one environment, which resets itself at the end of an episode.
+
+    Returns:
+      Where it stands then; the step, a History without axes; and the environment's own info.
+    """
+    observation, env_state, reward, terminated, truncated, info = env.step(
+        key, now.env_state, action, env_params
+    )
+    done = terminated | truncated
+    history = History(
+        observation=now.observation,
+        action=action,
+        reward=reward.astype(jnp.float32),
+        is_first=now.is_first,
+        is_last=done,
+        is_terminal=terminated,
+    )
+    return Interaction(env_state, observation, done), history, info
+
+
+@struct.dataclass
 class RolloutState:
     """The state of rollouts. Outside of ``vmap``, all leaves have leading axes [task, rollout]."""
 
     key: jax.Array
     env_params: Any
-    env_state: Any
+    now: Interaction
     memory: Any
-    observation: jax.Array
     previous_action: jax.Array
     previous_reward: jax.Array
-    is_first: jax.Array
 
 
 def make_rollouts(
     env: Any, make_agent: Callable[[Any], Agent]
-) -> tuple[Callable[..., RolloutState], Callable[..., tuple[RolloutState, History]]]:
+) -> tuple[Callable[..., RolloutState], Callable[..., tuple]]:
     """Rollouts of an agent whose memory outlives the episodes, from an empty context.
 
     Args:
@@ -39,21 +74,19 @@ def make_rollouts(
       ``init(key, task_ids, env_params, num_rollouts) -> state``, where ``task_ids`` is int32
       [task] and ``env_params`` has the same leading axis. A rollout's random draws depend on the
       key, its task and its number, and not on which other tasks run beside it.
-      ``advance(state, steps) -> (state, History [task, rollout, time])``.
+      ``advance(state, steps) -> (state, History [task, rollout, time], *extras)``; the extras are
+      what the agent returns after its action, with the same leading axes.
     """
 
     def init_one(key, env_params):
         key, key_reset, key_agent = jax.random.split(key, 3)
-        observation, env_state = env.reset(key_reset, env_params)
         return RolloutState(
             key=key,
             env_params=env_params,
-            env_state=env_state,
+            now=begin(env, key_reset, env_params),
             memory=make_agent(env_params).init(key_agent),
-            observation=observation,
             previous_action=jnp.full((), env.num_actions, jnp.int32),
             previous_reward=jnp.zeros(()),
-            is_first=jnp.ones((), bool),
         )
 
     def init(key, task_ids, env_params, num_rollouts):
@@ -62,42 +95,37 @@ def make_rollouts(
         return jax.vmap(jax.vmap(init_one, in_axes=(0, None)))(keys, env_params)
 
     def step_one(state: RolloutState):
-        memory, action = make_agent(state.env_params).act(
-            state.memory,
-            state.observation,
-            state.previous_action,
-            state.previous_reward,
-            state.is_first,
-        )
+        now, env_params = state.now, state.env_params
+        memory, action, *extras = make_agent(env_params).act(
+            state.memory, now.observation, state.previous_action, state.previous_reward,
+            now.is_first,
+        )  # fmt: skip
         key, key_step = jax.random.split(state.key)
-        observation, env_state, reward, terminated, truncated, _ = env.step(
-            key_step, state.env_state, action, state.env_params
-        )
-        reward = reward.astype(jnp.float32)
-        done = terminated | truncated
-        history = History(
-            observation=state.observation,
-            action=action,
-            reward=reward,
-            is_first=state.is_first,
-            is_last=done,
-            is_terminal=terminated,
-        )
-        state = dataclasses.replace(
-            state,
-            key=key,
-            env_state=env_state,
-            memory=memory,
-            observation=observation,
-            previous_action=action.astype(jnp.int32),
-            previous_reward=reward,
-            is_first=done,
-        )
-        return state, history
+        now, history, _ = interact(env, now, action, key_step, env_params)
+        state = RolloutState(key, env_params, now, memory, action.astype(jnp.int32), history.reward)
+        return state, (history, *extras)
 
     def advance(state, steps):
         step = jax.vmap(jax.vmap(step_one))
-        state, history = jax.lax.scan(lambda s, _: step(s), state, length=steps)
-        return state, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), history)
+        state, made = jax.lax.scan(lambda s, _: step(s), state, length=steps)
+        return state, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), made)
 
     return init, advance
+
+
+def recording(agent: Agent) -> Agent:
+    """The same agent, which also returns what it saw: a dict with the names of a model's inputs."""
+
+    def act(memory, observation, previous_action, previous_reward, is_first):
+        memory, action, *extras = agent.act(
+            memory, observation, previous_action, previous_reward, is_first
+        )
+        seen = {
+            "observation": observation,
+            "previous_action": previous_action,
+            "previous_reward": previous_reward,
+            "is_first": is_first,
+        }
+        return memory, action, *extras, seen
+
+    return Agent(agent.init, act)

@@ -129,7 +129,12 @@ def prompted_agent(agent: Agent, shown: Agent, episodes: int) -> Agent:
 
 
 def model_agent(
-    model: SequenceModel, params: Any, *, mode: str = "fast", temperature: float = 1.0
+    model: SequenceModel,
+    params: Any,
+    *,
+    mode: str = "fast",
+    temperature: float = 1.0,
+    with_output: bool = False,
 ) -> Agent:
     """A frozen model.
 
@@ -141,6 +146,7 @@ def model_agent(
         step, as the paper defines evaluation; it differs from "fast" once more steps than that
         were made.
       temperature: of the sampled actions; 0 takes the most probable one, and stops exploring.
+      with_output: ``act`` also returns the model's output: logits, and a critic's value.
 
     Raises:
       UserError: no such mode.
@@ -186,6 +192,6 @@ def model_agent(
             action = jax.random.categorical(key_action, logits / temperature)
         else:
             action = jnp.argmax(logits)
-        return (key, inner), action
+        return (key, inner), action, *([out] if with_output else [])
 
     return Agent(init=lambda key: (key, start()), act=act)

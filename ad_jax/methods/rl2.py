@@ -18,11 +18,11 @@ import optax
 from ad_jax.distributed.sharding import shard_batch
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, random_agent
-from ad_jax.interfaces import Agent, History, Method, MethodSpec
+from ad_jax.interfaces import History, Method, MethodSpec
 from ad_jax.losses import clipped_surrogate, entropy, generalised_advantages, log_prob
 from ad_jax.methods.train_state import TrainState, init_state
 from ad_jax.models.base import SequenceModel
-from ad_jax.rollout import make_rollouts
+from ad_jax.rollout import make_rollouts, recording
 
 INITIAL_TRIALS = 64  # whose observations a model is initialised with, at most
 MIN_ADVANTAGE_STD = 1e-3
@@ -119,27 +119,16 @@ def random_inputs(env: Any, env_params: Any, key: jax.Array) -> dict[str, jax.Ar
       key: for all draws.
 
     Returns:
-      As ``to_inputs``; fields [trial, time, ...].
+      The model's inputs, [trial, time, ...].
     """
     env_params = jax.tree.map(np.asarray, env_params)
     num_tasks = len(jax.tree.leaves(env_params)[0])
     tasks = np.linspace(0, num_tasks - 1, min(num_tasks, INITIAL_TRIALS)).astype(int)
     params = jax.tree.map(lambda x: jnp.asarray(x[tasks]), env_params)
     steps = int(np.max(env_params.max_steps_in_episode))
-    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
-    _, history = advance(init(key, jnp.asarray(tasks), params, 1), steps)
-    return to_inputs(jax.tree.map(lambda x: x[:, 0], history), env.num_actions)
-
-
-def to_inputs(history: History, num_actions: int) -> dict[str, jax.Array]:
-    """What the model reads at each step of a trial; fields [trial, time, ...]."""
-    before = lambda x, first: jnp.roll(x, 1, axis=1).at[:, 0].set(first)
-    return {
-        "observation": history.observation,
-        "previous_action": before(history.action, num_actions),
-        "previous_reward": before(history.reward, 0.0),
-        "is_first": history.is_first,
-    }
+    init, advance = make_rollouts(env, lambda _: recording(random_agent(env.num_actions)))
+    _, _, inputs = advance(init(key, jnp.asarray(tasks), params, 1), steps)
+    return jax.tree.map(lambda x: x[:, 0], inputs)
 
 
 def make_update(
@@ -168,37 +157,16 @@ def make_update(
     env_params = jax.tree.map(np.asarray, env_params)
     num_tasks = len(jax.tree.leaves(env_params)[0])
 
-    def player(params: Any) -> Agent:
-        """Acts like ``model_agent``; its memory ends with what was thought of the last step."""
-
-        def init(key):
-            return key, model.initial_carry(), jnp.zeros(()), jnp.zeros(())
-
-        def act(memory, *step):
-            key, inner, _, _ = memory
-            key, key_action = jax.random.split(key)
-            inner, out = model.apply(params, inner, *step, method="step")
-            logits, value = out[:-1], out[-1]
-            action = jax.random.categorical(key_action, logits)
-            return (key, inner, log_prob(logits, action), value), action
-
-        return Agent(init, act)
-
-    def play(params: Any, key: jax.Array) -> tuple[History, jax.Array, jax.Array]:
-        """Trials, and the log-probability of each action and the value, [trial, time, ...]."""
+    def play(params: Any, key: jax.Array) -> tuple[History, jax.Array, dict[str, jax.Array]]:
+        """Trials, and the outputs and the inputs of the model, [trial, time, ...]."""
         key_task, key = jax.random.split(key)
         task = jax.random.randint(key_task, (config.num_trials,), 0, num_tasks)
         slot, task = shard_batch(jnp.arange(config.num_trials)), shard_batch(task)
-        init, advance = make_rollouts(env, lambda _: player(params))
+        agent = recording(model_agent(model, params, with_output=True))
+        init, advance = make_rollouts(env, lambda _: agent)
         state = init(key, slot, jax.tree.map(lambda x: jnp.asarray(x)[task], env_params), 1)
-
-        def step(state, _):
-            state, history = advance(state, 1)
-            _, _, chosen, value = state.memory
-            return state, (jax.tree.map(lambda x: x[:, :, 0], history), chosen, value)
-
-        _, played = jax.lax.scan(step, state, length=trial_steps)
-        return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), played)
+        _, *played = advance(state, trial_steps)
+        return jax.tree.map(lambda x: x[:, 0], played)
 
     def advantages(reward_BxT: jax.Array, value_BxT: jax.Array) -> jax.Array:
         """Of the whole trial, after whose last step nothing comes."""
@@ -224,12 +192,13 @@ def make_update(
 
     def update(state: TrainState, key: jax.Array):
         key_play, key_learn = jax.random.split(jax.random.fold_in(key, state.step))
-        history, chosen, value = play(state.params, key_play)
+        history, out, inputs = play(state.params, key_play)
+        logits, value = out[..., :-1], out[..., -1]
         advantage = advantages(history.reward, value)
         trials = {
-            "inputs": to_inputs(history, env.num_actions),
+            "inputs": inputs,
             "action": history.action,
-            "log_prob": chosen,
+            "log_prob": log_prob(logits, history.action),
             "advantage": advantage,
             "target": advantage + value,
         }

@@ -1,7 +1,7 @@
 """The actors of a source. They act in the environment, and their steps are the histories."""
 
-import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,16 +10,15 @@ from flax import struct
 
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History
+from ad_jax.rollout import Interaction, begin, interact
 
 
 @struct.dataclass
 class ActorState:
-    """The state of the actors of one task; all but ``env_params`` have a leading axis [stream]."""
+    """The state of the actors of one task; ``now`` has a leading axis [stream]."""
 
     env_params: Any
-    env_state: Any
-    observation: jax.Array
-    is_first: jax.Array
+    now: Interaction
 
 
 @struct.dataclass
@@ -84,18 +83,17 @@ def make_actors(
     if privileged:
         space = env.privileged_observation_space(env.default_params)
     next_seen = "privileged_observation" if privileged else "final_observation"
-    env_reset = jax.vmap(env.reset, in_axes=(0, None))
-    env_step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    begin_all = jax.vmap(partial(begin, env), in_axes=(0, None))
+    interact_all = jax.vmap(partial(interact, env), in_axes=(0, 0, 0, None))
 
     def reset(key: jax.Array, env_params: Any) -> ActorState:
-        observation, env_state = env_reset(jax.random.split(key, num_streams), env_params)
-        return ActorState(env_params, env_state, observation, jnp.ones(num_streams, bool))
+        return ActorState(env_params, begin_all(jax.random.split(key, num_streams), env_params))
 
     def seen(state: ActorState) -> jax.Array:
         if not privileged:
-            return state.observation
+            return state.now.observation
         show = jax.vmap(env.privileged_observation, in_axes=(0, None))
-        return show(state.env_state, state.env_params)
+        return show(state.now.env_state, state.env_params)
 
     def rollout(state: ActorState, key: jax.Array, select_action: Callable, draws: Any):
         steps = jax.tree.leaves(draws)[0].shape[0]
@@ -105,21 +103,8 @@ def make_actors(
             draws, keys = draws_and_keys
             before = seen(state)
             action, extras = select_action(before, draws)
-            observation, env_state, reward, terminated, truncated, info = env_step(
-                keys, state.env_state, action, state.env_params
-            )
-            done = terminated | truncated
-            history = History(
-                observation=state.observation,
-                action=action,
-                reward=reward.astype(jnp.float32),
-                is_first=state.is_first,
-                is_last=done,
-                is_terminal=terminated,
-            )
-            state = dataclasses.replace(
-                state, env_state=env_state, observation=observation, is_first=done
-            )
+            now, history, info = interact_all(state.now, action, keys, state.env_params)
+            state = ActorState(state.env_params, now)
             return state, Rollout(history, before, info[next_seen], extras)
 
         return jax.lax.scan(act, state, (draws, keys))

@@ -9,9 +9,8 @@ import numpy as np
 
 from ad_jax.distributed import sharding
 from ad_jax.evaluation.agents import model_agent
-from ad_jax.methods.rl2 import to_inputs
 from ad_jax.models.attention import attention_weights
-from ad_jax.rollout import make_rollouts
+from ad_jax.rollout import make_rollouts, recording
 from experiments import build
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels
@@ -41,10 +40,11 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
 
     @jax.jit
     def inputs(params):
-        init, advance = make_rollouts(world.env, lambda _: model_agent(model, params))
+        agent = recording(model_agent(model, params))
+        init, advance = make_rollouts(world.env, lambda _: agent)
         state = init(build.key(config, "report"), jnp.asarray(task), env_params, 1)
-        history = advance(state, steps)[1]
-        return to_inputs(jax.tree.map(lambda x: x[:, 0], history), world.env.num_actions)
+        _, _, seen = advance(state, steps)
+        return jax.tree.map(lambda x: x[:, 0], seen)
 
     seen = inputs(params)
     _, kept = model.apply(params, **seen, mutable="intermediates")

@@ -10,7 +10,7 @@ from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Agent
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.transformer import TransformerConfig
-from ad_jax.rollout import make_rollouts
+from ad_jax.rollout import make_rollouts, recording
 
 SMALL = {
     "DarkRoom": dict(size=4, max_steps_in_episode=6),
@@ -65,24 +65,16 @@ def spy_agent():
 
 def test_memory_outlives_episodes_and_inputs_follow_the_actions():
     env, tasks = registry.make("DarkRoom", size=4, max_steps_in_episode=6)
-    seen = []
-
-    def record(memory, observation, previous_action, previous_reward, is_first):
-        jax.debug.callback(
-            lambda *x: seen.append([int(v) for v in x]), previous_action, previous_reward, is_first
-        )
-        return spy_agent().act(memory, observation, previous_action, previous_reward, is_first)
-
-    history, _ = run(env, tasks, [5], lambda _: spy_agent()._replace(act=record), 1, 3)
-    jax.effects_barrier()
-    action, reward = np.asarray(history.action)[0, 0], np.asarray(history.reward)[0, 0]
-    assert action.tolist() == [t % 5 for t in range(18)]  # never reset
-    seen = np.array(seen)
-    assert seen[0].tolist() == [5, 0, 1]  # no action yet
-    np.testing.assert_array_equal(seen[1:, 0], action[:-1])
-    np.testing.assert_array_equal(seen[1:, 1], reward[:-1])
-    np.testing.assert_array_equal(seen[:, 2], np.arange(18) % 6 == 0)
-    np.testing.assert_array_equal(np.asarray(history.is_first)[0, 0], np.arange(18) % 6 == 0)
+    init, advance = make_rollouts(env, lambda _: recording(spy_agent()))
+    state = init(jax.random.key(0), np.array([5]), tasks.params(np.array([5])), 1)
+    _, *made = jax.jit(advance, static_argnums=1)(state, 18)
+    history, seen = jax.tree.map(lambda x: np.asarray(x)[0, 0], made)
+    assert history.action.tolist() == [t % 5 for t in range(18)]  # never reset
+    assert seen["previous_action"].tolist() == [5, *history.action[:-1]]  # no action yet
+    assert seen["previous_reward"].tolist() == [0, *history.reward[:-1]]
+    assert seen["is_first"].tolist() == [t % 6 == 0 for t in range(18)]
+    np.testing.assert_array_equal(history.is_first, seen["is_first"])
+    np.testing.assert_array_equal(history.observation, seen["observation"])
 
 
 def test_a_rollout_does_not_depend_on_the_tasks_beside_it():

@@ -8,14 +8,13 @@ import pytest
 from ad_jax.envs import registry
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
-from ad_jax.interfaces import History
 from ad_jax.methods import rl2
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.lstm import LSTMConfig
 from ad_jax.models.transformer import TransformerConfig
-from ad_jax.rollout import make_rollouts
+from ad_jax.rollout import make_rollouts, recording
 from tests.ad_jax.models.test_transformer import spread
 
 
@@ -26,22 +25,6 @@ def make_model(env, core="lstm", context=20):
         return SequenceModel(config, space, env.num_actions, critic=True)
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=context)
     return SequenceModel(config, space, env.num_actions, critic=True)
-
-
-def test_a_trial_begins_with_nothing_and_episodes_follow_each_other():
-    history = History(
-        observation=jnp.arange(6).reshape(1, 6, 1),
-        action=jnp.array([[3, 1, 2, 0, 1, 2]]),
-        reward=jnp.array([[0.0, 0, 1, 0, 1, 0]]),
-        is_first=jnp.array([[True, False, False, True, False, False]]),
-        is_last=jnp.zeros((1, 6), bool),
-        is_terminal=jnp.zeros((1, 6), bool),
-    )
-    inputs = rl2.to_inputs(history, num_actions=4)
-    assert inputs["previous_action"].tolist() == [[4, 3, 1, 2, 0, 1]]
-    assert inputs["previous_reward"].tolist() == [[0, 0, 0, 1, 0, 1]]
-    assert inputs["is_first"].tolist() == history.is_first.tolist()
-    assert (inputs["observation"] == history.observation).all()
 
 
 @pytest.mark.parametrize("core", ["lstm", "transformer"])
@@ -56,11 +39,10 @@ def test_what_is_learnt_from_is_what_was_done(core):
     )  # fmt: skip
     variables = spread(variables)
     agent = model_agent(model, variables, temperature=0.0)
-    init, advance = make_rollouts(env, lambda _: agent)
-    _, history = advance(init(jax.random.key(1), jnp.arange(4), params, 1), 20)
-    history = jax.tree.map(lambda x: x[:, 0], history)
+    init, advance = make_rollouts(env, lambda _: recording(agent))
+    _, *played = advance(init(jax.random.key(1), jnp.arange(4), params, 1), 20)
+    history, inputs = jax.tree.map(lambda x: x[:, 0], played)
     assert history.is_first.sum(1).tolist() == [4] * 4
-    inputs = rl2.to_inputs(history, env.num_actions)
     logits = model.apply(variables, **inputs)[..., :-1]
     assert (logits.argmax(-1) == history.action).all()
     other = inputs | {"previous_reward": inputs["previous_reward"].at[:, 2].add(5.0)}
