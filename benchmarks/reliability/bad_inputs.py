@@ -330,6 +330,10 @@ def _surroundings() -> list[Case]:
         case("JAX_PLATFORMS=abacus", "abacus|JAX_PLATFORMS", JAX_PLATFORMS="abacus"),
         case("three devices for a batch of 16", "3 devices|divide", JAX_NUM_CPU_DEVICES="3"),
         case("jit is disabled", "JAX_DISABLE_JIT|jit", JAX_DISABLE_JIT="1"),
+        case("64 bits", "JAX_ENABLE_X64", JAX_ENABLE_X64="1"),
+        case("strict types", "JAX_NUMPY_DTYPE_PROMOTION", JAX_NUMPY_DTYPE_PROMOTION="strict"),
+        case("strict shapes", "JAX_NUMPY_RANK_PROMOTION", JAX_NUMPY_RANK_PROMOTION="raise"),
+        case("no transfers", "JAX_TRANSFER_GUARD", JAX_TRANSFER_GUARD="disallow"),
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ while it waits.
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,18 @@ from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path, reason
 
 FOLDER = "joining"
+# JAX's settings with which nothing would run: their values, and why.
+UNSUPPORTED = {
+    "jax_disable_jit": ((True,), "the stages are made to be compiled"),
+    "jax_enable_x64": ((True,), "all is written for 32 bits"),
+    "jax_numpy_dtype_promotion": (("strict",), "integers and floats meet in many places"),
+    "jax_numpy_rank_promotion": (("raise",), "shapes are broadcast in many places"),
+    **dict.fromkeys(
+        (f"jax_transfer_guard{which}" for which in
+         ("", "_host_to_device", "_device_to_host", "_device_to_device")),
+        (("disallow", "disallow_explicit"), "inputs and results are moved; training sets its own"),
+    ),
+}  # fmt: skip
 
 
 def join(arguments: list[str]) -> None:
@@ -41,8 +54,10 @@ def join(arguments: list[str]) -> None:
 
 
 def _start_backend() -> None:
-    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-        raise UserError("JAX_DISABLE_JIT is set: unset it, the stages are made to be compiled")
+    for name, (values, why) in UNSUPPORTED.items():
+        setting = getattr(jax.config, name) or os.environ.get(name.upper())
+        if (value := getattr(setting, "value", setting)) in values:
+            raise UserError(f"{name.upper()}={value} is not supported: unset it, {why}")
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter without a word

@@ -22,6 +22,8 @@ from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "array_record")
+# JAX's settings that change the numbers.
+SETTINGS = ("jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
 MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories,
 MIN_ACTIONS = 100  # and in at least so many
 
@@ -113,6 +115,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "version": build.version(world.env),
         },
         "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
+        "settings": {name: getattr(jax.config, name) for name in SETTINGS},
         "device": jax.devices()[0].device_kind,
         "seconds": seconds,
         "env_steps": env_steps,

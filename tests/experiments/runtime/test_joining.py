@@ -1,5 +1,8 @@
 """Who is not there yet; real processes are in test_processes.py."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -70,7 +73,22 @@ def test_variables_that_say_nothing_clear_are_one_line(monkeypatch, variables, s
         joining.join([])
 
 
-def test_jit_that_is_disabled_is_refused(monkeypatch):
-    monkeypatch.setattr(joining.processes, "start", lambda absent: None)
-    with joining.jax.disable_jit(), pytest.raises(SystemExit, match=r"^error: JAX_DISABLE_JIT"):
-        joining.join([])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "jax_disable_jit=1", "jax_enable_x64=1", "jax_numpy_dtype_promotion=strict",
+        "jax_numpy_rank_promotion=raise", "jax_transfer_guard=disallow",
+        "jax_transfer_guard_device_to_host=disallow_explicit",
+    ],
+)  # fmt: skip
+def test_settings_with_which_nothing_would_run_are_refused(setting):
+    """As JAX itself reads them from the environment."""
+    name, value = setting.split("=")
+    name = name.upper()
+    program = "from experiments.runtime import joining; joining.join([])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, name: value},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {name}=") and done.stderr.count("\n") == 1
