@@ -19,7 +19,16 @@ from ad_jax.paths import Path
 from data_pipelines.files import read_json
 from data_pipelines.writer import PROVENANCE
 from experiments import build, pipeline
-from experiments.runtime.workdir import READ_BY, WATCHING, Folders, Workdir, flat
+from experiments.configs.common import defaults
+from experiments.runtime.workdir import (
+    OLD_VALUES,
+    READ_BY,
+    RENAMED,
+    WATCHING,
+    Folders,
+    Workdir,
+    flat,
+)
 from experiments.stages import evaluate
 
 PRESETS = ("smoke", "cpu", "paper")
@@ -132,7 +141,10 @@ def jobs(run: Run, seeds: int) -> Iterator[Job]:
 
 
 def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: str | None) -> str:
-    """A name that is the same for whatever gives the same output."""
+    """A name that is the same for whatever gives the same output, today and in later versions.
+
+    So it is made from the values that are not the default's: a key that is new changes no name.
+    """
     until = STAGES[: STAGES.index(stage) + 1]
 
     def read(group: str, key: str = "", *_: str) -> bool:
@@ -142,9 +154,13 @@ def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: s
             return group == build.method_spec(config).group and "train" in until
         return group != "preset" and READ_BY.get(group, "collect") in until
 
-    settings = flat(json.loads(config.to_json()))
-    made_with = settings.keys() - set(WATCHING)
-    values = {key: settings[key] for key in made_with if read(*key.split("."))}
+    usual = flat(json.loads(defaults().to_json())) | OLD_VALUES
+    first_names = {new: old for old, new in RENAMED.items()}
+    values = {
+        first_names.get(key, key): value
+        for key, value in flat(json.loads(config.to_json())).items()
+        if key not in WATCHING and read(*key.split(".")) and usual.get(key) != value
+    }
     text = json.dumps([values, others], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return f"{stage}/{config.env.name}-{name}-{config.seed}-{digest}"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import reproduce
-from experiments.figures import FIGURES, presets
+from experiments.figures import FIGURES, presets, runs
 from experiments.figures.runs import PRESETS, Results, jobs
 
 
@@ -89,6 +89,27 @@ def test_a_folder_depends_on_what_its_stage_reads_alone():
     assert same({"evaluation.episodes": 3}) == [True, True, False]
     assert same({"train.label_smoothing": 0.1}) == [True, False, False]
     assert same({"source.ppo.discount": 0.5}) == [False, False, False]
+
+
+GOLDEN = ["600885fb23", "6d01e7d953", "b9e9e5cb24"]
+
+
+def test_a_folder_is_found_again_by_later_versions(monkeypatch):
+    """A key that is new, or has another name, changes no folder. The digests are golden: whoever
+    changes them makes everybody's figures run again, and says so in CHANGELOG.md."""
+    run = presets.ad("dark_room", "smoke")
+    made = [job.folder for job in jobs(run, 1)]
+    assert [folder.rsplit("-", 1)[1] for folder in made] == GOLDEN
+    older = run.config.copy_and_resolve_references()
+    with older.unlocked():
+        del older.optimizer.b2
+    assert [job.folder for job in jobs(run._replace(config=older), 1)] == made
+    renamed = run.config.copy_and_resolve_references()
+    with renamed.unlocked():
+        renamed.train.size_of_batch = renamed.train.batch_size
+        del renamed.train.batch_size
+    monkeypatch.setitem(runs.RENAMED, "train.batch_size", "train.size_of_batch")
+    assert [job.folder for job in jobs(run._replace(config=renamed), 1)] == made
 
 
 def curve(name, mean, prompt=0.0):
