@@ -73,8 +73,7 @@ def run(
       profile: a folder for a trace of a few steps of training, or None.
     """
     validation.validate(config)
-    with contextlib.closing(Workdir(path, config)) as workdir:
-        workdir.profile = profile
+    with contextlib.closing(Workdir(path, config, profile=profile)) as workdir:
         if processes.is_first():
             print(version.line(path, config.mesh), flush=True)
         pipeline.run_stages(config, workdir, stages, interruption)

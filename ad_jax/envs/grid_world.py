@@ -48,7 +48,7 @@ class GridWorld(environment.Environment):
         super().__init__()
         for name, value in (("size", size), ("max_steps_in_episode", max_steps_in_episode)):
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}")
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
         if start not in ("centre", "random"):
             cell = () if isinstance(start, str) else tuple(start)
             if len(cell) != 2 or not all(isinstance(c, int) and 0 <= c < size for c in cell):

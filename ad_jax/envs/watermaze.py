@@ -115,7 +115,7 @@ class WatermazeDynamics(environment.Environment):
         counts = {"max_steps_in_episode": max_steps_in_episode, "action_repeat": action_repeat}
         for name, value in counts.items():
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}")
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
         if goal_mode not in GOAL_MODES:
             raise ValueError(f"goal_mode must be one of {list(GOAL_MODES)}, not {goal_mode!r}")
         if start not in ("centre", "random"):

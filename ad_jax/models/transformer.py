@@ -21,7 +21,8 @@ class TransformerConfig(CoreConfig):
     """Shape and regularisation of the transformer.
 
     Attributes:
-      num_layers, num_heads: as they say; the heads divide the width.
+      num_layers: number of blocks.
+      num_heads: attention heads of each block; they must divide the width.
       mlp_width: hidden width of the feed-forward layers.
       positions: "rotary", or "learned" (the paper's).
       norm: "pre", or "post" (the paper's).

@@ -78,13 +78,14 @@ class Workdir(Folders):
 
     Attributes:
       read_only: whether it can't be written to, as process 0 sees it.
-      profile: where training leaves a trace of a few steps; None for nowhere.
+      profile: as it was given.
 
     Args:
       path: is made if it does not exist.
       config: is stored. What a stage has read must stay as it was while the output of that stage,
         or of a later one, is there.
       histories, checkpoints: of another run, that this one reads; its own where they are None.
+      profile: where training leaves a trace of a few steps; None for nowhere.
 
     Raises:
       UserError: the folder can't be used, or another config was.
@@ -98,13 +99,14 @@ class Workdir(Folders):
         *,
         histories: Path | None = None,
         checkpoints: Path | None = None,
+        profile: str | None = None,
     ):
         if not os.fspath(path):
             raise UserError("--workdir= is empty: give a folder")
         super().__init__(path, histories=histories, checkpoints=checkpoints)
         self._lock: IO[str] | Lease | None = None
         self.read_only = False
-        self.profile: str | None = None
+        self.profile = profile
         busy: list[InUse] = []
 
         def opened() -> bool:

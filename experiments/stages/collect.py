@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import itertools
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -41,33 +42,33 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """
     world = build.world(config)
     source = build.source(config, world.env)
-    chunks = config.collect.updates // config.collect.updates_per_chunk
-    schema = Schema.of(world.env, source.steps_per_update * config.collect.updates_per_chunk)
-    streams = source.num_streams if config.collect.streams is None else config.collect.streams
-    size = config.collect.tasks_per_tile
+    options = config.collect
+    chunks = options.updates // options.updates_per_chunk
+    schema = Schema.of(world.env, source.steps_per_update * options.updates_per_chunk)
+    total = chunks * schema.record_steps  # steps of a stream
+    streams = source.num_streams if options.streams is None else options.streams
     ids = collected_tasks(config, world)
-    tiles = np.split(ids, range(size, len(ids), size))
+    tiles = np.split(ids, range(options.tasks_per_tile, len(ids), options.tasks_per_tile))
     # What a task does depends on no other: nothing is exchanged between processes, and a device
     # that would have no tile is left out.
     mesh = sharding.local_mesh(-(-len(tiles) // jax.process_count()))
-    init, advance = make_collector(source, schema, config.collect.updates_per_chunk, streams, mesh)
+    init, advance = make_collector(source, schema, options.updates_per_chunk, streams, mesh)
     writer = Writer(workdir.histories, schema, len(tiles))
     missing = writer.missing()
     processes.barrier("collect")  # nobody begins before all know what is missing
     first, together = (n * mesh.size for n in (jax.process_index(), jax.process_count()))
     compiled: dict[int, Any] = {}
-    steps_of = lambda tile: len(tiles[tile]) * source.num_streams * schema.record_steps * chunks
+    steps_of = lambda chosen: sum(len(tiles[t]) * source.num_streams * total for t in chosen)
+    env_steps = steps_of(range(len(tiles)))
     with tqdm(
         desc="collect", unit=" steps", unit_scale=True, mininterval=1,
-        total=sum(map(steps_of, range(len(tiles)))),
-        initial=sum(steps_of(t) for t in range(len(tiles)) if t not in missing),
-        disable=not processes.is_first(),
+        total=env_steps, initial=env_steps - steps_of(missing), disable=not processes.is_first(),
     ) as progress:  # fmt: skip
         for group in groups(missing, [len(tile) for tile in tiles], together):
             mine = group[first : first + mesh.size]
             busy = (mine + [group[0]] * mesh.size)[: mesh.size]  # who has no tile keeps step
             tasks_DxB = np.stack([tiles[tile] for tile in busy])
-            shape, total = tasks_DxB.shape, chunks * schema.record_steps
+            shape = tasks_DxB.shape
             params = jax.tree.map(
                 lambda x, shape=shape: x.reshape(*shape, *x.shape[1:]),
                 world.tasks.params(tasks_DxB.reshape(-1)),
@@ -79,53 +80,72 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             statistics = [TileStatistics(shape[1], streams, total, schema) for _ in mine]
             with contextlib.ExitStack() as stack:
                 shards = [stack.enter_context(writer.shard(t, tiles[t])) for t in mine]
-                running = None
-                for number in range(chunks + 1):
-                    interruption.check()
-                    finished = running
-                    if number < chunks:  # starts the next chunk; returns before it is done
-                        state, running = compiled[shape](state)
-                    if finished is not None:
-                        finished, faults = jax.device_get(finished)
-                        mine_faults = {k: v[: len(mine)].reshape(-1) for k, v in faults.items()}
-                        check_faults(world.env.name, tasks_DxB[: len(mine)].ravel(), mine_faults)
-                        for i in range(len(mine)):
-                            chunk = {k: v[i] for k, v in finished.items()}
-                            shards[i].write(chunk)
-                            statistics[i].add(chunk)
-                        progress.update(sum(map(steps_of, group)) // chunks)
+                for chunk, faults in pipelined(compiled[shape], state, chunks, interruption):
+                    check_faults(world.env.name, tasks_DxB[: len(mine)], faults)
+                    for i, (shard, statistic) in enumerate(zip(shards, statistics, strict=True)):
+                        of_tile = {k: v[i] for k, v in chunk.items()}
+                        shard.write(of_tile)
+                        statistic.add(of_tile)
+                    progress.update(steps_of(group) // chunks)
                 seconds = (time.perf_counter() - began) / len(group)
                 for shard, statistic in zip(shards, statistics, strict=True):
                     shard.describe(**statistic.summary(), seconds=seconds)
 
     processes.barrier("collected")
-    summaries = writer.summaries()
+    provenance = describe(config, world, ids, writer.summaries(), env_steps)
+    if processes.is_first():
+        writer.commit(provenance)
+        seconds = provenance["seconds"]
+        print(f"collect: {env_steps:,} steps of {len(ids)} tasks in {seconds:.1f} s, "
+              f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
+    processes.barrier("committed")
+
+
+def pipelined(
+    advance: Callable[[Any], tuple[Any, Any]], state: Any, number: int, interruption: Interruption
+) -> Iterator[Any]:
+    """What so many calls of ``advance(state) -> (state, made)`` make, one after the other.
+
+    Each call is started before what the last one made is fetched: the devices do not wait.
+    """
+    running = None
+    for call in range(number + 1):
+        interruption.check()
+        finished = running
+        if call < number:
+            state, running = advance(state)  # returns before it is done
+        if finished is not None:
+            yield jax.device_get(finished)
+
+
+def describe(
+    config: ml_collections.ConfigDict,
+    world: build.World,
+    ids: np.ndarray,
+    summaries: list[dict[str, Any]],
+    env_steps: int,
+) -> dict[str, Any]:
+    """The provenance of the histories of some tasks, from what each shard says of itself.
+
+    Raises:
+      UserError: the histories are not fit to be distilled.
+    """
     join = lambda name: np.concatenate([s[name] for s in summaries])
     check_quality(ids, join("early"), join("late"), join("first_action_share"),
                   config.collect.min_improved)  # fmt: skip
     episodes = min(len(s["mean_return"][0]) for s in summaries)
     returns = np.concatenate([np.array(s["mean_return"])[:, :episodes] for s in summaries])
-    seconds = sum(s["seconds"] for s in summaries)
-    env_steps = sum(steps_of(t) for t in range(len(tiles)))
-    provenance = {
+    return {
         "config": config.to_dict(),
         "seed": config.seed,
-        "environment": {
-            "name": world.env.name,
-            "version": build.version(world.env),
-        },
+        "environment": {"name": world.env.name, "version": build.version(world.env)},
         "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
         "settings": {name: getattr(jax.config, name) for name in SETTINGS},
         "device": jax.devices()[0].device_kind,
-        "seconds": seconds,
+        "seconds": sum(s["seconds"] for s in summaries),
         "env_steps": env_steps,
         "mean_return_by_episode": returns.mean(0).tolist(),
     }
-    if processes.is_first():
-        writer.commit(provenance)
-        print(f"collect: {env_steps:,} steps of {len(ids)} tasks in {seconds:.1f} s, "
-              f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
-    processes.barrier("committed")
 
 
 def collected_tasks(config: ml_collections.ConfigDict, world: build.World) -> np.ndarray:
@@ -185,17 +205,19 @@ def check_faults(environment: str, tasks: np.ndarray, faults: dict[str, np.ndarr
 
     Args:
       environment: its name.
-      tasks: int [task], their ids.
-      faults: from what is wrong to how many steps have it, int [task].
+      tasks: int [device, task], their ids.
+      faults: from what is wrong to how many steps have it, int [device, task], perhaps of more
+        devices.
 
     Raises:
       UserError: a step is at fault.
     """
     for what, count in faults.items():
-        if (bad := np.flatnonzero(count)).size:
+        if (bad := np.flatnonzero(count[: len(tasks)])).size:
+            task, number = tasks.flat[bad[0]], count.flat[bad[0]]
             more = f" and {bad.size - 1} more" if bad.size > 1 else ""
             raise UserError(
-                f"{environment} gave {what} ({count[bad[0]]} in task {tasks[bad[0]]}{more}): "
+                f"{environment} gave {what} ({number} in task {task}{more}): "
                 "mend the environment; finished shards are kept"
             )
 

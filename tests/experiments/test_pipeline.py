@@ -105,7 +105,7 @@ def test_what_is_killed_while_it_is_made_again_does_not_count(copy, config):
 
 def test_a_profile_is_a_trace_of_a_few_steps(copy, config, never, tmp_path):
     shutil.rmtree(copy / "checkpoints")
-    with contextlib.closing(Workdir(copy, config)) as workdir:
-        workdir.profile = str(tmp_path / "profile")
+    profile = str(tmp_path / "profile")
+    with contextlib.closing(Workdir(copy, config, profile=profile)) as workdir:
         pipeline.run_stages(config, workdir, ["train"], never)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

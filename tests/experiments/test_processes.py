@@ -92,22 +92,20 @@ def test_two_processes_do_what_one_does(tmp_path, alone):
     assert same.mean() > 0.7  # a rounded logit may turn an action
 
 
-def test_a_signal_to_one_stops_all_at_one_step_and_one_alone_goes_on(tmp_path):
-    """Even where it comes in the middle of a checkpoint: there is nearly always one."""
-    workdir = tmp_path / "run"
-    processes = start(workdir, TILES, LONG, "--config.train.checkpoint_every=1")
-    wait_for_training(workdir, processes)
-    processes[1].send_signal(signal.SIGTERM)
-    outputs = finish(processes)
-    assert [status for status, _ in outputs] == [143, 143], outputs
-    assert all("stopped as asked" in output for _, output in outputs)
-    step = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
-    assert 10 <= step < 2000
-    (alone,) = start(workdir, TILES, LONG, "--config.train.checkpoint_every=1", count=1)
-    wait_for_training(workdir, [alone], step + 10)
-    alone.send_signal(signal.SIGTERM)
-    ((status, output),) = finish([alone])
-    assert status == 143 and f"going on from step {step}" in output, output
+def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(tmp_path):
+    """Even where it comes in the middle of a checkpoint: there is nearly always one. Both after a
+    start and after a resume, and one process goes on with what two have begun."""
+    workdir, step = tmp_path / "run", 0
+    for count, signalled in ((2, 1), (2, 0), (1, 0)):
+        processes = start(workdir, TILES, LONG, "--config.train.checkpoint_every=1", count=count)
+        wait_for_training(workdir, processes, step + 10)
+        processes[signalled].send_signal(signal.SIGTERM)
+        outputs = finish(processes)
+        assert [status for status, _ in outputs] == [143] * count, outputs
+        assert all("stopped as asked" in output for _, output in outputs)
+        assert step == 0 or f"going on from step {step}" in outputs[0][1], outputs
+        before, step = step, max(int(p.name) for p in (workdir / "checkpoints").iterdir())
+        assert before + 10 <= step < 2000
     steps = [m["step"] for m in metrics(workdir)]
     assert steps == sorted(set(steps))
 
