@@ -1,6 +1,5 @@
 """Runs of the whole program on the smoke preset, made once and copied."""
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -24,9 +23,8 @@ def command(workdir, *options, preset="smoke"):
 
 def start(*arguments, **options) -> subprocess.Popen:
     """Starts a run; its output is merged, its devices are the machine's own."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.Popen(
-        command(*arguments, **options), cwd=ROOT, env=environment, text=True,
+        command(*arguments, **options), cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ def start(workdir, *options, count=2, devices=2, only=None, timeout=60):
     processes = []
     for number in range(count) if only is None else [only]:
         environment = {
-            **{k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
+            **os.environ,
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count),
             "JAX_PROCESS_ID": str(number), "AD_JAX_TIMEOUT": str(timeout),
             "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu",
