@@ -127,10 +127,12 @@ class Checkpoints:
           (state, metadata).
 
         Raises:
-          UserError: the checkpoint is damaged, or holds parameters of other shapes.
+          UserError: the checkpoint is damaged, or holds parameters or an optimizer state of other
+            shapes.
         """
         with self._reading(step):
             self._check_architecture(step, like.params)
+            self._check_optimizer(step, like.opt_state)
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
             state = self._manager.restore(step, args=args)["state"]
             metadata, checksums = self._metadata(step)
@@ -198,9 +200,25 @@ class Checkpoints:
         checksums = {k: metadata.pop(k) for k in list(metadata) if k.endswith("_checksum")}
         return metadata, checksums
 
-    def _check_architecture(self, step: int, params: Any) -> None:
+    def _stored(self, step: int, part: str) -> Any:
+        """A tree with the shapes of a part of the state."""
         stored = ocp.StandardCheckpointer().metadata(self._state_folder(step))
-        found = _shapes(stored.item_metadata.tree["params"])
+        return stored.item_metadata.tree[part]
+
+    def _check_optimizer(self, step: int, opt_state: Any) -> None:
+        found, wanted = (
+            sorted(leaf.shape for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
+            for tree in (self._stored(step, "opt_state"), opt_state)
+        )
+        if found != wanted:
+            raise UserError(
+                f"checkpoint {step} in {self._folder} is of another optimizer, or of a version of "
+                "this program whose optimizer was another: go on with that version, or train anew "
+                "in another workdir"
+            )
+
+    def _check_architecture(self, step: int, params: Any) -> None:
+        found = _shapes(self._stored(step, "params"))
         wanted = _shapes(params)
         if found == wanted:
             return

@@ -53,6 +53,14 @@ def test_another_architecture_is_refused_by_name(tmp_path):
         checkpoints.restore(1, state(width=5))
 
 
+def test_another_optimizer_is_no_damage(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(), {})
+    other = state().replace(opt_state=(jnp.arange(4),))
+    with pytest.raises(UserError, match=r"is of another optimizer, or of a version"):
+        checkpoints.restore(1, other)
+
+
 def test_a_full_disk_is_found_before_anything_is_written(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, state(), {})
