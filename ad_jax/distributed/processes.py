@@ -16,6 +16,7 @@ from ad_jax.errors import UserError
 
 JOIN_SECONDS = 300  # that processes wait for each other at the start,
 HEARTBEAT_SECONDS = 100  # and until a dead one is noticed
+LEAVE_SECONDS = 5  # that one waits, which has failed, for the others to end as well
 # Environment variables with a process's number and their count, and those without which JAX does
 # not join them: of SLURM (srun sets all of them, an interactive shell does not) and Open MPI.
 _LAUNCHERS = (
@@ -178,6 +179,27 @@ def first_decides(question: Callable[[], bool]) -> bool:
     if told == _FAILED:
         raise UserError("process 0 can't go on: see what it says")
     return bool(told)
+
+
+def leave(said: str) -> None:
+    """Parts from the others before this process ends with an error, which may be its own alone.
+
+    JAX would wait minutes at its end for processes that are still at work, and then abort. If
+    they do not end as well within ``LEAVE_SECONDS``, this one ends here, with status 1. The others
+    notice after ``HEARTBEAT_SECONDS``.
+
+    Args:
+      said: the error, for the case that it ends here.
+    """
+    if jax.process_count() == 1:
+        return
+    parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    parting.start()
+    parting.join(LEAVE_SECONDS)
+    if parting.is_alive():
+        print(said, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(1)
 
 
 def barrier(name: str) -> None:

@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
 
+from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from data_pipelines.files import disk_is_full
 
@@ -86,9 +88,13 @@ def end_well(
         print("stopped as asked: what was finished is saved, and the same command goes on")
         status = stopped_status()
         sys.exit(128 + interruption.signal if status is None else status)
-    except UserError as error:
-        sys.exit(f"error: {error}")
     except Exception as error:
-        if not disk_is_full(error):
+        said = None
+        if isinstance(error, UserError):
+            said = f"error: {error}"
+        elif disk_is_full(error):
+            said = "error: the disk is full: make room, then the same command goes on"
+        processes.leave(said or traceback.format_exc())
+        if said is None:
             raise
-        sys.exit("error: the disk is full: make room, then the same command goes on")
+        sys.exit(said)

@@ -24,10 +24,13 @@ def free_port():
         return s.getsockname()[1]
 
 
-def start(workdir, *options, count=2, devices=2, only=None, timeout=60):
-    """Starts the processes of a run, or ``only`` one of them."""
+def start(workdir, *options, count=2, devices=2, only=None, timeout=60, program=None):
+    """Starts the processes of a run, or ``only`` one of them; ``program`` in place of run.py."""
     port = free_port()
     processes = []
+    line = command(workdir, *options)
+    if program:
+        line = [line[0], "-c", program, *line[3:]]
     for number in range(count) if only is None else [only]:
         environment = {
             **os.environ,
@@ -37,7 +40,7 @@ def start(workdir, *options, count=2, devices=2, only=None, timeout=60):
         }  # fmt: skip
         processes.append(
             subprocess.Popen(
-                command(workdir, *options), cwd=ROOT, env=environment, text=True,
+                line, cwd=ROOT, env=environment, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
         )  # fmt: skip
@@ -118,6 +121,27 @@ def test_a_killed_process_does_not_leave_the_other_waiting(tmp_path):
     (status, output), _ = finish(processes, timeout=60)
     assert status != 0 and time.monotonic() - began < 60
     assert "task:1" in output or "distributed" in output, output
+
+
+def test_one_that_fails_ends_at_once_and_the_others_soon(tmp_path):
+    """By an error that the others do not see: it does not wait for them to end."""
+    program = """
+from experiments import run
+from experiments.stages import collect
+
+def check_faults(*_):
+    if run.processes.jax.process_index() == 1:
+        raise run.UserError("the rewards are NaN")
+
+collect.check_faults = check_faults
+run.entry_point()
+"""
+    processes = start(tmp_path / "run", TILES, timeout=10, program=program)
+    began = time.monotonic()
+    (other, output), (status, said) = finish(processes, timeout=100)
+    assert status == 1 and said.endswith("error: the rewards are NaN\n"), said
+    assert "Fatal" not in said and other != 0, output
+    assert time.monotonic() - began < 70
 
 
 def test_waiting_for_a_process_that_never_joins_is_bounded(tmp_path):
