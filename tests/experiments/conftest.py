@@ -1,5 +1,6 @@
 """Runs of the whole program on the smoke preset, made once and copied."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -21,10 +22,11 @@ def command(workdir, *options, preset="smoke"):
     ]  # fmt: skip
 
 
-def start(*arguments, **options) -> subprocess.Popen:
+def start(*arguments, locale=None, **options) -> subprocess.Popen:
     """Starts a run; its output is merged, its devices are the machine's own."""
+    environment = os.environ if locale is None else {**os.environ, "LC_ALL": locale}
     return subprocess.Popen(
-        command(*arguments, **options), cwd=ROOT, text=True,
+        command(*arguments, **options), cwd=ROOT, env=environment, text=True, encoding="utf-8",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -37,9 +39,9 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory):
-    """A finished run: (workdir, output)."""
-    workdir = tmp_path_factory.mktemp("smoke") / "run"
-    status, output = finish(start(workdir))
+    """A finished run: (workdir, output). The folder's name is not ASCII, the locale is."""
+    workdir = tmp_path_factory.mktemp("smoke") / "größe"
+    status, output = finish(start(workdir, locale="C"))
     assert status == 0, output
     return workdir, output
 
