@@ -13,6 +13,7 @@ import atexit
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the process that starts the others
@@ -27,6 +28,9 @@ if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
 
 import jax
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also for what tests start
 
 # Beginnings of the ids of tests that take more than about two seconds: `-m "not slow"` leaves them
 # out.
