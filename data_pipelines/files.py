@@ -135,7 +135,7 @@ class Lease:
     def _write(self) -> None:
         self._number += 1
         owner = {"pid": self._pid, "host": self._host, "token": self._token}
-        self._path.write_text(json.dumps({**owner, "beat": self._number}))
+        write_text_atomically(self._path, json.dumps({**owner, "beat": self._number}))
 
     @staticmethod
     def _name(owner: dict[str, Any]) -> str:
