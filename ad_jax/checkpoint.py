@@ -131,8 +131,9 @@ class Checkpoints:
             shapes.
         """
         with self._reading(step):
-            self._check_architecture(step, like.params)
-            self._check_optimizer(step, like.opt_state)
+            stored = self._stored(step)
+            self._check_architecture(step, stored, like.params)
+            self._check_optimizer(step, stored, like.opt_state)
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
             state = self._manager.restore(step, args=args)["state"]
             metadata, checksums = self._metadata(step)
@@ -154,7 +155,7 @@ class Checkpoints:
           UserError: the checkpoint is damaged, or holds parameters of other shapes.
         """
         with self._reading(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            self._check_architecture(step, like)
+            self._check_architecture(step, self._stored(step), like)
             item = {"params": like}
             args = ocp.args.PyTreeRestore(
                 item=item,
@@ -200,15 +201,15 @@ class Checkpoints:
         checksums = {k: metadata.pop(k) for k in list(metadata) if k.endswith("_checksum")}
         return metadata, checksums
 
-    def _stored(self, step: int, part: str) -> Any:
-        """A tree with the shapes of a part of the state."""
+    def _stored(self, step: int) -> dict[str, Any]:
+        """The shapes of what is stored, a tree for each part of the state."""
         stored = ocp.StandardCheckpointer().metadata(self._state_folder(step))
-        return stored.item_metadata.tree[part]
+        return stored.item_metadata.tree
 
-    def _check_optimizer(self, step: int, opt_state: Any) -> None:
+    def _check_optimizer(self, step: int, stored: dict[str, Any], opt_state: Any) -> None:
         found, wanted = (
             sorted(leaf.shape for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape"))
-            for tree in (self._stored(step, "opt_state"), opt_state)
+            for tree in (stored["opt_state"], opt_state)
         )
         if found != wanted:
             raise UserError(
@@ -217,8 +218,8 @@ class Checkpoints:
                 "in another workdir"
             )
 
-    def _check_architecture(self, step: int, params: Any) -> None:
-        found = _shapes(self._stored(step, "params"))
+    def _check_architecture(self, step: int, stored: dict[str, Any], params: Any) -> None:
+        found = _shapes(stored["params"])
         wanted = _shapes(params)
         if found == wanted:
             return

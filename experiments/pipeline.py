@@ -104,11 +104,10 @@ def run_stages(
             if processes.is_first():
                 print(f"{name}: already done, skipped", flush=True)
             continue
-        processes.first_decides(lambda name=name: _begin(name, config, workdir))
+        processes.first_does(functools.partial(_begin, name, config, workdir))
         stage = STAGES[name]
         if stage.alone:
-            run = functools.partial(stage.run, config, workdir, interruption)
-            processes.first_decides(lambda run=run: run() is None)  # the others hear of a failure
+            processes.first_does(functools.partial(stage.run, config, workdir, interruption))
         else:
             stage.run(config, workdir, interruption)
             processes.barrier(f"{name}: done")
@@ -129,7 +128,7 @@ def is_done(name: str, config: ml_collections.ConfigDict, folders: Folders) -> b
     return name not in made_from or made_from[name] == now
 
 
-def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bool:
+def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> None:
     """Writes down what a stage is made from, from before it starts: it may be killed at any time.
 
     Outputs of former inputs are refused or removed.
@@ -141,7 +140,7 @@ def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bo
         )
     now, made_from = STAGES[name].inputs(config, workdir), _made_from(workdir)
     if now is None:
-        return True  # the stage says what is missing
+        return  # the stage says what is missing
     same = made_from.get(name, now) == now
     if name == "train" and not same and checkpoint.newest(workdir.checkpoints):
         raise UserError(
@@ -156,7 +155,6 @@ def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> bo
     text = json.dumps({**made_from, **later, name: now}, indent=1)
     write_text_atomically(workdir.path / MADE_FROM, text)
     (workdir.report / report.SUMMARY).unlink(missing_ok=True)  # it would show older results
-    return True
 
 
 def _made_from(folders: Folders) -> dict[str, Any]:

@@ -5,8 +5,8 @@ of float32 where matrix products are rounded to TensorFloat-32.
 
 Most programs run for less time than it takes to compile them. So those that several tests compile,
 in this process or in one they start, are compiled once, without most optimisations and with the
-flags that make XLA compile fastest (JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles them as they are for
-users, which takes four times as long). JAX_COMPILATION_CACHE_DIR=DIR keeps them for the next time.
+flags that make XLA compile fastest. JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles them as they are for
+users. JAX_COMPILATION_CACHE_DIR=DIR keeps them for the next time.
 """
 
 import atexit

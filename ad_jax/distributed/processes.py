@@ -181,6 +181,20 @@ def first_decides(question: Callable[[], bool]) -> bool:
     return bool(told)
 
 
+def first_does(work: Callable[[], None]) -> None:
+    """Does something on process 0 alone; the others wait for it, and hear of a failure.
+
+    Raises:
+      UserError: on the other processes, if process 0 raised something.
+    """
+
+    def done() -> bool:
+        work()
+        return True
+
+    first_decides(done)
+
+
 def leave(said: str) -> None:
     """Parts from the others before this process ends with an error, which may be its own alone.
 

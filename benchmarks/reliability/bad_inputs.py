@@ -60,7 +60,7 @@ def _flags() -> list[Case]:
         flag("a config that does not exist", "No such file", "--config=no.py:smoke"),
         alone("a config that is a folder", "config", f"--config={ROOT}/experiments/configs"),
         alone("a config without get_config", "get_config", f"--config={ROOT}/benchmarks/timing.py"),
-        flag("a config that is no Python", "README.md|syntax", f"--config={ROOT}/README.md"),
+        flag("a config that is no Python", "constraints", f"--config={ROOT}/constraints.txt"),
         flag("a mistyped key", "stepz", "--config.train.stepz=3"),
         flag("a group instead of a value", "train", "--config.train=3"),
         flag("letters for a number", "train.steps=many", "--config.train.steps=many"),

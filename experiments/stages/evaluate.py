@@ -99,7 +99,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     costs = {"seconds": seconds, "env_steps": env_steps}
     costs |= {f"train_{name}": value for name, value in training.items()}
     store = partial(_store, workdir, world.env.name, tasks, parts, options, limit, costs)
-    processes.first_decides(store)  # the others hear of a failure
+    processes.first_does(store)
     if processes.is_first():
         print(f"evaluate: {env_steps:,} steps in {seconds:.1f} s, "
               f"{env_steps / seconds:,.0f} steps/s")  # fmt: skip
@@ -107,8 +107,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
 def _store(
     workdir, environment: str, tasks, parts, options, limit: int, costs: dict[str, float]
-) -> bool:
-    """Writes the results, whole or not at all; returns True."""
+) -> None:
+    """Writes the results, whole or not at all."""
     number, prompt = len(tasks.ids), options.prompt_episodes
     episodes = prompt + options.episodes
     time_asked_for = episodes * limit
@@ -140,7 +140,6 @@ def _store(
             device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             **costs,
         )
-    return True
 
 
 def check_returns(returns: np.ndarray, environment: str) -> None:
