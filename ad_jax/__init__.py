@@ -1,3 +1,27 @@
-"""Algorithm Distillation in JAX: environments, source learners, model, training and evaluation."""
+"""Algorithm Distillation in JAX: environments, source learners, model, training and evaluation.
+
+    learner = ad_jax.load("dark_room")
+    state = learner.reset(seed=0)
+    action, state = learner.act(state, observation, reward, done)
+
+``load``, ``shipped`` and ``Learner`` are imported from ``ad_jax.learner`` when they are first used:
+JAX starts with them, and processes that are to find each other must do so before.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ad_jax import gymnasium
+    from ad_jax.learner import Learner, load, shipped
 
 __version__ = "0.1.0"
+__all__ = ["Learner", "gymnasium", "load", "shipped"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "gymnasium":
+        return importlib.import_module("ad_jax.gymnasium")
+    if name in __all__:
+        return getattr(importlib.import_module("ad_jax.learner"), name)
+    raise AttributeError(f"module 'ad_jax' has no attribute {name!r}")

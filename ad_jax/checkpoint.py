@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 
 from ad_jax.errors import UserError
 from ad_jax.paths import as_path, is_remote
@@ -31,9 +32,9 @@ def newest(folder: str | os.PathLike) -> dict[str, Any] | None:
       UserError: what a checkpoint says of itself is damaged.
     """
     path = as_path(folder)
-    if not path.exists() or not (steps := ocp.path.step.checkpoint_steps(os.fspath(path))):
+    if not (found := steps(path)):
         return None
-    step = max(steps)
+    step = found[-1]
     stated = path / str(step) / "metadata" / "metadata"
     try:
         metadata = json.loads(stated.read_text())
@@ -44,6 +45,12 @@ def newest(folder: str | os.PathLike) -> dict[str, Any] | None:
             f"{path / str(step)}, and training goes on from an older one or from the start"
         ) from error
     return {"step": step, **{name: metadata[name] for name in names[:1]}}
+
+
+def steps(folder: str | os.PathLike) -> list[int]:
+    """The steps of the whole checkpoints of a folder, in their order; it is only read."""
+    path = as_path(folder)
+    return sorted(ocp.path.step.checkpoint_steps(os.fspath(path))) if path.exists() else []
 
 
 class _Manager(ocp.CheckpointManager):
@@ -103,8 +110,8 @@ class Checkpoints:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
         # TensorStore notices a file cut short, but not a byte changed in an array.
         checksums = {
-            "state_checksum": _checksum(state),
-            "params_checksum": _checksum(state.params),
+            "state_checksum": checksum(state),
+            "params_checksum": checksum(state.params),
         }
         metadata = {**metadata, **checksums}
         metadata["checksum"] = zlib.crc32(_canonical(metadata))
@@ -132,12 +139,12 @@ class Checkpoints:
         """
         with self._reading(step):
             stored = self._stored(step)
-            self._check_architecture(step, stored, like.params)
+            check_architecture(self._name(step), stored["params"], like.params)
             self._check_optimizer(step, stored, like.opt_state)
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
             state = self._manager.restore(step, args=args)["state"]
             metadata, checksums = self._metadata(step)
-            if checksums.get("state_checksum") not in (None, _checksum(state)):
+            if checksums.get("state_checksum") not in (None, checksum(state)):
                 raise ValueError("the state's checksum differs")
             return state, metadata
 
@@ -155,7 +162,7 @@ class Checkpoints:
           UserError: the checkpoint is damaged, or holds parameters of other shapes.
         """
         with self._reading(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            self._check_architecture(step, self._stored(step), like)
+            check_architecture(self._name(step), self._stored(step)["params"], like)
             item = {"params": like}
             args = ocp.args.PyTreeRestore(
                 item=item,
@@ -164,7 +171,7 @@ class Checkpoints:
             )
             params = reader.restore(self._state_folder(step), args=args)["params"]
             metadata, checksums = self._metadata(step)
-            if checksums.get("params_checksum") not in (None, _checksum(params)):
+            if checksums.get("params_checksum") not in (None, checksum(params)):
                 raise ValueError("the parameters' checksum differs")
             return params, metadata
 
@@ -203,8 +210,8 @@ class Checkpoints:
 
     def _stored(self, step: int) -> dict[str, Any]:
         """The shapes of what is stored, a tree for each part of the state."""
-        stored = ocp.StandardCheckpointer().metadata(self._state_folder(step))
-        return stored.item_metadata.tree
+        handler = ocp.StandardCheckpointHandler()  # a Checkpointer looks for files of its own, too
+        return handler.metadata(epath.Path(self._state_folder(step))).tree
 
     def _check_optimizer(self, step: int, stored: dict[str, Any], opt_state: Any) -> None:
         found, wanted = (
@@ -218,17 +225,27 @@ class Checkpoints:
                 "in another workdir"
             )
 
-    def _check_architecture(self, step: int, stored: dict[str, Any], params: Any) -> None:
-        found = _shapes(stored["params"])
-        wanted = _shapes(params)
-        if found == wanted:
-            return
-        name = sorted(k for k in found.keys() | wanted if found.get(k) != wanted.get(k))[0]
-        raise UserError(
-            f"checkpoint {step} in {self._folder} is of another architecture: {name} is "
-            f"{found.get(name, 'absent')} there and {wanted.get(name, 'absent')} in the config: "
-            "restore the model's settings, or use another workdir"
-        )
+    def _name(self, step: int) -> str:
+        return f"checkpoint {step} in {self._folder}"
+
+
+def check_architecture(name: str, params: Any, like: Any) -> None:
+    """Raises a UserError if stored parameters have other shapes than those of a model.
+
+    Args:
+      name: of what is stored.
+      params: a tree of arrays or their shapes.
+      like: another one, the model's.
+    """
+    found, wanted = _shapes(params), _shapes(like)
+    if found == wanted:
+        return
+    leaf = sorted(k for k in found.keys() | wanted if found.get(k) != wanted.get(k))[0]
+    raise UserError(
+        f"{name} is of another architecture: {leaf} is {found.get(leaf, 'absent')} there and "
+        f"{wanted.get(leaf, 'absent')} in the config: restore the model's settings, or use another "
+        "workdir"
+    )
 
 
 def _own_copy(state: Any) -> Any:
@@ -243,7 +260,7 @@ def _copy(state: Any) -> Any:
     return jax.tree.map(jnp.copy, state)
 
 
-def _checksum(state: Any) -> int:
+def checksum(state: Any) -> int:
     """The sum of all bytes, taken as words of their arrays' width: the same on every mesh."""
     return int(_sum_of_words(state))
 

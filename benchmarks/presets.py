@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.methods.train_state import init_state
 from ad_jax.models.base import SequenceModel
-from experiments import build
 
 
 def load(preset: str) -> ml_collections.ConfigDict:

@@ -24,9 +24,9 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType
 
+from ad_jax import build
 from ad_jax.distributed import sharding
 from benchmarks import presets
-from experiments import build
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}

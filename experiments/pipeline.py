@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from ad_jax import checkpoint
+from ad_jax import build, checkpoint
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from data_pipelines.files import fingerprint, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
-from experiments import build
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import collect, evaluate, report, train

@@ -26,9 +26,10 @@ from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
+from ad_jax import build
 from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import growing, read_json, write_text_atomically
-from experiments import build, pipeline, validation
+from experiments import pipeline, validation
 from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS

@@ -15,6 +15,8 @@ import ml_collections
 import numpy as np
 from absl import flags
 
+from ad_jax import build
+from ad_jax.config import defaults
 from ad_jax.distributed import sharding
 from ad_jax.envs import tasks
 from ad_jax.envs.grid_world import GridWorld
@@ -23,8 +25,6 @@ from ad_jax.evaluation.agents import MODES
 from ad_jax.methods.train_state import zero_inputs
 from data_pipelines.reader import Selection
 from data_pipelines.schema import Schema
-from experiments import build
-from experiments.configs.common import defaults
 from experiments.runtime.seeds import Seeds
 from experiments.stages.collect import collected_tasks
 from experiments.stages.train import WINDOWS

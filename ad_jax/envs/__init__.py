@@ -9,14 +9,14 @@ attribute                        meaning                                     rea
 ===============================  ==========================================  =======================
 ``tasks()``                      its ``TaskDistribution``; without it, a     registry.make
                                  config names a function (``env.tasks``)
-``version``                      changes when the same actions would lead    experiments.build
+``version``                      changes when the same actions would lead    ad_jax.build
                                  to another history; gymnax's if absent
 ``reward_levels``                every reward that it can give; rewards are  data_pipelines.schema
                                  then stored in fewer bits
 ``render_observation(obs)``      uint8 pictures that observations stand      models, sources.dqn;
                                  for; histories store the observation, and   sources.actors refuses
                                  the model draws                             other learners
-``render_version``               changes when the same observations would    experiments.build
+``render_version``               changes when the same observations would    ad_jax.build
                                  give other pictures
 ``privileged_observation``       ``(state, params)``: what a source with     sources.actors
                                  ``privileged=True`` sees; ``step`` puts it

@@ -133,7 +133,7 @@ def model_agent(
     params: Any,
     *,
     mode: str = "fast",
-    temperature: float = 1.0,
+    temperature: float | jax.Array = 1.0,
     with_output: bool = False,
 ) -> Agent:
     """A frozen model.
@@ -181,6 +181,7 @@ def model_agent(
         logits_TxA = window(params, *(s[None] for s in steps))[0]
         return (steps, seen + 1), logits_TxA[last]
 
+    sharp = jnp.equal(temperature, 0)
     start, predict = {"fast": (fast_init, fast_logits), "exact": (exact_init, exact_logits)}[mode]
 
     def act(memory, observation, previous_action, previous_reward, is_first):
@@ -188,10 +189,8 @@ def model_agent(
         key, key_action = jax.random.split(key)
         inner, out = predict(inner, (observation, previous_action, previous_reward, is_first))
         logits = out[: model.num_actions]
-        if temperature:
-            action = jax.random.categorical(key_action, logits / temperature)
-        else:
-            action = jnp.argmax(logits)
+        drawn = jax.random.categorical(key_action, logits / jnp.where(sharp, 1, temperature))
+        action = jnp.where(sharp, jnp.argmax(logits), drawn)
         return (key, inner), action, *([out] if with_output else [])
 
     return Agent(init=lambda key: (key, start()), act=act)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ad_jax import build
 from ad_jax.evaluation import bounds
-from experiments import build
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels, find
 from experiments.figures.panels import point

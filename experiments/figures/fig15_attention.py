@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.models.attention import attention_weights
 from ad_jax.rollout import make_rollouts, recording
-from experiments import build
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.panels import rounded

@@ -14,21 +14,14 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
+from ad_jax import build
+from ad_jax.config import OLD_VALUES, RENAMED, defaults, flat
 from ad_jax.evaluation import bounds
 from ad_jax.paths import Path
 from data_pipelines.files import read_json
 from data_pipelines.writer import PROVENANCE
-from experiments import build, pipeline
-from experiments.configs.common import defaults
-from experiments.runtime.workdir import (
-    OLD_VALUES,
-    READ_BY,
-    RENAMED,
-    WATCHING,
-    Folders,
-    Workdir,
-    flat,
-)
+from experiments import pipeline
+from experiments.runtime.workdir import READ_BY, WATCHING, Folders, Workdir
 from experiments.stages import evaluate
 
 PRESETS = ("smoke", "cpu", "paper")

@@ -2,21 +2,19 @@
 
 import errno
 import fcntl
-import inspect
 import json
 import os
 import platform
-from typing import IO, Any
+from typing import IO
 
 import ml_collections
 
+from ad_jax.config import flat, of_today
 from ad_jax.distributed import processes
-from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
 from ad_jax.methods import METHODS
 from ad_jax.paths import Path, as_path, is_remote, reason
 from data_pipelines.files import Lease, read_json, write_text_atomically
-from experiments.configs.common import defaults
 
 # What each stage leaves, in their order.
 OUTPUT = {
@@ -34,11 +32,6 @@ READ_BY = {
 }  # fmt: skip
 # Keys that change nothing that a run leaves but its curves.
 WATCHING = ("train.evaluate_every",)
-
-# Keys of the config that older versions called otherwise.
-RENAMED = {"model.attention_block": "model.attention_chunk"}
-# What a key that an older config lacks stands for, where that is not today's default.
-OLD_VALUES: dict[str, Any] = {}
 
 
 class InUse(UserError):
@@ -165,7 +158,7 @@ class Workdir(Folders):
         if path.exists():
             mend = "remove it, and the config given is taken to be that of this folder"
             given = flat(json.loads(text))
-            stored = _of_today(flat(read_json(path, mend)), given)
+            stored = of_today(flat(read_json(path, mend)), given)
             keys = (given.keys() | stored) - set(WATCHING)
             changed = {k for k in keys if given.get(k) != stored.get(k)}
             if not changed:
@@ -206,29 +199,3 @@ def _has_content(path: Path) -> bool:
 
 def _not_writable(error: Exception) -> bool:
     return getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-def _of_today(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The leaves of a stored config under today's names, with those that it lacks.
-
-    A key that is new has today's default, or what ``OLD_VALUES`` says: what was done before it.
-    A key that is gone no longer matters.
-    """
-    today = flat(json.loads(json.dumps(defaults().to_dict())))
-    if environment := ENVIRONMENTS.get(given["env.name"]):
-        arguments = inspect.signature(environment).parameters.values()
-        today |= {f"env.kwargs.{a.name}": a.default for a in arguments}
-    renamed = {new if (new := RENAMED.get(key)) in given else key: value
-               for key, value in stored.items()}  # fmt: skip
-    gone = {k for k in renamed if k not in given and not k.startswith("env.kwargs.")}
-    old = {k: v for k, v in {**today, **OLD_VALUES}.items() if k in given}
-    return {**old, **{k: v for k, v in renamed.items() if k not in gone}}
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of a config by dotted key."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = isinstance(value, dict) and value
-        leaves.update(flat(value, f"{prefix}{key}.") if inner else {prefix + key: value})
-    return leaves

@@ -13,12 +13,12 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
+from ad_jax import build
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
 from data_pipelines.schema import Schema
 from data_pipelines.writer import PROVENANCE, Writer
-from experiments import build
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from ad_jax import build
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
@@ -29,7 +30,6 @@ from ad_jax.models.base import SequenceModel
 from ad_jax.paths import Path
 from ad_jax.rollout import make_rollouts
 from data_pipelines.files import atomic_write
-from experiments import build
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 

@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 import ad_jax
+from ad_jax import build
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.grid_world import GridWorld
 from ad_jax.envs.watermaze import Watermaze
@@ -17,7 +18,6 @@ from ad_jax.evaluation import bounds
 from ad_jax.evaluation.statistics import by_task, confidence_interval, last_tenth
 from data_pipelines.files import growing, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
-from experiments import build
 from experiments.pictures import bandit, curves, grid_world, watermaze
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption

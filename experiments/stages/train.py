@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from ad_jax import checkpoint
+from ad_jax import build, checkpoint
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
@@ -23,7 +23,6 @@ from ad_jax.methods.optimizer import describe_partition
 from ad_jax.methods.train_state import TrainState
 from data_pipelines import windows
 from data_pipelines.reader import Histories, Selection
-from experiments import build
 from experiments.runtime.interruption import Interrupted, Interruption
 from experiments.runtime.metrics import Means, Metrics
 from experiments.runtime.profile import Profile

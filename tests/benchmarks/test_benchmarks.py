@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
 from benchmarks import run, timing, tpu, train
-from experiments import build
 from experiments.configs import dark_room
 from experiments.runtime import memory
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
+from ad_jax import build
 from ad_jax.errors import UserError
-from experiments import build
 from experiments.configs import (
     adversarial_bandit,
     cart_pole,

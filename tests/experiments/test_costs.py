@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.methods.train_state import init_state
 from data_pipelines.writer import ShardWriter
-from experiments import build
 from experiments.configs import dark_room
 from experiments.runtime.workdir import Workdir
 from experiments.stages import collect, evaluate, train

@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
+from ad_jax import build
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
-from experiments import build, validation
+from experiments import validation
 from experiments.configs import adversarial_bandit
 from experiments.runtime.workdir import Workdir
 from experiments.stages import collect, evaluate, report, train

@@ -85,9 +85,9 @@ def params_of(workdir):
     step = checkpoints.latest_step()
     import jax
 
+    from ad_jax import build
     from ad_jax.methods.optimizer import make_optimizer
     from ad_jax.methods.train_state import init_state
-    from experiments import build
     from experiments.configs import dark_room
 
     config = dark_room.get_config("smoke")

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
 from ad_jax.errors import UserError
-from experiments import build, validation
+from experiments import validation
 from experiments.configs import cart_pole, common
 from experiments.validation import Range, range_of, validate
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ad_jax import build
 from ad_jax.envs import raycast
 from ad_jax.errors import UserError
 from data_pipelines.reader import Histories
-from experiments import build
 from experiments.configs import (
     adversarial_bandit,
     cart_pole,

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from ad_jax import build
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
-from experiments import build, validation
+from experiments import validation
 from experiments.runtime.interruption import Interrupted
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate, report, train

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from ad_jax import config as config_module
 from ad_jax.errors import UserError
 from experiments.runtime import workdir
 from experiments.runtime.workdir import Workdir
@@ -64,13 +65,13 @@ def test_a_workdir_of_an_older_version_opens(tmp_path, config, monkeypatch):
     stored["model"]["cells"] = stored["model"].pop("width")
     stored["train"]["no_longer_there"] = 1
     path.write_text(json.dumps(stored))
-    monkeypatch.setitem(workdir.RENAMED, "model.cells", "model.width")
+    monkeypatch.setitem(config_module.RENAMED, "model.cells", "model.width")
     Workdir(tmp_path, config).close()
     path.write_text(json.dumps(stored))
     config.train.label_smoothing = 0.1
     with pytest.raises(UserError, match=r"\(train.label_smoothing was 0.0, is 0.1\)"):
         Workdir(tmp_path, config)
-    monkeypatch.setitem(workdir.OLD_VALUES, "train.label_smoothing", 0.1)
+    monkeypatch.setitem(config_module.OLD_VALUES, "train.label_smoothing", 0.1)
     Workdir(tmp_path, config).close()
 
 

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ad_jax import build
 from ad_jax.envs.dark_room import DarkRoom
 from ad_jax.errors import UserError
 from ad_jax.evaluation.statistics import episode_returns
 from data_pipelines.reader import Histories
 from data_pipelines.schema import Schema
-from experiments import build
 from experiments.runtime.interruption import Interrupted, Interruption
 from experiments.runtime.workdir import Workdir
 from experiments.stages import collect, train

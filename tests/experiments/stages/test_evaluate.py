@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
+from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods.train_state import init_params
-from experiments import build
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate, train
 

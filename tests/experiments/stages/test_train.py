@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from ad_jax import build
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.methods.train_state import init_state
-from experiments import build
 from experiments.runtime.interruption import Interrupted
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate, train

@@ -20,20 +20,7 @@ from ad_jax.methods import METHODS
 from ad_jax.methods.optimizer import OptimizerConfig, learning_rate, make_optimizer
 from ad_jax.models import CORES
 from ad_jax.models.base import SequenceModel
-from ad_jax.sources.a2c import A2CConfig, a2c
-from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
-from ad_jax.sources.dqn import DQNConfig, dqn
-from ad_jax.sources.noise import NoiseConfig, noise
-from ad_jax.sources.ppo import PPOConfig, ppo
-
-SOURCES = {
-    "ppo": (ppo, PPOConfig),
-    "a2c": (a2c, A2CConfig),
-    "dqn": (dqn, DQNConfig),
-    "ucb": (ucb, UCBConfig),
-    "thompson": (thompson, ThompsonConfig),
-    "noise": (noise, NoiseConfig),
-}
+from ad_jax.sources import SOURCES
 
 # Groups of settings that belong to one method, or to a few, and are of no meaning to the others.
 METHOD_GROUPS = {spec.group for spec in METHODS.values()} - {"train"}

@@ -1,0 +1,138 @@
+"""Every setting of an experiment, with its default, and configs that runs have stored."""
+
+import dataclasses
+import inspect
+import json
+from typing import Any
+
+import ml_collections
+
+from ad_jax.envs.registry import ENVIRONMENTS
+from ad_jax.errors import UserError
+from ad_jax.methods import METHODS
+from ad_jax.methods.optimizer import OptimizerConfig
+from ad_jax.models import CORES
+from ad_jax.sources import SOURCES
+
+# Keys of the config that older versions called otherwise.
+RENAMED = {"model.attention_block": "model.attention_chunk"}
+# What a key that an older config lacks stands for, where that is not today's default.
+OLD_VALUES: dict[str, Any] = {}
+
+
+def defaults() -> ml_collections.ConfigDict:
+    """The settings that environments and presets change."""
+    config = ml_collections.ConfigDict()
+    config.method = "AD"  # one of ad_jax.methods.METHODS
+    config.preset = ""
+    config.seed = 0  # of all random draws but the split of the tasks
+    config.env = {
+        "name": "",
+        "kwargs": {},
+        # "module:function", from the environment to its TaskDistribution; for ids of gymnax
+        "tasks": ml_collections.config_dict.placeholder(str),
+    }
+    config.tasks = {
+        "seed": 0,
+        "num_heldout": 16,
+        "num_train": ml_collections.config_dict.placeholder(int),  # all that are left
+    }
+    config.source = {
+        "name": "ppo",  # which of the following
+        **{name: dataclasses.asdict(settings()) for name, (_, settings) in SOURCES.items()},
+    }
+    config.collect = {
+        "tasks": "train",  # or "heldout": how the source fares on them, for figures only
+        "updates": 100,  # of the source, each on one rollout
+        "updates_per_chunk": 20,  # a chunk is the unit of memory, and of a record
+        "tasks_per_tile": 1024,  # a tile is the work of a device, and of resumption: one shard
+        "streams": ml_collections.config_dict.placeholder(int),  # stored per task; all of them
+        "min_improved": 0.95,  # part of the tasks whose returns must have risen; 0 for an expert
+    }
+    # The cores share most settings; each takes those it has. The first one's defaults count.
+    cores: dict[str, Any] = {}
+    for settings in reversed(CORES.values()):
+        cores |= dataclasses.asdict(settings())
+    config.model = {"core": "transformer", **cores}
+    config.optimizer = dataclasses.asdict(OptimizerConfig())
+    methods: dict[str, dict[str, Any]] = {}  # of those that share a group, each takes what it has
+    for spec in METHODS.values():
+        methods.setdefault(spec.group, {}).update(dataclasses.asdict(spec.settings()))
+    config.train = {
+        **methods.pop("train"),
+        "seeds": 1,  # models trained at once in one program, of the seeds seed, seed + 1, …
+        "steps": 1000,
+        "keep_every": 1,  # keep every k-th episode of a stream,
+        "keep_streams": ml_collections.config_dict.placeholder(int),  # of so many streams per task,
+        "keep_begin": 0.0,  # in this part of its history
+        "keep_end": 1.0,
+        "windows": "device",  # or "disk"
+        "prefetch": 8,  # batches read ahead from disk
+        "log_every": 20,
+        "checkpoint_every": 300,
+        # Steps between two short evaluations for the curves: a multiple of log_every; 0 for none.
+        "evaluate_every": 0,
+    }
+    for group, settings in methods.items():
+        config[group] = settings
+    config.evaluation = {
+        "episodes": 20,
+        "rollouts": 8,  # per task
+        "train_tasks": 256,  # at most so many training tasks are evaluated
+        "mode": "fast",  # or "exact"
+        "temperature": 1.0,  # 0 is greedy
+        "prompt_episodes": 0,  # of a demonstrator, before the model acts,
+        "prompt_quality": 0.5,  # who earns this part of the optimal return
+    }
+    config.mesh = {"data": -1, "fsdp": 1, "model": 1}  # devices; -1 is all that are left
+    return config
+
+
+def stored(config: dict[str, Any]) -> ml_collections.ConfigDict:
+    """The config that a run has stored, perhaps by an older version, with today's keys.
+
+    Args:
+      config: the content of its config.json.
+
+    Raises:
+      UserError: it is not the config of a run.
+    """
+    given = defaults()
+    try:
+        given.env.name, given.env.kwargs = config["env"]["name"], config["env"]["kwargs"]
+        leaves = of_today(flat(config), flat(given.to_dict()))
+        as_tuple = lambda value: tuple(value) if isinstance(value, list) else value
+        given.update_from_flattened_dict({key: as_tuple(value) for key, value in leaves.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"this is not the config of a run: {error}") from error
+    return given
+
+
+def of_today(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The leaves of a stored config under today's names, with those that it lacks.
+
+    A key that is new has today's default, or what ``OLD_VALUES`` says: what was done before it.
+    A key that is gone no longer matters.
+
+    Args:
+      stored: its leaves by dotted key.
+      given: the leaves of a config of today for the same environment.
+    """
+    today = flat(json.loads(json.dumps(defaults().to_dict())))
+    if environment := ENVIRONMENTS.get(given["env.name"]):
+        arguments = inspect.signature(environment).parameters.values()
+        today |= {f"env.kwargs.{a.name}": a.default for a in arguments}
+    renamed = {new if (new := RENAMED.get(key)) in given else key: value
+               for key, value in stored.items()}  # fmt: skip
+    gone = {k for k in renamed if k not in given and not k.startswith("env.kwargs.")}
+    old = {k: v for k, v in {**today, **OLD_VALUES}.items() if k in given}
+    return {**old, **{k: v for k, v in renamed.items() if k not in gone}}
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a config by dotted key."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = isinstance(value, dict) and value
+        leaves.update(flat(value, f"{prefix}{key}.") if inner else {prefix + key: value})
+    return leaves
