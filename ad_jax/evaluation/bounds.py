@@ -1,5 +1,7 @@
 """What others earn on a task: the optimal policy, a random one, the source from scratch."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 from ad_jax.envs import dynamic_programming
 from ad_jax.evaluation.agents import random_agent
 from ad_jax.evaluation.statistics import episode_returns
-from ad_jax.interfaces import Source
+from ad_jax.interfaces import History, Source
 from ad_jax.rollout import make_rollouts
 
 _RANDOM_ROLLOUTS = 32
@@ -28,12 +30,8 @@ def optimal_returns(env: Any, env_params: Any) -> np.ndarray | None:
     Returns:
       float32 [task].
     """
-    own = getattr(env, "optimal_return", None)
-    if own is None:
-        if not hasattr(env, "all_states"):
-            return None
-        own = lambda params: dynamic_programming.optimal_return(env, params)
-    returns = jax.jit(jax.vmap(own))(env_params)
+    optimal = _optimal(env)
+    returns = None if optimal is None else optimal(env_params)
     return None if returns is None else np.asarray(returns)
 
 
@@ -42,21 +40,43 @@ def random_returns(env: Any, env_params: Any) -> np.ndarray:
 
     Exact as above where it can be, else the mean of rollouts.
     """
-    own = getattr(env, "random_return", None)
-    if own is None and hasattr(env, "all_states"):
-        own = lambda params: dynamic_programming.random_return(env, params)
-    if own is not None:
-        return np.asarray(jax.jit(jax.vmap(own))(env_params))
+    if exact := _random(env):
+        return np.asarray(exact(env_params))
     limits = np.asarray(env_params.max_steps_in_episode)
-    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
-
-    def run(env_params: Any):
-        state = init(jax.random.key(0), jnp.arange(len(limits)), env_params, _RANDOM_ROLLOUTS)
-        return advance(state, int(limits.max()))[1]
-
-    history = jax.jit(run)(env_params)
+    history = _random_episodes(env)(env_params, int(limits.max()))
     returns = episode_returns(np.asarray(history.reward), np.asarray(history.is_last), 1)
     return returns.mean((1, 2))
+
+
+# Kept by environment, so that they are compiled once.
+
+
+@functools.lru_cache(maxsize=16)
+def _optimal(env: Any) -> Callable[[Any], Any] | None:
+    own = getattr(env, "optimal_return", None)
+    if own is None and hasattr(env, "all_states"):
+        own = functools.partial(dynamic_programming.optimal_return, env)
+    return None if own is None else jax.jit(jax.vmap(own))
+
+
+@functools.lru_cache(maxsize=16)
+def _random(env: Any) -> Callable[[Any], Any] | None:
+    own = getattr(env, "random_return", None)
+    if own is None and hasattr(env, "all_states"):
+        own = functools.partial(dynamic_programming.random_return, env)
+    return None if own is None else jax.jit(jax.vmap(own))
+
+
+@functools.lru_cache(maxsize=16)
+def _random_episodes(env: Any) -> Callable[[Any, int], History]:
+    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
+
+    def run(env_params: Any, steps: int) -> History:
+        tasks = jnp.arange(len(env_params.max_steps_in_episode))
+        state = init(jax.random.key(0), tasks, env_params, _RANDOM_ROLLOUTS)
+        return advance(state, steps)[1]
+
+    return jax.jit(run, static_argnums=1)
 
 
 def source_rewards(source: Source, key: jax.Array, env_params: Any, updates: int) -> np.ndarray:

@@ -50,8 +50,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     The results hold task (int [task]) and group (str [task]), returns (float [seed, task, rollout,
     episode]), prompt_returns (the demonstrator's, of the episodes before them), mean_reward (float
     [task, time], over seeds and rollouts), the first seed's first rollout of every task
-    (observation, reward, is_last [task, time, ...]), cut after the last episode asked for, and
-    device, seconds and env_steps, with train_seconds and train_transitions_per_s of the training.
+    (observation, action, reward, is_last [task, time, ...]), cut after the last episode asked for,
+    and device, seconds and env_steps, with train_seconds and train_transitions_per_s of the
+    training.
     """
     mesh = sharding.make_mesh(**config.mesh)
     world = build.world(config)
@@ -92,7 +93,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             for _ in range(calls):
                 interruption.check()
                 state, history = advance(params, state)
-                seen = (history.observation[:, 0], history.reward, history.is_last)
+                first = (history.observation[:, 0], history.action[:, 0])
+                seen = (*first, history.reward, history.is_last)
                 of_seed.append(sharding.fetch(seen))
                 progress.update(per_part)
     seconds = time.perf_counter() - began
@@ -112,19 +114,22 @@ def _store(
     number, prompt = len(tasks.ids), options.prompt_episodes
     episodes = prompt + options.episodes
     time_asked_for = episodes * limit
-    observation = np.concatenate([p[0] for p in parts[0]], 1)[:number, :time_asked_for]
+    observation, action = (
+        np.concatenate([p[i] for p in parts[0]], 1)[:number, :time_asked_for] for i in (0, 1)
+    )
     reward, is_last = (
         np.stack([
             np.concatenate([p[i] for p in of_seed], 2)[:number, :, :time_asked_for]
             for of_seed in parts
         ])
-        for i in (1, 2)
+        for i in (2, 3)
     )  # fmt: skip
 
     returns = episode_returns(reward, is_last, episodes)
     check_returns(returns, environment)
     own = slice(prompt * limit, None)  # a demonstrator's episodes are of fixed length
-    observation, reward, is_last = observation[:, own], reward[..., own], is_last[..., own]
+    observation, action = observation[:, own], action[:, own]
+    reward, is_last = reward[..., own], is_last[..., own]
     workdir.evaluation.mkdir(exist_ok=True)
     with atomic_write(workdir.evaluation / RESULTS) as path, path.open("wb") as file:
         np.savez_compressed(
@@ -135,6 +140,7 @@ def _store(
             prompt_returns=returns[..., :prompt],
             mean_reward=reward.mean((0, 2)),
             observation=observation,
+            action=action,
             reward=reward[0, :, 0],
             is_last=is_last[0, :, 0],
             device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -1,4 +1,4 @@
-"""Stage 4: pictures, a table and a summary of a run."""
+"""Stage 4: pictures, a table, a page and a summary of a run."""
 
 import json
 import math
@@ -18,13 +18,15 @@ from ad_jax.evaluation import bounds
 from ad_jax.evaluation.statistics import by_task, confidence_interval, last_tenth
 from data_pipelines.files import growing, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
+from experiments.page.html import html
+from experiments.page.report import document
 from experiments.pictures import bandit, curves, grid_world, watermaze
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
 
-SUMMARY = "summary.json"
+SUMMARY, CURVE, PAGE = "summary.json", "learning_curve.png", "index.html"
 LABELS = {evaluate.HELDOUT: "held-out", evaluate.TRAIN: "training"}
 _SOURCE_TRIALS = 32  # of each bandit
 # Beside the learning curve; ``draw(env, params, results, reference, folder) -> names of files``.
@@ -41,7 +43,7 @@ def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
 
 
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
-    """Draws the pictures, prints the table, writes the summary."""
+    """Draws the pictures and the page, prints the table, writes the summary."""
     if not evaluate.done(config, workdir):
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     world = build.world(config)
@@ -95,16 +97,23 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     pictures = []
     with growing(workdir.report) as (folder, _):
         if config.evaluation.episodes > 1:
-            curves.learning_curve(summary, folder / "learning_curve.png")
-            pictures.append("learning_curve.png")
+            curves.learning_curve(summary, folder / CURVE)
+            pictures.append(CURVE)
         for kind, draw in PICTURES.items():
             if isinstance(world.env, kind):
                 scale = np.where(reference > 0, reference, np.nan)
                 pictures += draw(world.env, tasks.params, results, scale, folder)
+        # The page itself draws curves, and what there is to see of a room.
+        embedded = [] if isinstance(world.env, GridWorld) else pictures
+        page = document(
+            world.env, tasks.params, results, reference, chance, null_for_nan(summary),
+            config.to_dict(), [folder / name for name in embedded if name != CURVE],
+        )  # fmt: skip
+        (folder / PAGE).write_text(html(page), encoding="utf-8")
     text = json.dumps(null_for_nan(summary), indent=1, allow_nan=False)
     write_text_atomically(workdir.report / SUMMARY, text)
     print(table(summary))
-    for name in (*pictures, SUMMARY):
+    for name in (*pictures, SUMMARY, PAGE):
         print(workdir.report / name)
 
 
@@ -135,12 +144,14 @@ def summarize(
         scale = reference[solvable]
         normalized = results["returns"][solvable] / scale[:, None, None]
         random = chance[solvable] / scale
-        per_task = last_tenth(normalized).mean((1, 2)).tolist()
+        final = last_tenth(normalized).mean(-1)
+        below_half = (final < 0.5).mean(-1)
         if not solvable.any():
             normalized, random = (
                 np.full((1, *results["returns"].shape[1:]), np.nan),
                 np.array(np.nan),
             )
+            below_half = np.array([np.nan])
         return {
             "tasks": int(chosen.sum()),
             "unsolvable_tasks": int((chosen & ~solvable).sum()),
@@ -151,7 +162,9 @@ def summarize(
             "final_ci95": confidence_interval(last_tenth(normalized).mean(-1, keepdims=True))
             .reshape(-1)
             .tolist(),
-            "per_task_final": per_task,
+            "per_task_final": final.mean(-1).tolist(),
+            "below_half": float(below_half.mean()),
+            "below_half_worst_task": float(below_half.max()),
             "random_normalized": float(random.mean()),
         }
 

@@ -1,0 +1,210 @@
+"""Writes what a run has trained as a learner to give away: weights, results and a model card.
+
+    python -m experiments.export --workdir=runs/dark_room --name=dark_room --to=learners
+
+``NAME.safetensors`` is what ``ad_jax.load`` reads, ``NAME.json`` holds the run's summary, and
+``NAME.md``, the card, is made from it.
+"""
+
+import argparse
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from typing import Any
+
+import jax
+import ml_collections
+
+from ad_jax.config import flat
+from ad_jax.errors import UserError
+from ad_jax.learner import SUFFIX, load
+from ad_jax.paths import as_path
+from data_pipelines.files import read_json, write_json, write_text_atomically
+from experiments import configs
+from experiments.runtime import logs
+from experiments.runtime.interruption import Interruption, end_well
+from experiments.runtime.workdir import Folders
+from experiments.stages import report
+
+
+def export(workdir: str, name: str, folder: str, seed: int | None = None, note: str = "") -> None:
+    """Writes the three files of a learner.
+
+    Args:
+      workdir: of a run with a report.
+      name: of the learner.
+      folder: where the files go.
+      seed: which of the trained ones; the first if None.
+      note: a sentence for the card, on what should be known of the results.
+
+    Raises:
+      UserError: the run has no report, or the name is none for a file.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise UserError(f"--name={name}: give letters, digits and _")
+    learner = load(workdir, seed=seed)
+    path = Folders(workdir).report / report.SUMMARY
+    if not path.exists():
+        raise UserError(f"{workdir} has no report: run its stages to their end first")
+    to = as_path(folder)
+    to.mkdir(parents=True, exist_ok=True)
+    learner.save(to / f"{name}{SUFFIX}")
+    results = {
+        "name": name,
+        "command": command(learner.config),
+        "parameters": sum(x.size for x in jax.tree.leaves(learner.params)),
+        "world": inspect.getdoc(type(learner.env)).splitlines()[0].rstrip("."),
+        "training_tasks": len(learner.tasks.train),
+        "note": note,
+        "config": learner.config.to_dict(),
+        "summary": read_json(path, "run the stage 'report' again"),
+    }
+    write_json(to / f"{name}.json", results)
+    write_text_atomically(to / f"{name}.md", card(results))
+
+
+_CARD = """# {name}
+
+A frozen {core} that learns tasks of {environment} in its context, trained by ad_jax
+(method {method}). It reads the observations, actions and rewards of the episodes so far, and needs
+no gradient step on a new task.
+
+```python
+import ad_jax
+
+learner = ad_jax.load("{name}")  # or the path of {name}.safetensors
+state = learner.reset(seed=0)
+action, state = learner.act(state, observation, reward, done)
+```
+
+| | |
+|---|---|
+| world | {world} |
+| data | {data} |
+| model | {core}, {parameters:,} parameters, a context of {context} steps |
+| made by | `{command}` |
+| version | {version}, commit {commit}, jax {jax} |
+| time | {seconds}, on {device} |
+| licence | Apache-2.0 |
+
+## Results
+
+Return / {reference} by episode, from an empty context, with sampled actions (temperature
+{temperature}): mean over tasks and {rollouts} rollouts of each. "End" is the last tenth of the
+episodes, with a 95 % bootstrap interval over the rollouts of {models}, not over
+training seeds. "Fail" is the part of the rollouts that earn less than half of it at the end, on
+all tasks and on the worst one.
+
+| tasks | {marks} | end | fail | worst |
+|{ruler}
+{rows}
+
+On held-out tasks the {reference} is {optimum:.2f}, and a random policy earns {random:.2f}.
+{notes}
+## Limits
+
+It knows one kind of world: its observations, its actions, its rewards and the length of its
+episodes. Elsewhere it is no better than a random policy. A rollout that has not found the reward
+early may stop looking for it.
+"""
+
+
+def card(results: dict[str, Any]) -> str:
+    """The model card of a learner.
+
+    Args:
+      results: what ``export`` has written as NAME.json.
+    """
+    summary, config = results["summary"], results["config"]
+    groups, last = summary["groups"], summary["episodes"]
+    label = lambda group: report.LABELS.get(group, group)
+    marks = [m for m in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if m <= last]
+    scores = [
+        f"{summary[group]['score']:.2f} on {label(group)} tasks"
+        for group in groups
+        if "score" in summary[group]
+    ]
+    notes = [results["note"]] if results["note"] else []
+    if scores:
+        notes.append(f"Score (r - r_random) / (r_source - r_random): {', '.join(scores)}.")
+    seeds = len(summary["seeds"])
+    return _CARD.format(
+        **{key: results[key] for key in ("name", "world", "parameters", "command")},
+        **{key: summary[key] for key in ("environment", "version", "commit", "jax", "device")},
+        reference=summary["reference"],
+        core=config["model"]["core"],
+        context=config["model"]["context"],
+        method=config["method"],
+        temperature=config["evaluation"]["temperature"],
+        rollouts=summary["rollouts_per_task"],
+        data=_data(results),
+        seconds=", ".join(f"{stage} {value:.0f} s" for stage, value in summary["seconds"].items()),
+        models="one trained model" if seeds == 1 else f"{seeds} trained models",
+        marks=" | ".join(map(str, marks)),
+        ruler="---|" * (len(marks) + 4),
+        rows="\n".join(_row(label(group), summary[group], marks) for group in groups),
+        optimum=summary["optimal_return"],
+        random=summary["random_return"],
+        notes="".join(f"\n{note}\n" for note in notes),
+    )
+
+
+def _data(results: dict[str, Any]) -> str:
+    source = results["summary"].get("source")
+    if source is None:
+        return f"it acted in {results['training_tasks']:,} training tasks itself"
+    every = results["config"]["train"]["keep_every"]
+    kept = f", of which every {every}th episode was kept" if every > 1 else ""
+    return (
+        f"histories of {source['name']} on {results['training_tasks']:,} tasks, "
+        f"{source['env_steps_total']:,} steps{kept}"
+    )
+
+
+def _row(label: str, group: dict[str, Any], marks: list[int]) -> str:
+    values = [f"{group['normalized'][m - 1]:.2f}" for m in marks]
+    low, high = group["final_ci95"]
+    tasks = f"{group['tasks']} {label}"
+    end = f"**{group['final']:.2f}** [{low:.2f}, {high:.2f}]"
+    fail = f"{group['below_half']:.1%}", f"{group['below_half_worst_task']:.0%}"
+    return f"| {' | '.join([tasks, *values, end, *fail])} |"
+
+
+def command(config: ml_collections.ConfigDict) -> str:
+    """The command that made a run: its preset, and what was changed of it."""
+    given = flat(config.to_dict())
+    for module in pkgutil.iter_modules(configs.__path__):
+        made = importlib.import_module(f"{configs.__name__}.{module.name}")
+        if config.preset in getattr(made, "PRESETS", ()):
+            preset = made.get_config(config.preset)
+            if preset.env.name == config.env.name:
+                usual = flat(preset.to_dict())
+                changes = [f"--config.{k}={v}" for k, v in given.items() if v != usual.get(k)]
+                name = f"--config={module.name}:{config.preset}"
+                return " ".join(["python -m experiments.run", name, *changes])
+    return "python -m experiments.run with a config of its own"
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.export")
+    parser.add_argument("--workdir", required=True, help="of a run that is complete")
+    parser.add_argument("--name", required=True, help="of the learner")
+    parser.add_argument("--to", required=True, help="the folder of its three files")
+    parser.add_argument("--seed", type=int, help="which of the trained ones")
+    parser.add_argument("--note", default="", help="a sentence for the card")
+    options = parser.parse_args(arguments)
+    logs.set_level(None)
+    export(options.workdir, options.name, options.to, options.seed, options.note)
+    for suffix in (SUFFIX, ".json", ".md"):
+        print(as_path(options.to) / f"{options.name}{suffix}")
+
+
+def entry_point() -> None:
+    """Runs ``main``."""
+    end_well(lambda: main(sys.argv[1:]), Interruption())
+
+
+if __name__ == "__main__":
+    entry_point()

@@ -1,0 +1,18 @@
+"""The page as text: the template with its data in it."""
+
+import json
+import pathlib
+from typing import Any
+
+_TEMPLATE = pathlib.Path(__file__).with_name("page.html")
+
+
+def html(data: dict[str, Any]) -> str:
+    """The page, which needs no other file.
+
+    Args:
+      data: JSON values; NaN is not among them. See ``play.document`` and ``page.report.document``.
+    """
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    # An element of script ends at the first "</", wherever it is.
+    return _TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/", text.replace("</", "<\\/"))
