@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ad_jax import gymnasium
+    import ad_jax.gymnasium as gymnasium
     from ad_jax.learner import Learner, load, shipped
 
 __version__ = "0.1.0"

@@ -1,0 +1,372 @@
+"""Gymnasium, both ways: our worlds as its environments, and a learner that acts in any of its own.
+
+Importing this module registers ``ad_jax/DarkRoom-v0`` and the like, for ``gymnasium.make`` and
+``gymnasium.make_vec``. A task stays the same from episode to episode, so that there is something to
+learn: it is the argument ``task``, or drawn by the seed of the first reset. ``reset(options={"task":
+id})`` changes it, and ``info["task"]`` names it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnax.environments import spaces as gymnax_spaces
+
+from ad_jax.envs import registry
+from ad_jax.envs.grid_world import GridWorld
+from ad_jax.envs.spaces import observation_dtype
+from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
+from ad_jax.errors import UserError
+from ad_jax.learner import Learner
+
+_CELL = 16  # pixels along a side, in pictures of a room
+
+
+def make(name: str, **kwargs: Any) -> gymnasium.Env:
+    """``gymnasium.make("ad_jax/NAME-v0", **kwargs)``; see ``TaskEnv`` for the arguments."""
+    return gymnasium.make(_id(name), **kwargs)
+
+
+def make_vec(name: str, num_envs: int, **kwargs: Any) -> gymnasium.vector.VectorEnv:
+    """``gymnasium.make_vec("ad_jax/NAME-v0", …)``; see ``TaskVectorEnv`` for the arguments."""
+    mode = gymnasium.VectorizeMode.VECTOR_ENTRY_POINT
+    return gymnasium.make_vec(_id(name), num_envs, vectorization_mode=mode, **kwargs)
+
+
+class _World:
+    """An environment of ours and its tasks, with the spaces of Gymnasium."""
+
+    def __init__(
+        self, name: str, tasks: Callable[[Any], TaskDistribution] | None, kwargs: dict[str, Any]
+    ):
+        self.env, self.tasks = registry.make(name, tasks, **kwargs)
+        params = self.env.default_params
+        self.observation_space = _space(self.env.observation_space(params))
+        self.action_space = _space(self.env.action_space(params))
+        self.dtype = observation_dtype(self.env.observation_space(params))
+
+    def params(self, ids: np.ndarray) -> Any:
+        """EnvParams of tasks, with a leading axis; raises a UserError if there is no such task."""
+        total = MAX_TASK_ID if self.tasks.num_tasks is None else self.tasks.num_tasks
+        if ids.dtype.kind not in "iu" or ((ids < 0) | (ids >= total)).any():
+            raise UserError(f"task={ids.tolist()}: {self.env.name} has tasks 0 to {total - 1}")
+        return self.tasks.params(ids.astype(np.int32))
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Ids of random tasks."""
+        return rng.integers(self.tasks.num_tasks or MAX_TASK_ID, size=count, dtype=np.int32)
+
+
+class TaskEnv(gymnasium.Env):
+    """One task of a world of ours.
+
+    Args:
+      name: of the environment, or an id that gymnax knows.
+      task: the id of the task; None draws one at the first reset, and at every reset with a seed.
+      tasks: ``tasks(env)``, its distribution, for an id of gymnax.
+      render_mode: "rgb_array" for a picture of a dark room, or None.
+      **kwargs: of the environment.
+
+    Raises:
+      UserError: there is no such environment or task.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self,
+        name: str,
+        task: int | None = None,
+        tasks: Callable[[Any], TaskDistribution] | None = None,
+        render_mode: str | None = None,
+        **kwargs: Any,
+    ):
+        self._world = _World(name, tasks, kwargs)
+        env = self._world.env
+        if render_mode is not None and not isinstance(env, GridWorld):
+            raise UserError(f"render_mode={render_mode!r}: there are pictures of dark rooms only")
+        self.observation_space = self._world.observation_space
+        self.action_space = self._world.action_space
+        self.render_mode = render_mode
+        self._given, self._task = task, task
+        if task is not None:
+            self._params = self._of_task(task)
+        self._key = jax.random.key(0)
+        self._state = None
+
+        def step(key, state, action, params):
+            key, key_step = jax.random.split(key)
+            observation, state, reward, terminated, _ = env.step_env(
+                key_step, state, action, params
+            )
+            return key, state, (observation, reward, terminated, env.is_truncated(state, params))
+
+        def reset(key, params):
+            key, key_reset = jax.random.split(key)
+            observation, state = env.reset_env(key_reset, params)
+            return key, state, observation
+
+        self._compiled_step, self._compiled_reset = jax.jit(step), jax.jit(reset)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Starts an episode; ``options={"task": id}`` changes the task."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._key = jax.random.key(seed)
+        if options and "task" in options:
+            self._given = self._task = options["task"]
+            self._params = self._of_task(self._task)
+        elif self._task is None or (seed is not None and self._given is None):
+            self._task = int(self._world.draw(self.np_random, 1)[0])
+            self._params = self._of_task(self._task)
+        self._key, self._state, observation = self._compiled_reset(self._key, self._params)
+        return self._observed(observation), {"task": self._task}
+
+    def step(self, action: Any):
+        """One step; the episode that ended is not begun anew."""
+        if self._state is None:
+            raise UserError("step comes after reset")
+        if not self.action_space.contains(action):
+            raise UserError(f"action={action!r}: give one of {self.action_space}")
+        self._key, self._state, made = self._compiled_step(
+            self._key, self._state, np.int32(action), self._params
+        )
+        observation, reward, terminated, truncated = made
+        info = {"task": self._task}
+        return self._observed(observation), float(reward), bool(terminated), bool(truncated), info
+
+    def render(self) -> np.ndarray | None:
+        """The room: light cells, what is to be found in green, the agent in red; uint8 [h, w, 3]."""
+        if self.render_mode is None or self._state is None:
+            return None
+        size = self._world.env.size
+        cells = np.full((size, size, 3), 235, np.uint8)
+        for value in vars(self._params).values():
+            if np.shape(value) == (2,):
+                cells[tuple(np.asarray(value)[::-1])] = (0, 158, 115)
+        cells[tuple(np.asarray(self._state.position)[::-1])] = (213, 94, 0)
+        return np.kron(cells, np.ones((_CELL, _CELL, 1), np.uint8))
+
+    def _observed(self, observation: Any) -> Any:
+        return _as_space(observation, self._world)
+
+    def _of_task(self, task: Any) -> Any:
+        return jax.tree.map(lambda x: x[0], self._world.params(np.array([task])))
+
+
+class TaskVectorEnv(gymnasium.vector.VectorEnv):
+    """Many tasks of a world of ours at once, in one compiled program.
+
+    An environment whose episode ends is reset in the same step (``AutoresetMode.SAME_STEP``):
+    ``info["final_obs"]`` then holds its last observation, where ``info["_final_obs"]`` is True.
+
+    Args:
+      name: of the environment, or an id that gymnax knows.
+      num_envs: how many side by side.
+      task: ids of their tasks, one for all or one for each; None draws one for each, as for
+        ``TaskEnv``.
+      tasks: ``tasks(env)``, its distribution, for an id of gymnax.
+      **kwargs: of the environment.
+
+    Raises:
+      UserError: there is no such environment or task.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(
+        self,
+        name: str,
+        num_envs: int = 1,
+        task: int | Sequence[int] | None = None,
+        tasks: Callable[[Any], TaskDistribution] | None = None,
+        **kwargs: Any,
+    ):
+        self._world = _World(name, tasks, kwargs)
+        self.num_envs = num_envs
+        self.single_observation_space = self._world.observation_space
+        self.single_action_space = self._world.action_space
+        batch = gymnasium.vector.utils.batch_space
+        self.observation_space = batch(self.single_observation_space, num_envs)
+        self.action_space = batch(self.single_action_space, num_envs)
+        self._given = self._task = None if task is None else self._ids(task)
+        if self._task is not None:
+            self._params = self._world.params(self._task)
+        self._key = jax.random.key(0)
+        self._state = None
+        env = self._world.env
+
+        def step(key, state, action, params):
+            key, key_step = jax.random.split(key)
+            keys = jax.random.split(key_step, num_envs)
+            observation, state, reward, terminated, truncated, info = jax.vmap(env.step)(
+                keys, state, action, params
+            )
+            final = info["final_observation"]
+            return key, state, (observation, reward, terminated, truncated, final)
+
+        def reset(key, params):
+            key, key_reset = jax.random.split(key)
+            observation, state = jax.vmap(env.reset)(jax.random.split(key_reset, num_envs), params)
+            return key, state, observation
+
+        self._compiled_step, self._compiled_reset = jax.jit(step), jax.jit(reset)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Starts an episode everywhere; ``options={"task": ids}`` changes the tasks."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._key = jax.random.key(seed)
+        if options and "task" in options:
+            self._given = self._task = self._ids(options["task"])
+            self._params = self._world.params(self._task)
+        elif self._task is None or (seed is not None and self._given is None):
+            self._task = self._world.draw(self.np_random, self.num_envs)
+            self._params = self._world.params(self._task)
+        self._key, self._state, observation = self._compiled_reset(self._key, self._params)
+        return _as_space(observation, self._world), {"task": self._task.copy()}
+
+    def step(self, actions: Any):
+        """One step everywhere."""
+        if self._state is None:
+            raise UserError("step comes after reset")
+        given = np.asarray(actions)
+        if not self.action_space.contains(given.astype(self.action_space.dtype)):
+            raise UserError(
+                f"actions={given.tolist()}: give {self.num_envs} of {self.action_space}"
+            )
+        self._key, self._state, made = self._compiled_step(
+            self._key, self._state, given.astype(np.int32), self._params
+        )
+        observation, reward, terminated, truncated, final = made
+        ended = np.asarray(terminated) | np.asarray(truncated)
+        info: dict[str, Any] = {"task": self._task.copy()}
+        if ended.any():
+            info |= {"final_obs": _as_space(final, self._world), "_final_obs": ended}
+        return (
+            _as_space(observation, self._world),
+            np.asarray(reward, np.float64),
+            np.array(terminated),
+            np.array(truncated),
+            info,
+        )
+
+    def _ids(self, task: Any) -> np.ndarray:
+        ids = np.asarray(task)
+        if ids.shape not in ((), (1,), (self.num_envs,)):
+            raise UserError(f"task has shape {ids.shape}: give one id, or {self.num_envs}")
+        return np.broadcast_to(ids, (self.num_envs,))
+
+
+def evaluate(
+    learner: Learner,
+    envs: gymnasium.Env | gymnasium.vector.VectorEnv | Sequence[gymnasium.Env],
+    episodes: int = 20,
+    seed: int = 0,
+) -> np.ndarray:
+    """A learner learns Gymnasium's environments in context, each from an empty context.
+
+    Args:
+      learner: whose observations and actions are those of the environments.
+      envs: one, several, or a vector that resets in the same step. An environment must keep its
+        task from episode to episode.
+      episodes: to be played in each.
+      seed: of the learner's draws, and of the environments' first reset (the i-th of several gets
+        ``seed + i``).
+
+    Returns:
+      Returns of the episodes, float64 [env, episode].
+
+    Raises:
+      UserError: the spaces differ, or a vector resets otherwise.
+    """
+    vector = isinstance(envs, gymnasium.vector.VectorEnv)
+    stepped: Any = envs if vector else _Several([envs] if isinstance(envs, gymnasium.Env) else envs)
+    if vector and envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
+        raise UserError(
+            "a vector must reset in the same step: make it with "
+            "vector_kwargs={'autoreset_mode': AutoresetMode.SAME_STEP}"
+        )
+    _check_spaces(learner, stepped.single_observation_space, stepped.single_action_space)
+    count = stepped.num_envs
+    returns = np.zeros((count, episodes))
+    number, reward, done = np.zeros(count, int), np.zeros(count), np.ones(count, bool)
+    state = learner.reset(seed, batch=count)
+    observation, _ = stepped.reset(seed=seed)
+    first = int(getattr(stepped.single_action_space, "start", 0))
+    while (number < episodes).any():
+        action, state = learner.act(state, observation, reward, done)
+        observation, reward, terminated, truncated, _ = stepped.step(action + first)
+        counted = np.flatnonzero(number < episodes)
+        returns[counted, number[counted]] += reward[counted]
+        done = terminated | truncated
+        number += done
+    return returns
+
+
+class _Several:
+    """Environments side by side, each reset in the step in which its episode ends."""
+
+    def __init__(self, envs: Sequence[gymnasium.Env]):
+        if not envs:
+            raise UserError("envs is empty: give at least one environment")
+        self.envs, self.num_envs = envs, len(envs)
+        self.single_observation_space = envs[0].observation_space
+        self.single_action_space = envs[0].action_space
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict]:
+        return np.stack([env.reset(seed=seed + i)[0] for i, env in enumerate(self.envs)]), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows = []
+        for env, chosen in zip(self.envs, action, strict=True):
+            observation, reward, terminated, truncated, _ = env.step(chosen)
+            if terminated or truncated:
+                observation, _ = env.reset()
+            rows.append((observation, reward, terminated, truncated))
+        observation, reward, terminated, truncated = map(np.array, zip(*rows, strict=True))
+        return observation, reward, terminated, truncated, np.array({})
+
+
+def _check_spaces(learner: Learner, observation: spaces.Space, action: spaces.Space) -> None:
+    wanted = learner.model.space
+    if observation.shape != tuple(wanted.shape):
+        raise UserError(
+            f"observations have shape {observation.shape}: the learner reads {wanted.shape}"
+        )
+    number = getattr(action, "n", None)
+    if number != learner.model.num_actions:
+        raise UserError(f"actions are {action}: the learner has {learner.model.num_actions}")
+
+
+def _space(space: gymnax_spaces.Space) -> spaces.Space:
+    """The same space, as Gymnasium has it; ``registry.make`` lets no other kinds through."""
+    if isinstance(space, gymnax_spaces.Discrete):
+        return spaces.Discrete(int(space.n))
+    dtype = observation_dtype(space).type
+    low, high = (np.broadcast_to(b, space.shape).astype(dtype) for b in (space.low, space.high))
+    return spaces.Box(low, high, tuple(space.shape), dtype)
+
+
+def _as_space(observation: Any, world: _World) -> Any:
+    if isinstance(world.observation_space, spaces.Discrete):
+        values = np.asarray(observation, np.int64)
+        return values if values.ndim else values[()]
+    return np.array(observation, world.dtype)
+
+
+def _id(name: str) -> str:
+    return f"ad_jax/{name}-v0"
+
+
+for _name in registry.ENVIRONMENTS:
+    gymnasium.register(
+        _id(_name),
+        entry_point="ad_jax.gymnasium:TaskEnv",
+        vector_entry_point="ad_jax.gymnasium:TaskVectorEnv",
+        kwargs={"name": _name},
+    )
