@@ -2,12 +2,12 @@
 
 Importing this module registers ``ad_jax/DarkRoom-v0`` and the like, for ``gymnasium.make`` and
 ``gymnasium.make_vec``. A task stays the same from episode to episode, so that there is something to
-learn: it is the argument ``task``, or drawn by the seed of the first reset. ``reset(options={"task":
-id})`` changes it, and ``info["task"]`` names it.
+learn: it is the argument ``task``, or drawn by the seed of the first reset. ``info["task"]`` names
+it, and ``reset(options={"task": id})`` changes it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import jax
@@ -75,7 +75,7 @@ class TaskEnv(gymnasium.Env):
       UserError: there is no such environment or task.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class TaskEnv(gymnasium.Env):
         return self._observed(observation), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> np.ndarray | None:
-        """The room: light cells, what is to be found in green, the agent in red; uint8 [h, w, 3]."""
+        """The room: what is to be found in green, the agent in orange; uint8 [height, width, 3]."""
         if self.render_mode is None or self._state is None:
             return None
         size = self._world.env.size
@@ -176,7 +176,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
       UserError: there is no such environment or task.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: ClassVar = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self,

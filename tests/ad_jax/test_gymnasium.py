@@ -137,7 +137,7 @@ def test_both_loops_give_the_same_returns(learner):
 
 
 def test_gymnasiums_own_environments_are_driven(tmp_path):
-    """CartPole as Gymnasium has it, by a model of gymnax's; and what resets otherwise is refused."""
+    """CartPole as Gymnasium has it, by a model of gymnax's; a vector of another kind is refused."""
     written(tmp_path, cart_pole.get_config("smoke"))
     cart = load(tmp_path)
     returns = evaluate(cart, gymnasium.make("CartPole-v1"), episodes=3)
