@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib
 import importlib.metadata
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +11,15 @@ import jax
 import ml_collections
 import numpy as np
 
+from ad_jax import registries
 from ad_jax.envs import registry
 from ad_jax.envs.tasks import TaskDistribution
 from ad_jax.errors import UserError
-from ad_jax.interfaces import Method, MethodSpec, Source
+from ad_jax.interfaces import Method, MethodSpec, Source, SourceSpec
 from ad_jax.methods import METHODS
 from ad_jax.methods.optimizer import OptimizerConfig, learning_rate, make_optimizer
 from ad_jax.models import CORES
-from ad_jax.models.base import SequenceModel
+from ad_jax.models.base import CoreConfig, SequenceModel
 from ad_jax.sources import SOURCES
 
 # Groups of settings that belong to one method, or to a few, and are of no meaning to the others.
@@ -52,22 +52,14 @@ class World(NamedTuple):
 
 def world(config: ml_collections.ConfigDict) -> World:
     """The environment of ``config.env`` and the split of ``config.tasks``."""
-    distribution = None if config.env.tasks is None else _function(config.env.tasks)
+    own = config.env.tasks
+    distribution = None if own is None else registries.imported("env.tasks", own)
     with named_by_key({name: f"env.kwargs.{name}" for name in config.env.kwargs}):
         env, tasks = registry.make(config.env.name, distribution, **config.env.kwargs)
     train, heldout = tasks.split(
         config.tasks.seed, config.tasks.num_heldout, config.tasks.num_train
     )
     return World(env, tasks, train, heldout)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    """The function called "module:function"."""
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"env.tasks={name!r}: give 'module:function' ({error})") from error
 
 
 def version(env: Any) -> str:
@@ -120,18 +112,31 @@ def _settings(config: ml_collections.ConfigDict, group: str, settings: type) -> 
         return settings(**{f.name: values[f.name] for f in dataclasses.fields(settings)})
 
 
-def _chosen(key: str, name: str, registry: dict[str, Any]) -> Any:
-    """An entry of a registry; raises UserError if there is none of that name."""
-    if name not in registry:
-        raise UserError(f"{key}={name!r}: choose one of {sorted(registry)}")
-    return registry[name]
+def source_spec(config: ml_collections.ConfigDict) -> SourceSpec:
+    """What the registry says about the source of a config, or a user's own module.
+
+    Raises:
+      UserError: there is no such source.
+    """
+    is_kind = lambda found: isinstance(found, SourceSpec)
+    return registries.find("source.name", config.source.name, SOURCES, "a SourceSpec", is_kind)
+
+
+def core(config: ml_collections.ConfigDict) -> type[CoreConfig]:
+    """The config class of the core of a config.
+
+    Raises:
+      UserError: there is no such core.
+    """
+    is_kind = lambda found: isinstance(found, type) and issubclass(found, CoreConfig)
+    kind = "a subclass of CoreConfig"
+    return registries.find("model.core", config.model.core, CORES, kind, is_kind)
 
 
 def source(config: ml_collections.ConfigDict, env: Any) -> Source:
     """The source of ``config.source``."""
-    name = config.source.name
-    make, settings = _chosen("source.name", name, SOURCES)
-    group = f"source.{name}"
+    make, settings = source_spec(config)
+    group = f"source.{registries.short(config.source.name)}"
     with named_by_key(keys_of(group, settings)):
         return make(env, _settings(config, group, settings))
 
@@ -142,18 +147,18 @@ def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
     Raises:
       UserError: there is no such core, or its settings do not fit together.
     """
-    settings = _chosen("model.core", config.model.core, CORES)
+    settings = core(config)
     space = env.observation_space(env.default_params)
     render = getattr(env, "render_observation", None)
     critic = method_spec(config).critic
     with named_by_key(keys_of("model", settings)):
-        core = _settings(config, "model", settings)
-        return SequenceModel(core, space, int(env.num_actions), render, critic)
+        chosen = _settings(config, "model", settings)
+        return SequenceModel(chosen, space, int(env.num_actions), render, critic)
 
 
 def sharding_rules(config: ml_collections.ConfigDict) -> Sequence:
     """Where the parameters of the model live."""
-    return _chosen("model.core", config.model.core, CORES).rules
+    return core(config).rules
 
 
 def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
@@ -167,7 +172,8 @@ def method_spec(config: ml_collections.ConfigDict) -> MethodSpec:
     Raises:
       UserError: there is no such method.
     """
-    return _chosen("method", config.method, METHODS)
+    is_kind = lambda found: isinstance(found, MethodSpec)
+    return registries.find("method", config.method, METHODS, "a MethodSpec", is_kind)
 
 
 def reads_windows(config: ml_collections.ConfigDict) -> bool:
@@ -183,9 +189,9 @@ def method_settings(config: ml_collections.ConfigDict) -> Any:
 
 def method_keys(config: ml_collections.ConfigDict) -> dict[str, str]:
     """The command-line keys of the arguments that a method's errors name."""
-    spec, core = method_spec(config), _chosen("model.core", config.model.core, CORES)
+    spec = method_spec(config)
     own = keys_of(spec.group, spec.settings)
-    return {"keep_begin": "train.keep_begin", **keys_of("model", core), **own}
+    return {"keep_begin": "train.keep_begin", **keys_of("model", core(config)), **own}
 
 
 def method(config: ml_collections.ConfigDict, world: World) -> Method:

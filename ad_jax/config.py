@@ -1,17 +1,18 @@
 """Every setting of an experiment, with its default, and configs that runs have stored."""
 
 import dataclasses
-import inspect
 import json
 from typing import Any
 
 import ml_collections
 
-from ad_jax.envs.registry import ENVIRONMENTS
+from ad_jax import build
+from ad_jax.envs import registry
 from ad_jax.errors import UserError
 from ad_jax.methods import METHODS
 from ad_jax.methods.optimizer import OptimizerConfig
 from ad_jax.models import CORES
+from ad_jax.registries import short
 from ad_jax.sources import SOURCES
 
 # Keys of the config that older versions called otherwise.
@@ -39,7 +40,7 @@ def defaults() -> ml_collections.ConfigDict:
     }
     config.source = {
         "name": "ppo",  # which of the following
-        **{name: dataclasses.asdict(settings()) for name, (_, settings) in SOURCES.items()},
+        **{name: dataclasses.asdict(spec.settings()) for name, spec in SOURCES.items()},
     }
     config.collect = {
         "tasks": "train",  # or "heldout": how the source fares on them, for figures only
@@ -88,6 +89,49 @@ def defaults() -> ml_collections.ConfigDict:
     return config
 
 
+def with_names(**names: str) -> ml_collections.ConfigDict:
+    """The defaults for what is named, with the settings that only a user's own module has.
+
+    Args:
+      **names: env, source, core and method; those that are missing are the defaults'. The settings
+        of "mypackage.learners:q_learning" are in the group source.q_learning, those of a core in
+        model, and those of a method in the group that its MethodSpec names.
+
+    Raises:
+      UserError: there is nothing of one of these names, or a setting has no default.
+    """
+    config = defaults()
+    config.env.name = names.get("env", config.env.name)
+    config.source.name = names.get("source", config.source.name)
+    config.model.core = names.get("core", config.model.core)
+    config.method = names.get("method", config.method)
+    if config.env.name:
+        config.env.kwargs = registry.arguments(config.env.name)
+    spec = build.method_spec(config)
+    for group, settings in (
+        (f"source.{short(config.source.name)}", build.source_spec(config).settings),
+        ("model", build.core(config)),
+        (spec.group, spec.settings),
+    ):
+        try:
+            values = dataclasses.asdict(settings())
+        except TypeError as error:
+            raise UserError(f"a setting of {settings.__name__} has no default: {error}") from error
+        within = config
+        for name in group.split("."):
+            within[name] = within.get(name, ml_collections.ConfigDict())
+            within = within[name]
+        within.update({k: v for k, v in values.items() if k not in within})
+    return config
+
+
+def base(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The defaults for what a config names."""
+    return with_names(
+        env=config.env.name, source=config.source.name, core=config.model.core, method=config.method
+    )
+
+
 def stored(config: dict[str, Any]) -> ml_collections.ConfigDict:
     """The config that a run has stored, perhaps by an older version, with today's keys.
 
@@ -97,9 +141,12 @@ def stored(config: dict[str, Any]) -> ml_collections.ConfigDict:
     Raises:
       UserError: it is not the config of a run.
     """
-    given = defaults()
     try:
-        given.env.name, given.env.kwargs = config["env"]["name"], config["env"]["kwargs"]
+        given = with_names(
+            env=config["env"]["name"], source=config["source"]["name"],
+            core=config["model"]["core"], method=config["method"],
+        )  # fmt: skip
+        given.env.kwargs.update(config["env"]["kwargs"])
         leaves = of_today(flat(config), flat(given.to_dict()))
         as_tuple = lambda value: tuple(value) if isinstance(value, list) else value
         given.update_from_flattened_dict({key: as_tuple(value) for key, value in leaves.items()})
@@ -116,12 +163,13 @@ def of_today(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       stored: its leaves by dotted key.
-      given: the leaves of a config of today for the same environment.
+      given: the leaves of a config of today for the same environment, source, core and method.
     """
-    today = flat(json.loads(json.dumps(defaults().to_dict())))
-    if environment := ENVIRONMENTS.get(given["env.name"]):
-        arguments = inspect.signature(environment).parameters.values()
-        today |= {f"env.kwargs.{a.name}": a.default for a in arguments}
+    usual = with_names(
+        env=given["env.name"], source=given["source.name"], core=given["model.core"],
+        method=given["method"],
+    )  # fmt: skip
+    today = flat(json.loads(json.dumps(usual.to_dict())))
     renamed = {new if (new := RENAMED.get(key)) in given else key: value
                for key, value in stored.items()}  # fmt: skip
     gone = {k for k in renamed if k not in given and not k.startswith("env.kwargs.")}

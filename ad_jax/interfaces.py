@@ -52,6 +52,18 @@ class Source(NamedTuple):
     steps_per_update: int
 
 
+class SourceSpec(NamedTuple):
+    """What a registry of sources says about one of them.
+
+    Attributes:
+      make: ``make(env, settings) -> Source``; raises a UserError if they do not suit each other.
+      settings: a frozen dataclass with the source's settings, each with a default.
+    """
+
+    make: Callable[[Any, Any], Source]
+    settings: type
+
+
 class Agent(NamedTuple):
     """Whatever acts in context, as a pair of pure functions for one environment.
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from ad_jax.config import flat
+from ad_jax.config import base, flat
 from ad_jax.errors import UserError
 from ad_jax.learner import SUFFIX, load
 from ad_jax.paths import as_path
@@ -180,7 +180,7 @@ def command(config: ml_collections.ConfigDict) -> str:
         if config.preset in getattr(made, "PRESETS", ()):
             preset = made.get_config(config.preset)
             if preset.env.name == config.env.name:
-                usual = flat(preset.to_dict())
+                usual = flat(base(preset).to_dict()) | flat(preset.to_dict())
                 changes = [f"--config.{k}={v}" for k, v in given.items() if v != usual.get(k)]
                 name = f"--config={module.name}:{config.preset}"
                 return " ".join(["python -m experiments.run", name, *changes])

@@ -5,7 +5,6 @@ work is built: the world, the source, the data schema, the model, the optimizer,
 state. Of arrays, only the shapes are made.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from ad_jax import build
-from ad_jax.config import defaults
+from ad_jax.config import base
 from ad_jax.distributed import sharding
 from ad_jax.envs import tasks
 from ad_jax.envs.grid_world import GridWorld
@@ -118,7 +117,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 def check_values(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError if a value has another type than its default, or is out of bounds."""
-    usual = _defaults()
+    # An environment knows itself what its arguments may be.
+    usual = {k: v for k, v in _leaves(base(config)) if not k.startswith("env.kwargs.")}
     for key, value in _leaves(config):
         if key in usual:
             _check_type(key, value, usual[key])
@@ -152,11 +152,6 @@ def _check_type(key: str, value: Any, usual: Any) -> None:
     kind = type(usual[0]) if isinstance(usual, tuple) and usual else int
     if isinstance(usual, tuple) and any(type(item) is not kind for item in value):
         raise UserError(f"{key}={value!r}: give a tuple of {kind.__name__}, as {usual!r}")
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    return dict(_leaves(defaults()))
 
 
 def _leaves(config: ml_collections.ConfigDict, prefix: str = ""):

@@ -1,5 +1,6 @@
 """Environments by name."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import gymnax
 import numpy as np
 from gymnax.environments import spaces
 
+from ad_jax import registries
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
@@ -27,20 +29,32 @@ ENVIRONMENTS = {
 }
 
 
-def register(name: str, factory: Callable[..., Any]) -> None:
-    """Adds an environment from outside.
+def factory(name: str) -> Callable[..., Any]:
+    """What makes the environment of a name.
 
     Args:
-      name: what configs call it.
-      factory: ``factory(**kwargs)`` returns a gymnax environment with a method ``tasks()`` that
-        returns its ``TaskDistribution``.
+      name: of an environment here, an id that gymnax knows, or "module:name" of a user's own: a
+        function that returns a gymnax environment, or its class.
 
     Raises:
-      ValueError: the name is taken.
+      UserError: there is none.
     """
-    if name in ENVIRONMENTS:
-        raise ValueError(f"an environment called {name} is already registered")
-    ENVIRONMENTS[name] = factory
+    if name in gymnax.registered_envs:
+        return lambda **kwargs: gymnax.make(name, **kwargs)[0]
+    if name not in ENVIRONMENTS and ":" not in name:
+        raise UserError(
+            f"env.name={name!r} is not an environment: choose one of {sorted(ENVIRONMENTS)}, an id "
+            "of gymnax, or 'module:name' of your own"
+        )
+    return registries.find("env.name", name, ENVIRONMENTS, "a class or a function", callable)
+
+
+def arguments(name: str) -> dict[str, Any]:
+    """The arguments of an environment that have a default, and these; none of gymnax's."""
+    if name in gymnax.registered_envs:
+        return {}
+    parameters = inspect.signature(factory(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def make(
@@ -49,7 +63,7 @@ def make(
     """Returns a gymnax environment and the distribution of its tasks.
 
     Args:
-      name: of an environment here, or an id that gymnax knows.
+      name: see ``factory``.
       tasks: ``tasks(env)``, the distribution; a gymnax id needs it, the others have their own.
       **kwargs: of the environment.
 
@@ -57,15 +71,9 @@ def make(
       UserError: no environment has this name, it refuses an argument, has no tasks, or is refused
         by ``check``.
     """
-    if name not in ENVIRONMENTS and name not in gymnax.registered_envs:
-        raise UserError(
-            f"env.name={name!r} is not an environment: choose one of {sorted(ENVIRONMENTS)}, or "
-            "an id of gymnax"
-        )
+    make_env = factory(name)
     try:
-        env = (
-            ENVIRONMENTS[name](**kwargs) if name in ENVIRONMENTS else gymnax.make(name, **kwargs)[0]
-        )
+        env = make_env(**kwargs)
     except (TypeError, ValueError) as error:
         raise UserError(f"env.kwargs do not suit {name}: {error}") from error
     if tasks is None and not hasattr(env, "tasks"):

@@ -42,7 +42,7 @@ class CoreConfig:
       UserError: a value is not one of those that are allowed.
     """
 
-    rules: ClassVar[Rules]  # where the parameters live
+    rules: ClassVar[Rules] = ((r"", ()),)  # where the parameters live: on every device
     recurrent: ClassVar[bool] = False  # whether the carry can remember more than ``context`` steps
 
     width: int = 64

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 
-from ad_jax.envs import registry
 from ad_jax.envs.dark_room import DarkRoom
 from ad_jax.envs.tasks import TaskDistribution
 from experiments.configs import dark_room
@@ -110,14 +109,12 @@ WORLDS = {
         lambda self: TaskDistribution(params=DarkRoom.tasks(self).params, num_tasks=2)
     ),
 }
+globals().update(WORLDS)  # so that a config can name them
 
 
 def get_config(preset: str):
     """The smoke preset in one of these worlds."""
-    name = f"faulty_{preset}"
-    if name not in registry.ENVIRONMENTS:
-        registry.register(name, WORLDS[preset])
     config = dark_room.get_config("smoke")
-    config.env.name = name
+    config.env.name = f"{__name__}:{preset}"
     config.env.kwargs = {}
     return config

@@ -1,10 +1,8 @@
 """What the presets share, and how a preset changes the defaults."""
 
-import inspect
 from typing import Any
 
-from ad_jax.config import defaults
-from ad_jax.envs.registry import ENVIRONMENTS
+from ad_jax.config import with_names
 from ad_jax.errors import UserError
 
 # The paper's source of the grid worlds (Table 4), its model and optimiser (Table 3); each
@@ -62,18 +60,16 @@ def choose(preset: str, presets: dict[str, dict[str, Any]], **always: Any):
     Args:
       preset: a key of ``presets``.
       presets: for each preset, its values by dotted key.
-      **always: values of env, for every preset; the arguments of a known environment are there.
+      **always: values of env, for every preset.
 
     Raises:
-      UserError: there is no such preset.
+      UserError: there is no such preset, or nothing of a name that it gives.
     """
     if preset not in presets:
         raise UserError(f"there is no preset {preset!r}: choose one of {', '.join(presets)}")
-    config = defaults()
+    changes = {**{f"env.{key}": value for key, value in always.items()}, **presets[preset]}
+    names = {"env": "env.name", "source": "source.name", "core": "model.core", "method": "method"}
+    config = with_names(**{name: changes[key] for name, key in names.items() if key in changes})
     config.preset = preset
-    config.env.update(always)
-    if environment := ENVIRONMENTS.get(config.env.name):
-        arguments = inspect.signature(environment).parameters.values()
-        config.env.kwargs = {argument.name: argument.default for argument in arguments}
-    config.update_from_flattened_dict(presets[preset])
+    config.update_from_flattened_dict(changes)
     return config

@@ -11,7 +11,7 @@ def html(data: dict[str, Any]) -> str:
     """The page, which needs no other file.
 
     Args:
-      data: JSON values; NaN is not among them. See ``play.document`` and ``page.report.document``.
+      data: JSON values, without NaN; see ``Player.document`` and ``run_page.document``.
     """
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     # An element of script ends at the first "</", wherever it is.

@@ -19,7 +19,7 @@ from ad_jax.evaluation.statistics import by_task, confidence_interval, last_tent
 from data_pipelines.files import growing, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments.page.html import html
-from experiments.page.report import document
+from experiments.page.run_page import document
 from experiments.pictures import bandit, curves, grid_world, watermaze
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption

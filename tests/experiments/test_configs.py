@@ -3,11 +3,11 @@ import dataclasses
 import pytest
 
 from ad_jax import build
+from ad_jax.config import defaults
 from ad_jax.errors import UserError
 from experiments.configs import (
     adversarial_bandit,
     cart_pole,
-    common,
     dark_key_to_door,
     dark_room,
     dark_room_hard,
@@ -74,7 +74,7 @@ def test_overrides_are_locked_against_typos_and_wrong_types():
     with pytest.raises(TypeError):
         config.train.steps = "many"
     fields = {f.name for f in dataclasses.fields(build.OptimizerConfig)}
-    assert set(common.defaults().optimizer) == fields
+    assert set(defaults().optimizer) == fields
 
 
 def test_the_arguments_of_an_environment_can_be_overridden():

@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from ad_jax import build
+from ad_jax.config import defaults
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
 from ad_jax.errors import UserError
 from experiments import validation
-from experiments.configs import cart_pole, common
+from experiments.configs import cart_pole
 from experiments.validation import Range, range_of, validate
 
 NUMBERS = {
-    key: value for key, value in validation._defaults().items() if type(value) in (int, float)
+    key: value for key, value in validation._leaves(defaults()) if type(value) in (int, float)
 }
 
 
@@ -206,4 +207,4 @@ def test_all_groups_of_the_defaults_are_checked():
     assert {"rl2", "source", "model", "optimizer", "train", "evaluation", "collect"} <= {
         key.split(".")[0] for key in NUMBERS
     }
-    assert common.defaults().rl2.num_trials == NUMBERS["rl2.num_trials"]
+    assert defaults().rl2.num_trials == NUMBERS["rl2.num_trials"]

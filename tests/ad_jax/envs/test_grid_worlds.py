@@ -295,22 +295,12 @@ def test_make_finds_the_rooms_by_name(room):
     assert isinstance(tasks, TaskDistribution)
 
 
-def test_register_adds_an_environment_from_outside(monkeypatch):
-    monkeypatch.setattr(registry, "ENVIRONMENTS", dict(registry.ENVIRONMENTS))
+class Corridor(DarkRoom):
+    """A room of a user's own module."""
 
-    class Corridor(DarkRoom):
-        pass
 
-    registry.register("Corridor", Corridor)
-    env, tasks = registry.make("Corridor", size=2)
-    assert type(env) is Corridor
+def test_an_environment_of_another_module_is_found_by_its_name():
+    env, tasks = registry.make(f"{__name__}:Corridor", size=2)
+    assert type(env).__name__ == "Corridor"
     assert tasks.num_tasks == 4
-    with pytest.raises(UserError, match="Corridor"):  # it is one of the choices now
-        registry.make("DarkRum")
-
-
-def test_register_refuses_a_taken_name(monkeypatch):
-    monkeypatch.setattr(registry, "ENVIRONMENTS", dict(registry.ENVIRONMENTS))
-    with pytest.raises(ValueError, match="DarkRoom"):
-        registry.register("DarkRoom", DarkRoomHard)
-    assert type(registry.make("DarkRoom")[0]) is DarkRoom
+    assert registry.arguments(f"{__name__}:Corridor")["size"] == 9

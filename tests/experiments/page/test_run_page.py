@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.page.html import html
-from experiments.page.report import _chosen, document
+from experiments.page.run_page import _chosen, document
 from experiments.stages import evaluate
 from tests.experiments.page.browser import browser, needs_browser
 
