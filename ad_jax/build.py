@@ -104,12 +104,16 @@ def keys_of(group: str, settings: type) -> dict[str, str]:
 
 
 def _settings(config: ml_collections.ConfigDict, group: str, settings: type) -> Any:
-    """A dataclass of settings from the group of the config that holds them, among others."""
+    """A dataclass of settings from the group of the config that holds them, among others.
+
+    A group that is not there has the defaults: of a user's own module that a flag has named.
+    """
     values = config
     for name in group.split("."):
-        values = values[name]
+        values = values.get(name, {})
+    names = [field.name for field in dataclasses.fields(settings)]
     with named_by_key(keys_of(group, settings)):
-        return settings(**{f.name: values[f.name] for f in dataclasses.fields(settings)})
+        return settings(**{name: values[name] for name in names if name in values})
 
 
 def source_spec(config: ml_collections.ConfigDict) -> SourceSpec:

@@ -108,11 +108,10 @@ def with_names(**names: str) -> ml_collections.ConfigDict:
     if config.env.name:
         config.env.kwargs = registry.arguments(config.env.name)
     spec = build.method_spec(config)
-    for group, settings in (
-        (f"source.{short(config.source.name)}", build.source_spec(config).settings),
-        ("model", build.core(config)),
-        (spec.group, spec.settings),
-    ):
+    groups = {"model": build.core(config), spec.group: spec.settings}
+    if build.reads_windows(config):  # otherwise no source is asked for
+        groups[f"source.{short(config.source.name)}"] = build.source_spec(config).settings
+    for group, settings in groups.items():
         try:
             values = dataclasses.asdict(settings())
         except TypeError as error:

@@ -18,7 +18,9 @@ from ad_jax import build
 from ad_jax.config import base
 from ad_jax.distributed import sharding
 from ad_jax.envs import tasks
+from ad_jax.envs.checker import check_env
 from ad_jax.envs.grid_world import GridWorld
+from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import MODES
 from ad_jax.methods.train_state import zero_inputs
@@ -106,6 +108,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     check_values(config)
     mesh = sharding.make_mesh(**config.mesh)
     world = built(f"env.name={config.env.name!r}", lambda: build.world(config))
+    if config.env.name not in ENVIRONMENTS:
+        built(f"env.name={config.env.name!r}", lambda: check_env(world.env, world.tasks))
     limit = episode_limit(world)
     model = built("the model", lambda: build.model(config, world.env))
     if build.reads_windows(config):

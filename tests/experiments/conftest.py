@@ -14,10 +14,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "experiments/configs/dark_room.py"
 
 
-def command(workdir, *options, preset="smoke"):
+def command(workdir, *options, preset="smoke", config=CONFIG):
     """The command line of a run."""
     return [
-        sys.executable, "-m", "experiments.run", f"--config={CONFIG}:{preset}",
+        sys.executable, "-m", "experiments.run", f"--config={config}:{preset}",
         f"--workdir={workdir}", *options,
     ]  # fmt: skip
 

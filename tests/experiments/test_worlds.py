@@ -112,7 +112,7 @@ def test_worlds_that_are_not_complete():
     with pytest.raises(UserError, match="CartPole-v1 has no distribution of tasks"):
         build.world(config)
     config.env.tasks = "experiments.configs.cart_pole:task"
-    with pytest.raises(UserError, match="'module:function'"):
+    with pytest.raises(UserError, match="'module:name'"):
         build.world(config)
     config = smoke(watermaze, "ppo")
     config.env.kwargs = {"goal_mode": "twice"}

@@ -1,0 +1,52 @@
+"""The examples together: Q-learning in a corridor, distilled into a minGRU by a method of its own.
+
+    python -m experiments.run --config=examples/config.py:cpu --workdir=runs/corridor
+
+Every part is named by its module, and its settings are keys of the config like any other:
+``--config.source.q_learning.epsilon=0.5``, ``--config.model.state=64``, ``--config.late.skip=0``,
+``--config.env.kwargs.length=21``. Of an installed package the command is ``ad-jax run``, in the
+folder that has ``examples``.
+"""
+
+from experiments.configs.common import choose
+
+NAMES = {
+    "source.name": "examples.q_learning:q_learning",
+    "model.core": "examples.min_gru:MinGRU",
+    "method": "examples.late:late",
+    "tasks.num_heldout": 3,
+}
+PRESETS = {
+    "smoke": {
+        **NAMES,
+        "env.kwargs.length": 7,
+        "env.kwargs.max_steps_in_episode": 8,
+        "tasks.num_heldout": 2,
+        "source.q_learning.rollout_steps": 8,
+        "source.q_learning.epsilon_steps": 160,
+        "collect.updates": 40,
+        "model.width": 16,
+        "model.state": 16,
+        "model.context": 16,
+        "optimizer.warmup_steps": 5,
+        "train.steps": 20,
+        "train.log_every": 10,
+        "train.checkpoint_every": 20,
+        "evaluation.episodes": 4,
+        "evaluation.rollouts": 2,
+    },
+    "cpu": {
+        **NAMES,
+        "source.q_learning.num_streams": 64,
+        "model.context": 160,
+        "model.mask_probability": 0.3,
+        "optimizer.learning_rate": 3e-3,
+        "train.keep_every": 3,
+        "train.steps": 1000,
+    },
+}
+
+
+def get_config(preset: str = "cpu"):
+    """The config of a preset."""
+    return choose(preset, PRESETS, name="examples.corridor:Corridor")
