@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments.page.html import data_of
+
 # Wall-clock time, checksums of documents that hold it, and of which commit the program was.
 _OF_TIME = {
     "seconds", "throughput", "transitions_per_s", "train_seconds", "train_transitions_per_s",
@@ -38,7 +40,10 @@ def contents(workdir: pathlib.Path) -> dict[str, Any]:
             found[f"evaluation/{name}"] = _array(results[name])
     for path in sorted((workdir / "report").iterdir()):
         name = f"report/{path.name}"
-        found[name] = _json(path) if path.suffix == ".json" else zlib.crc32(path.read_bytes())
+        if path.suffix == ".html":
+            found[name] = _timeless(data_of(path.read_text(encoding="utf-8")))
+        else:
+            found[name] = _json(path) if path.suffix == ".json" else zlib.crc32(path.read_bytes())
     temporary = [p for p in workdir.rglob("*tmp*") if "tensorboard" not in p.parts]
     found["temporary files"] = sorted(str(p.relative_to(workdir)) for p in temporary)
     return found

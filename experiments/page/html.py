@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from typing import Any
 
 _TEMPLATE = pathlib.Path(__file__).with_name("page.html")
@@ -16,3 +17,11 @@ def html(data: dict[str, Any]) -> str:
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     # An element of script ends at the first "</", wherever it is.
     return _TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/", text.replace("</", "<\\/"))
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """What is in a page; undoes ``html``."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    if found is None:
+        raise ValueError("this is no page of ours")
+    return json.loads(found[1])

@@ -4,16 +4,10 @@ import re
 import numpy as np
 import pytest
 
-from experiments.page.html import html
+from experiments.page.html import data_of, html
 from experiments.page.run_page import _chosen, document
 from experiments.stages import evaluate
 from tests.experiments.page.browser import browser, needs_browser
-
-
-def data_of(page: str) -> dict:
-    """What is in a page."""
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
-    return json.loads(found[1])
 
 
 def test_the_page_of_a_run_holds_its_summary_and_its_rollouts(smoke_run):
