@@ -7,7 +7,12 @@ from setuptools import find_packages, setup
 
 VERSION = (pathlib.Path(__file__).parent / "ad_jax" / "__init__.py").read_text()
 
+COMMANDS = {
+    f"ad_jax.bundled.{name}": name.replace(".", "/")
+    for name in find_packages(include=["data_pipelines*", "experiments*"])
+}
 PLAY = ["flask>=3", "waitress>=3"]  # the page of `experiments.play`
+CONVERT = ["h5py>=3.10", "minari>=0.5"]  # what `data_pipelines.convert` can read
 
 setup(
     name="ad_jax",
@@ -16,15 +21,16 @@ setup(
     "learning histories to a transformer that learns",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # `experiments` is installed because the command ad-jax runs it, and a user's own config imports
-    # its presets. Benchmarks and tests need a clone, and stay there.
-    packages=find_packages(include=["ad_jax*", "data_pipelines*", "experiments*"]),
+    # The command ad-jax runs `experiments` and `data_pipelines`. They are installed inside of ad_jax:
+    # others may have top-level packages of these names. Benchmarks and tests stay in the clone.
+    packages=[*find_packages(include=["ad_jax*"]), *COMMANDS],
+    package_dir=COMMANDS,
     package_data={
         "ad_jax": ["py.typed", "weights/*"],
-        "data_pipelines": ["py.typed"],
-        "experiments": ["py.typed", "launch/*.sh", "launch/*.sbatch", "page/*.html"],
+        "ad_jax.bundled.experiments": ["launch/*.sh", "launch/*.sbatch"],
+        "ad_jax.bundled.experiments.page": ["*.html"],
     },
-    entry_points={"console_scripts": ["ad-jax = experiments.__main__:main"]},
+    entry_points={"console_scripts": ["ad-jax = ad_jax.__main__:main"]},
     install_requires=[
         "absl-py>=2.4",
         "array_record>=0.8",
@@ -54,8 +60,10 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "gcs": ["gcsfs>=2025.9", "google-cloud-storage>=3"],  # gs:// paths; the second is Orbax's
         "play": PLAY,
+        "convert": CONVERT,
         "test": [
             *PLAY,
+            *CONVERT,
             "mypy>=2.4",
             "pytest>=9",
             "pytest-xdist>=3.8",

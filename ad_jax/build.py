@@ -62,6 +62,11 @@ def world(config: ml_collections.ConfigDict) -> World:
     return World(env, tasks, train, heldout)
 
 
+def acts(env: Any) -> bool:
+    """Whether one can act in an environment; of some only histories are known."""
+    return getattr(env, "acts", True)
+
+
 def version(env: Any) -> str:
     """Of what makes an environment's histories: its dynamics and, if it draws, its pictures."""
     dynamics = getattr(env, "version", importlib.metadata.version("gymnax"))

@@ -104,6 +104,8 @@ class Histories:
             ]
             parts += zip(map(tuple, where.tolist()), records, starts, strict=True)
         parts.sort(key=lambda part: part[0])
+        told = self.provenance.get("lengths", ())  # where they differ, the last record is filled up
+        lengths = {(task, stream): steps for task, stream, steps in told}
         rows = [list(row) for _, row in itertools.groupby(parts, key=lambda part: part[0][:2])]
         self.task = np.array([row[0][0][0] for row in rows], np.int32)
         self.stream = np.array([row[0][0][1] for row in rows], np.int32)
@@ -111,7 +113,8 @@ class Histories:
         self.episode_starts = []
         for i, row in enumerate(rows):
             self._records[i, : len(row)] = [record for _, record, _ in row]
-            self.episode_starts.append(np.concatenate([*(s for *_, s in row), [len(row) * size]]))
+            end = lengths.get(row[0][0][:2], len(row) * size)
+            self.episode_starts.append(np.concatenate([*(s for *_, s in row), [end]]))
 
     def _parse(self, records: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
         """Fields of some records, in the order of these, flags and rewards unpacked."""

@@ -183,6 +183,8 @@ class Schema:
             level = reward[..., None] == np.array(self.reward_levels, np.float32)
             undeclared = ~level.any(-1) & jnp.isfinite(reward)
             found[f"rewards that its reward_levels {self.reward_levels} do not list"] = undeclared
+        action = history.action
+        found["actions outside its action space"] = (action < 0) | (action >= self.num_actions)
         components = observation.reshape(*reward.shape, -1)
         if self.observation_sizes is not None:
             low = np.array(self.observation_low, np.int32)
@@ -231,6 +233,8 @@ class Schema:
             values = fields[name]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 return f"a NaN or infinite {name}"
+        if (largest := fields.get("action", np.zeros(0, int)).max(initial=0)) >= self.num_actions:
+            return f"an action {largest}, and there are {self.num_actions}"
         levels = self.reward_levels
         if levels is not None and fields.get("reward", np.zeros(0)).max(initial=0) >= len(levels):
             return f"a reward that the environment's reward_levels {levels} do not list"

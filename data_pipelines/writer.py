@@ -12,13 +12,14 @@ import pathlib
 import queue
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path
 from data_pipelines.files import atomic_write, fingerprint, read_json, remove_abandoned, write_json
 from data_pipelines.schema import VERSION, Schema
@@ -28,6 +29,7 @@ SPLIT = "train"
 PROVENANCE = "provenance.json"
 METADATA = ("dataset_info.json", "features.json")  # what TFDS writes beside the shards
 _QUEUED_CHUNKS = 2
+_Block: TypeAlias = tuple[int, int, int, dict[str, np.ndarray]]  # of to_record
 
 
 class Writer:
@@ -132,6 +134,32 @@ class ShardWriter:
         self._put(chunk)
         self._raise()
 
+    def write_history(self, task: int, stream: int, history: Any) -> None:
+        """Queues all steps of one stream, of any number.
+
+        The last record is filled up with zeros: the data set's provenance must tell the number of
+        steps, see ``Histories``.
+
+        Args:
+          task, stream: which.
+          history: a History of NumPy arrays [time, ...], not encoded.
+
+        Raises:
+          UserError: a step would not come back as it is.
+        """
+        for what, where in self._schema.faults(history).items():
+            if np.asarray(where).any():
+                step = int(np.flatnonzero(where)[0])
+                raise UserError(f"task {task}, stream {stream}, step {step}: {what}")
+        fields = {k: np.asarray(v) for k, v in self._schema.encode(history).items()}
+        size, steps = self._schema.record_steps, len(fields["action"])
+        for start in range(0, steps, size):
+            block = {k: v[start : start + size] for k, v in fields.items()}
+            short = size - len(block["action"])
+            pad = {k: ((0, short), *((0, 0),) * (v.ndim - 1)) for k, v in block.items()}
+            self._put((task, stream, start, {k: np.pad(v, pad[k]) for k, v in block.items()}))
+        self._raise()
+
     def describe(self, **summary: Any) -> None:
         """Adds JSON values to the shard's summary."""
         self._description.update(summary)
@@ -154,7 +182,7 @@ class ShardWriter:
             **fingerprint(self._path),
         }
 
-    def _put(self, item: dict[str, Any] | None) -> None:
+    def _put(self, item: dict[str, Any] | _Block | None) -> None:
         """Queues an item, unless the thread has ended early."""
         while self._thread.is_alive():
             with contextlib.suppress(queue.Full):
@@ -175,19 +203,23 @@ class ShardWriter:
         serializer = ExampleSerializer(features.get_serialized_info())
         writer = ArrayRecordWriter(str(self._path), "group_size:1")
         try:
-            while (chunk := self._chunks.get()) is not None:
-                chunk = {k: np.asarray(v) for k, v in chunk.items()}
-                for i, task in enumerate(self._tasks):
-                    for stream in range(chunk["action"].shape[1]):
-                        block = {k: v[i, stream] for k, v in chunk.items()}
-                        record = self._schema.to_record(task, stream, self._start, block)
-                        example = serializer.get_tf_example(features.encode_example(record))
-                        # Otherwise the order of the fields differs from process to process.
-                        writer.write(example.SerializeToString(deterministic=True))
-                        self._records += 1
-                self._start += self._schema.record_steps
+            while (item := self._chunks.get()) is not None:
+                for where in self._blocks(item) if isinstance(item, dict) else [item]:
+                    record = self._schema.to_record(*where)
+                    example = serializer.get_tf_example(features.encode_example(record))
+                    # Otherwise the order of the fields differs from process to process.
+                    writer.write(example.SerializeToString(deterministic=True))
+                    self._records += 1
         finally:
             writer.close()
+
+    def _blocks(self, chunk: dict[str, Any]) -> Iterator[_Block]:
+        """The next steps of every stream, record by record."""
+        chunk = {k: np.asarray(v) for k, v in chunk.items()}
+        for i, task in enumerate(self._tasks):
+            for stream in range(chunk["action"].shape[1]):
+                yield int(task), stream, self._start, {k: v[i, stream] for k, v in chunk.items()}
+        self._start += self._schema.record_steps
 
 
 def _summary_path(shard: Path) -> Path:

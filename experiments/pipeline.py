@@ -19,7 +19,7 @@ from data_pipelines.files import fingerprint, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
-from experiments.stages import collect, evaluate, report, train
+from experiments.stages import collect, evaluate, predictions, report, train
 
 MADE_FROM = "made_from.json"  # in a workdir: from a stage's name to its inputs' digests
 
@@ -68,12 +68,26 @@ def _results(config: ml_collections.ConfigDict, folders: Folders) -> Any:
     return fingerprint(path) if path.exists() else None
 
 
+def _by_world(acting: Callable, recorded: Callable) -> Callable:
+    """One function for worlds in which one can act, another where only histories are known."""
+
+    def run(config, workdir, interruption) -> None:
+        env = build.world(config).env
+        (acting if build.acts(env) else recorded)(config, workdir, interruption)
+
+    return run
+
+
 # What a run does unless told otherwise. All of a config is validated before the first of them.
 STAGES = {
     "collect": Stage(_no_inputs, collect.done, collect.run),
     "train": Stage(_histories, train.done, train.run),
-    "evaluate": Stage(_model, evaluate.done, evaluate.run),
-    "report": Stage(_results, report.done, report.run, alone=True),
+    "evaluate": Stage(
+        _model, evaluate.done, _by_world(acting=evaluate.run, recorded=predictions.run)
+    ),
+    "report": Stage(
+        _results, report.done, _by_world(acting=report.run, recorded=predictions.report), alone=True
+    ),
 }
 
 

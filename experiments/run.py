@@ -27,7 +27,10 @@ from experiments.runtime.workdir import Workdir
 
 config_flags.register_flag_parser_for_type(int, validation.IntegerOrNone())
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "FILE.py:PRESET, or NAME:PRESET of one of ours.", lock_config=True
+    "config",
+    None,
+    "FILE.py:PRESET, NAME:PRESET of one of ours, or DIR/config.json of a run.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, or gs://…; made if it does not exist."
@@ -97,14 +100,20 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _with_files(argv: list[str]) -> list[str]:
-    """The arguments, with ``--config=NAME:PRESET`` as the file of that name among our configs."""
+    """The arguments, with the files that ``--config=NAME:PRESET`` and ``--config=FILE.json`` mean.
+
+    The first is a file among our configs, the second the config that a run has stored.
+    """
+    folder = pathlib.Path(configs.__file__).parent
 
     def one(before: str, argument: str) -> str:
-        found = re.fullmatch(r"(--?config=|)(\w+)(:.*|)", argument)
+        found = re.fullmatch(r"(--?config=|)((\w+)(:.*|)|.+\.json)", argument)
         if not found or not (found[1] or before in ("--config", "-config")):
             return argument
-        file = pathlib.Path(configs.__file__).parent / f"{found[2]}.py"
-        return f"{found[1]}{file}{found[3]}" if file.exists() else argument
+        if found[3] is None:
+            return f"{found[1]}{folder / 'stored.py'}:{found[2]}"
+        file = folder / f"{found[3]}.py"
+        return f"{found[1]}{file}{found[4]}" if file.exists() else argument
 
     return list(map(one, ["", *argv], argv))
 

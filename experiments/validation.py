@@ -108,12 +108,17 @@ def validate(config: ml_collections.ConfigDict) -> None:
     check_values(config)
     mesh = sharding.make_mesh(**config.mesh)
     world = built(f"env.name={config.env.name!r}", lambda: build.world(config))
-    if config.env.name not in ENVIRONMENTS:
+    acts = build.acts(world.env)
+    if acts and config.env.name not in ENVIRONMENTS:
         built(f"env.name={config.env.name!r}", lambda: check_env(world.env, world.tasks))
     limit = episode_limit(world)
     model = built("the model", lambda: build.model(config, world.env))
-    if build.reads_windows(config):
+    if acts and build.reads_windows(config):
         _check_histories(config, world)
+    if not acts and not build.reads_windows(config):
+        raise UserError(f"method={config.method!r} acts in its tasks, of which only histories are")
+    if not acts and config.train.evaluate_every:
+        raise UserError("train.evaluate_every: there is no environment to act in: give 0")
     _check_method(config, model, limit)
     _check_state(config, world, model, mesh)
     _check_evaluation(config, world, model, limit)

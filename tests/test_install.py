@@ -24,18 +24,20 @@ def installed(tmp_path_factory):
 
 def ad_jax_command(installed, folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-c", "from experiments.__main__ import main; main()", *arguments],
+        [sys.executable, "-c", "from ad_jax.__main__ import main; main()", *arguments],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(installed)}, text=True,
         capture_output=True,
     )  # fmt: skip
 
 
 def test_only_what_the_commands_need_is_installed(installed):
-    packages = {"ad_jax", "data_pipelines", "experiments"}
-    assert {path.name for path in installed.iterdir()} == packages
-    assert all((installed / package / "py.typed").exists() for package in packages)
-    launchers = {path.name for path in (installed / "experiments" / "launch").iterdir()}
+    assert {path.name for path in installed.iterdir()} == {"ad_jax"}
+    assert (installed / "ad_jax" / "py.typed").exists()
+    bundled = installed / "ad_jax" / "bundled"
+    assert {path.name for path in bundled.iterdir()} == {"data_pipelines", "experiments"}
+    launchers = {path.name for path in (bundled / "experiments" / "launch").iterdir()}
     assert {"local.sh", "slurm.sbatch", "tpu_vm.sh", "gke.py"} <= launchers
+    assert (bundled / "experiments" / "page" / "page.html").exists()
 
 
 def test_the_command_takes_our_configs_by_name_in_any_folder(installed, tmp_path):
@@ -54,11 +56,43 @@ def test_the_command_takes_our_configs_by_name_in_any_folder(installed, tmp_path
 def test_a_command_that_there_is_not(installed, tmp_path, arguments):
     run = ad_jax_command(installed, tmp_path, *arguments)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr == "usage: ad-jax run|reproduce [--help] [options]\n"
+    usage = "usage: ad-jax run|reproduce|play|export|convert [--help] [options]\n"
+    assert run.stderr == usage
+
+
+def test_a_users_own_folders_may_have_our_names(installed, tmp_path):
+    """And what is found there beside them can be named in a config."""
+    for name in ("experiments", "data_pipelines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not this one')")
+    (tmp_path / "rooms.py").write_text("from ad_jax.envs.dark_room import DarkRoom as Room")
+    options = (
+        "--config.env.name=rooms:Room", "--config.collect.min_improved=0", "--stages=collect",
+        "--workdir=w",
+    )  # fmt: skip
+    run = ad_jax_command(installed, tmp_path, "run", "--config=dark_room:smoke", *options)
+    assert run.returncode == 0, run.stderr
+    assert "collect: " in run.stdout
+
+
+def test_a_learner_acts_far_from_the_clone(installed, tmp_path):
+    code = (
+        "import ad_jax; learner = ad_jax.load('dark_room'); state = learner.reset(seed=0); "
+        "print(learner.act(state, [4, 4], 0.0, True)[0] in range(5), ad_jax.__file__)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["True", f"{installed}/ad_jax/__init__.py"]
+    assert run.stderr == ""
 
 
 def test_the_commands_say_what_they_take(installed, tmp_path):
     assert "--workdir" in ad_jax_command(installed, tmp_path, "run", "--help").stdout
+    assert "--learner" in ad_jax_command(installed, tmp_path, "play", "--help").stdout
+    assert "--from" in ad_jax_command(installed, tmp_path, "convert", "--help").stdout
     assert "--figure" in ad_jax_command(installed, tmp_path, "reproduce", "--help").stdout
 
 

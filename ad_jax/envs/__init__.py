@@ -9,6 +9,7 @@ attribute                        meaning                                     rea
 ===============================  ==========================================  =======================
 ``tasks()``                      its ``TaskDistribution``; without it, a     registry.make
                                  config names a function (``env.tasks``)
+``acts``                         False if only histories are known of it     ad_jax.build
 ``version``                      changes when the same actions would lead    ad_jax.build
                                  to another history; gymnax's if absent
 ``reward_levels``                every reward that it can give; rewards are  data_pipelines.schema

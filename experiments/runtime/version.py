@@ -40,3 +40,8 @@ def line(workdir: str, mesh: Mapping[str, int] | None = None) -> str:
         shape = sharding.make_mesh(**mesh).shape
         parts.append("mesh " + " ".join(f"{axis}={size}" for axis, size in shape.items()))
     return ", ".join([*parts, f"workdir {workdir}"])
+
+
+def made() -> dict[str, str]:
+    """What a summary says of the program."""
+    return {"version": ad_jax.__version__, "commit": commit(), "jax": jax.__version__}

@@ -4,11 +4,9 @@ import json
 import math
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 
-import ad_jax
 from ad_jax import build
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.grid_world import GridWorld
@@ -189,9 +187,7 @@ def costs(results: dict[str, np.ndarray], collected: dict[str, Any] | None) -> d
         throughput = {"collect_env_steps_per_s": rate, **throughput}
     return {
         "device": str(results["device"]),
-        "version": ad_jax.__version__,
-        "commit": version.commit(),
-        "jax": jax.__version__,
+        **version.made(),
         "seconds": seconds,
         "throughput": throughput,
     }

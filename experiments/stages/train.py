@@ -201,6 +201,11 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
         raise UserError(
             f"{workdir.histories} holds no task for training: collect with collect.tasks='train'"
         )
+    most = np.unique(histories.task, return_counts=True)[1].max()
+    if options.keep_streams is not None and options.keep_streams > most:
+        raise UserError(
+            f"train.keep_streams={options.keep_streams}: {workdir.histories} has {most} of a task"
+        )
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end, trained_on
     )

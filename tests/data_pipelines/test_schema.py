@@ -231,7 +231,8 @@ def test_faults_are_found_step_by_step():
     found = [np.asarray(v).tolist() for v in Schema.of(env, 4).faults(steps).values()]
     none = False
     assert found == [
-        [none, none, True, none], [none, none, none, True], [True, none, True, none],
+        [none, none, True, none], [none, none, none, True], [none, none, none, none],
+        [True, none, True, none],
     ]  # fmt: skip
 
 

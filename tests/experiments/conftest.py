@@ -17,8 +17,9 @@ CONFIG = "experiments/configs/dark_room.py"
 def command(workdir, *options, preset="smoke", config=CONFIG):
     """The command line of a run."""
     return [
-        sys.executable, "-m", "experiments.run", f"--config={config}:{preset}",
-        f"--workdir={workdir}", *options,
+        sys.executable, "-m", "experiments.run",
+        f"--config={config if preset is None else f'{config}:{preset}'}", f"--workdir={workdir}",
+        *options,
     ]  # fmt: skip
 
 

@@ -1,0 +1,91 @@
+"""A world of which only histories are known: its spaces and its tasks, but no dynamics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from ad_jax.envs.tasks import TaskDistribution
+from ad_jax.errors import UserError
+
+
+@struct.dataclass
+class EnvParams(environment.EnvParams):
+    """The task: the number that its histories have, int32."""
+
+    task: Any = 0
+    max_steps_in_episode: int = 1
+
+
+class Recorded(environment.Environment):
+    """What ``data_pipelines.convert`` makes of somebody's data. Nothing can act in it.
+
+    Args:
+      shape: of an observation.
+      low, sizes: of integer observations, the smallest value and the number of values of each
+        component, row-major; None for floats and pictures.
+      pictures: whether observations are uint8 pictures.
+      num_actions: actions are 0 to num_actions - 1.
+      num_tasks: tasks are 0 to num_tasks - 1.
+      max_steps_in_episode: of the longest episode.
+    """
+
+    version = "1.0.0"
+    acts = False  # evaluation is that of predictions
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (),
+        low: Sequence[int] | None = None,
+        sizes: Sequence[int] | None = None,
+        pictures: bool = False,
+        num_actions: int = 2,
+        num_tasks: int = 2,
+        max_steps_in_episode: int = 1,
+    ):
+        super().__init__()
+        shape = tuple(shape)
+        if sizes is not None:
+            bottom = np.array(low, np.int32).reshape(shape)
+            top = bottom + np.array(sizes, np.int32).reshape(shape) - 1
+            self._space = spaces.Box(bottom, top, shape, jnp.int32)
+        elif pictures:
+            self._space = spaces.Box(0, 255, shape, jnp.uint8)
+        else:
+            self._space = spaces.Box(-jnp.inf, jnp.inf, shape, jnp.float32)
+        self._num_actions, self._num_tasks = num_actions, num_tasks
+        self.max_steps_in_episode = max_steps_in_episode
+
+    @property
+    def default_params(self) -> EnvParams:
+        return EnvParams(max_steps_in_episode=jnp.int32(self.max_steps_in_episode))
+
+    def tasks(self) -> TaskDistribution:
+        """One for each number that the histories have."""
+
+        def params(ids: np.ndarray) -> EnvParams:
+            limit = jnp.full(len(ids), self.max_steps_in_episode, jnp.int32)
+            return EnvParams(task=jnp.asarray(ids, jnp.int32), max_steps_in_episode=limit)
+
+        return TaskDistribution(params=params, num_tasks=self._num_tasks)
+
+    def reset_env(self, key, params):
+        raise UserError("recorded histories have no environment to act in")
+
+    def step_env(self, key, state, action, params):
+        raise UserError("recorded histories have no environment to act in")
+
+    @property
+    def num_actions(self) -> int:
+        return self._num_actions
+
+    def action_space(self, params=None):
+        del params
+        return spaces.Discrete(self._num_actions)
+
+    def observation_space(self, params=None):
+        del params
+        return self._space

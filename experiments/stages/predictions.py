@@ -1,0 +1,205 @@
+"""Evaluation and report where only histories are known: how well the source is predicted.
+
+A model that has learnt to learn predicts the source's actions better the more of its history it
+has seen, also on tasks that it was not trained on.
+"""
+
+import json
+import time
+from typing import Any
+
+import jax
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import ml_collections
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from ad_jax import build
+from ad_jax.distributed import processes, sharding
+from ad_jax.errors import UserError
+from ad_jax.evaluation.statistics import by_task, confidence_interval
+from ad_jax.methods.train_state import INPUTS
+from data_pipelines import windows
+from data_pipelines.files import atomic_write, growing, read_json, write_text_atomically
+from data_pipelines.reader import Histories, Selection
+from data_pipelines.writer import PROVENANCE
+from experiments.pictures.curves import BOUND, COLORS, LABELS
+from experiments.runtime import version
+from experiments.runtime.interruption import Interruption
+from experiments.runtime.workdir import Workdir
+from experiments.stages import evaluate
+
+PICTURE = "predictions.png"
+
+
+def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
+    """Predicts the actions in ``evaluation.rollouts`` windows of each task, and stores how well.
+
+    The results hold task (int [task]), group (str [task]), loss (cross-entropy in nats) and
+    agreement (whether the most probable action was the source's), float [seed, task, window,
+    step of the context], baseline (float [task], the loss of always giving the frequencies of the
+    actions of training tasks), seconds and steps, and those of the training.
+
+    Raises:
+      UserError: a task has no history that is as long as the context.
+    """
+    world = build.world(config)
+    mesh = sharding.make_mesh(**config.mesh)
+    model = build.model(config, world.env)
+    models, training = evaluate.trained(config, workdir.checkpoints, model, mesh)
+    histories = Histories(workdir.histories)
+    build.check_version(world.env, histories.provenance)
+    tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
+    schema = histories.schema
+
+    @jax.jit
+    def predict(params, raw):
+        batch = windows.to_batch(schema, raw)
+        logits = model.apply(params, **{name: batch[name] for name in INPUTS})
+        action = batch["action"]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, action)
+        return loss, logits.argmax(-1) == action, action
+
+    began = time.perf_counter()
+    made: list[list[Any]] = [[] for _ in models]
+    for task in tqdm(tasks.ids.tolist(), desc="evaluate", disable=not processes.is_first()):
+        interruption.check()
+        raw = _windows(config, histories, task)
+        for of_seed, params in zip(made, models, strict=True):
+            of_seed.append(sharding.fetch(predict(params, raw)))
+    loss, agreement, action = (
+        np.stack([np.stack([part[i] for part in of_seed]) for of_seed in made]) for i in range(3)
+    )
+    own = np.isin(histories.task, world.train)
+    frequency = _frequencies(histories, np.flatnonzero(own))
+    results = {
+        "task": tasks.ids,
+        "group": tasks.group,
+        "loss": loss,
+        "agreement": agreement,
+        "baseline": -np.log(frequency)[action[0]].mean((1, 2)),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds": time.perf_counter() - began,
+        "steps": loss.size,
+        **{f"train_{name}": value for name, value in training.items()},
+    }
+    processes.first_does(lambda: _store(workdir, results))
+
+
+def _store(workdir: Workdir, results: dict[str, Any]) -> None:
+    workdir.evaluation.mkdir(exist_ok=True)
+    with atomic_write(workdir.evaluation / evaluate.RESULTS) as path, path.open("wb") as file:
+        np.savez_compressed(file, **results)
+
+
+def _windows(config: ml_collections.ConfigDict, histories: Histories, task: int) -> dict[str, Any]:
+    """Raw windows of one task, the same ones each time."""
+    with build.named_by_key({"context": "model.context"}):
+        sampler = windows.make_sampler(
+            histories, selection=Selection(tasks=frozenset([task])), context=config.model.context,
+            batch_size=config.evaluation.rollouts, seed=config.seed,
+        )  # fmt: skip
+    return windows.make_reader(histories, sampler, Selection())(0)
+
+
+def _frequencies(histories: Histories, rows: np.ndarray) -> np.ndarray:
+    """Of each action in some rows, with one of each added."""
+    count = np.ones(histories.schema.num_actions)
+    for row in rows:
+        steps = np.arange(histories.episode_starts[row][-1])
+        action = histories.read(np.full(len(steps), row), steps, ("action",))["action"]
+        count += np.bincount(action, minlength=len(count))
+    return count / count.sum()
+
+
+def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
+    """Draws and prints how the predictions improve along the context, and writes the summary."""
+    del interruption
+    if not evaluate.done(config, workdir):
+        raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
+    results = evaluate.load_results(workdir.evaluation)
+    collected = read_json(workdir.histories / PROVENANCE, "make the workdir again")
+    groups = list(dict.fromkeys(results["group"].tolist()))
+    summary = {
+        "environment": collected["environment"]["name"],
+        "method": config.method,
+        "preset": config.preset,
+        "seeds": [config.seed + i for i in range(config.train.seeds)],
+        "groups": groups,
+        "context": config.model.context,
+        "windows_per_task": config.evaluation.rollouts,
+        **{group: _summarize(results, results["group"] == group) for group in groups},
+        **version.made(),
+        "device": str(results["device"]),
+        "seconds": {
+            "convert": collected["seconds"],
+            "train": float(results["train_seconds"]),
+            "evaluate": float(results["seconds"]),
+        },
+    }
+    workdir.report.mkdir(exist_ok=True)
+    with growing(workdir.report) as (folder, _):
+        draw(summary, folder / PICTURE)
+    text = json.dumps(summary, indent=1, allow_nan=False)
+    write_text_atomically(workdir.report / "summary.json", text)
+    print(table(summary))
+    print(workdir.report / PICTURE, workdir.report / "summary.json", sep="\n")
+
+
+def _summarize(results: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]:
+    found: dict[str, Any] = {"tasks": int(chosen.sum())}
+    for name in ("loss", "agreement"):
+        values = by_task(results[name][:, chosen].astype(float))  # [task, window, step]
+        late = values[..., values.shape[-1] // 2 :].mean(-1, keepdims=True)
+        found[name] = values.mean((0, 1)).tolist()
+        found[f"{name}_ci95"] = confidence_interval(values).tolist()
+        found[f"late_{name}"] = float(late.mean())
+        found[f"late_{name}_ci95"] = confidence_interval(late)[0].tolist()
+    found["baseline_loss"] = float(results["baseline"][chosen].mean())
+    return found
+
+
+def draw(summary: dict[str, Any], path: Any) -> None:
+    """Loss and agreement by the step of the context."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), dpi=120)
+    step = np.arange(1, summary["context"] + 1)
+    names = {"loss": "cross-entropy (nats)", "agreement": "part of the actions predicted"}
+    for axes, (name, label) in zip(panels, names.items(), strict=True):
+        for group in summary["groups"]:
+            split, colour = summary[group], COLORS.get(group)
+            text = f"{LABELS.get(group, group)} ({split['tasks']})"
+            axes.plot(step, split[name], color=colour, label=text)
+            axes.fill_between(
+                step, *np.array(split[f"{name}_ci95"]).T, color=colour, alpha=0.2, lw=0
+            )
+        axes.set_xlabel("steps seen of the history")
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].axhline(summary["heldout"]["baseline_loss"], color=BOUND, lw=0.8, ls=":",
+                      label="frequencies of the actions")  # fmt: skip
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.suptitle("the source's next action, predicted by a frozen model", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def table(summary: dict[str, Any]) -> str:
+    """What the terminal shows at the end."""
+    lines = ["", f"{summary['environment']}, {summary['method']}: the source's next action"]
+    lines.append(f"{'':>24}   loss, later half    agreement, later half    loss of frequencies")
+    for group in summary["groups"]:
+        split = summary[group]
+        low, high = split["late_loss_ci95"]
+        less, more = split["late_agreement_ci95"]
+        lines.append(
+            f"{LABELS.get(group, group):>16} ({split['tasks']:>5})"
+            f"   {split['late_loss']:.2f} [{low:.2f}, {high:.2f}]"
+            f"   {split['late_agreement']:.2f} [{less:.2f}, {more:.2f}]"
+            f"       {split['baseline_loss']:.2f}"
+        )
+    return "\n".join([*lines, ""])

@@ -1,0 +1,124 @@
+"""Histories without an environment: trained on, and the predictions measured."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from ad_jax import build, config
+from ad_jax.errors import UserError
+from ad_jax.learner import load
+from data_pipelines import convert
+from data_pipelines.formats import Part
+from experiments import pipeline, validation
+from experiments.runtime.interruption import Interruption
+from experiments.runtime.workdir import Workdir
+from experiments.stages import evaluate
+from tests.experiments.conftest import finish, start
+
+
+def given(tasks=6, streams=2, steps=120):
+    """Each task has an action that pays, and a learner that takes it more and more."""
+    rng = np.random.default_rng(0)
+    for task in range(tasks):
+        for stream in range(streams):
+            knows = rng.random(steps) < np.linspace(0, 1, steps)
+            action = np.where(knows, task % 3, rng.integers(3, size=steps))
+            arrays = {
+                "observations": np.zeros(steps, int), "actions": action,
+                "rewards": (action == task % 3) * 1.0,
+                "terminations": np.arange(steps) % 4 == 3, "task": task, "stream": stream,
+            }  # fmt: skip
+            yield Part(f"{task}, {stream}", {k: np.asarray(v) for k, v in arrays.items()})
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A workdir of such histories."""
+    folder = tmp_path_factory.mktemp("recorded")
+    recording = convert.record(given())
+    made = convert.config_of(recording)
+    convert.store(recording, folder / "histories", made)
+    made.model.update(
+        {"width": 16, "num_layers": 1, "num_heads": 1, "mlp_width": 32, "context": 40}
+    )
+    made.train.update({"steps": 150, "batch_size": 32, "log_every": 50, "checkpoint_every": 150})
+    made.optimizer.update({"learning_rate": 1e-2, "warmup_steps": 5})
+    (folder / "config.json").write_text(json.dumps(made.to_dict()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(workdir):
+    """The whole run, by its command: its output."""
+    status, output = finish(start(workdir, config=f"{workdir}/config.json", preset=None))
+    assert status == 0, output
+    return output
+
+
+def test_the_predictions_improve_along_the_context(run, workdir):
+    summary = json.loads((workdir / "report" / "summary.json").read_text())
+    assert summary["groups"] == ["heldout", "train"] and summary["heldout"]["tasks"] == 1
+    for group in summary["groups"]:
+        loss = np.array(summary[group]["loss"])
+        assert loss.shape == (40,)
+        assert loss[20:].mean() < loss[:10].mean() - 0.1
+        assert summary[group]["late_loss"] < summary[group]["baseline_loss"]
+        assert summary[group]["late_agreement"] > 0.42  # 0.33 by chance
+    assert "loss of frequencies" in run
+    picture = np.asarray(Image.open(workdir / "report" / "predictions.png").convert("L"))
+    assert picture.std() > 5
+
+
+def test_the_losses_are_the_models(run, workdir):
+    """Oracle: the learner steps through a window itself, and its logits give the same losses."""
+    results = evaluate.load_results(workdir / "evaluation")
+    learner = load(workdir)
+    from data_pipelines.reader import Histories
+    from experiments.stages.predictions import _windows
+
+    histories = Histories(workdir / "histories")
+    raw = _windows(learner.config, histories, int(results["task"][0]))
+    carry, losses = learner.model.initial_carry(), []
+    step = jax.jit(lambda carry, *seen: learner.model.apply(
+        learner.params, carry, *seen, method="step"
+    ))  # fmt: skip
+    for t in range(1, 41):
+        known = t > 1 or raw["has_previous"][0]
+        previous = int(raw["action"][0, t - 1]) if known else 3
+        reward = [0.0, 1.0][raw["reward"][0, t - 1]] if known else 0.0
+        carry, logits = step(
+            carry, np.int32(0), np.int32(previous), np.float32(reward), raw["is_first"][0, t]
+        )
+        losses.append(-jax.nn.log_softmax(logits)[int(raw["action"][0, t])])
+    np.testing.assert_allclose(results["loss"][0, 0, 0], losses, atol=1e-4)
+
+
+def test_all_stages_are_done_then(run, workdir):
+    status, output = finish(start(workdir, config=f"{workdir}/config.json", preset=None))
+    assert status == 0 and output.count("already done, skipped") == 4
+
+
+def test_what_needs_an_environment_is_refused(workdir, run):
+    read = config.stored(json.loads((workdir / "config.json").read_text()))
+    validation.validate(read)
+    read.train.evaluate_every = 50
+    with pytest.raises(UserError, match="no environment to act in: give 0"):
+        validation.validate(read)
+    read.train.evaluate_every = 0
+    read.method = "RL2"
+    with pytest.raises(UserError, match="acts in its tasks"):
+        validation.validate(read)
+    assert not build.acts(build.world(read).env)
+    with pytest.raises(UserError, match="no environment to act in"):
+        load(workdir).evaluate()
+
+
+def test_more_streams_than_there_are_is_refused(workdir, tmp_path):
+    read = config.stored(json.loads((workdir / "config.json").read_text()))
+    read.train.keep_streams = 3
+    opened = Workdir(tmp_path, read, histories=workdir / "histories")
+    with pytest.raises(UserError, match=r"train.keep_streams=3: .* has 2 of a task"):
+        pipeline.run_stages(read, opened, ["train"], Interruption())
