@@ -12,7 +12,7 @@ COMMANDS = {
     for name in find_packages(include=["data_pipelines*", "experiments*"])
 }
 PLAY = ["flask>=3", "waitress>=3"]  # the page of `experiments.play`
-CONVERT = ["h5py>=3.10", "minari>=0.5"]  # what `data_pipelines.convert` can read
+CONVERT = ["h5py>=3.10", "minari>=0.5"]  # formats of `data_pipelines.convert`
 
 setup(
     name="ad_jax",

@@ -6,6 +6,11 @@ Every part is named by its module, and its settings are keys of the config like 
 ``--config.source.q_learning.epsilon=0.5``, ``--config.model.state=64``, ``--config.late.skip=0``,
 ``--config.env.kwargs.length=21``. Of an installed package the command is ``ad-jax run``, in the
 folder that has ``examples``.
+
+smoke: seconds, no result.
+cpu: a minute on two cores; training goals go from 0.2 to 0.7 of the optimum within 20 episodes.
+Held-out goals stay near chance: twenty tasks, whose cells are numbers that have nothing in common,
+are too few to generalise from.
 """
 
 from experiments.configs.common import choose
@@ -14,7 +19,6 @@ NAMES = {
     "source.name": "examples.q_learning:q_learning",
     "model.core": "examples.min_gru:MinGRU",
     "method": "examples.late:late",
-    "tasks.num_heldout": 3,
 }
 PRESETS = {
     "smoke": {
@@ -37,8 +41,10 @@ PRESETS = {
     },
     "cpu": {
         **NAMES,
+        "env.kwargs.length": 25,
+        "tasks.num_heldout": 5,
         "source.q_learning.num_streams": 64,
-        "model.context": 160,
+        "model.context": 100,
         "model.mask_probability": 0.3,
         "optimizer.learning_rate": 3e-3,
         "train.keep_every": 3,
