@@ -21,8 +21,8 @@ setup(
     "learning histories to a transformer that learns",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # The command ad-jax runs `experiments` and `data_pipelines`. They are installed inside of ad_jax:
-    # others may have top-level packages of these names. Benchmarks and tests stay in the clone.
+    # The command ad-jax runs `experiments` and `data_pipelines`. They are installed inside of
+    # ad_jax: others may have packages of these names. Benchmarks and tests stay in the clone.
     packages=[*find_packages(include=["ad_jax*"]), *COMMANDS],
     package_dir=COMMANDS,
     package_data={

@@ -1,5 +1,6 @@
 """Environments by name."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
+from ad_jax.envs.variants import Variants
 from ad_jax.envs.watermaze import PixelWatermaze, Watermaze
 from ad_jax.errors import UserError
 
@@ -30,7 +32,7 @@ ENVIRONMENTS = {
 
 
 def factory(name: str) -> Callable[..., Any]:
-    """What makes the environment of a name.
+    """What makes the environment of a name, with tasks.
 
     Args:
       name: of an environment here, an id that gymnax knows, or "module:name" of a user's own: a
@@ -40,7 +42,7 @@ def factory(name: str) -> Callable[..., Any]:
       UserError: there is none.
     """
     if name in gymnax.registered_envs:
-        return lambda **kwargs: gymnax.make(name, **kwargs)[0]
+        return functools.partial(Variants, name)
     if name not in ENVIRONMENTS and ":" not in name:
         raise UserError(
             f"env.name={name!r} is not an environment: choose one of {sorted(ENVIRONMENTS)}, an id "
@@ -64,16 +66,22 @@ def make(
 
     Args:
       name: see ``factory``.
-      tasks: ``tasks(env)``, the distribution; a gymnax id needs it, the others have their own.
+      tasks: ``tasks(env)``, another distribution than its own; of an id of gymnax, of its
+        environment as it is, in place of ``variants.Variants``.
       **kwargs: of the environment.
 
     Raises:
       UserError: no environment has this name, it refuses an argument, has no tasks, or is refused
         by ``check``.
     """
-    make_env = factory(name)
+    if tasks is not None and name in gymnax.registered_envs:
+        make_env = lambda **kwargs: gymnax.make(name, **kwargs)[0]
+    else:
+        make_env = factory(name)
     try:
         env = make_env(**kwargs)
+    except UserError:
+        raise
     except (TypeError, ValueError) as error:
         raise UserError(f"env.kwargs do not suit {name}: {error}") from error
     if tasks is None and not hasattr(env, "tasks"):

@@ -226,10 +226,14 @@ def bandit_scores(
 
 
 def table(summary: dict[str, Any]) -> str:
-    """What the terminal shows at the end."""
+    """What the terminal shows at the end: returns as they are where a ratio says nothing."""
     number = lambda x: "–" if math.isnan(x) else f"{x:.2f}"
     last = summary["episodes"]
-    title = f"{summary['environment']}, {summary['method']}: return / {summary['reference']}"
+    scaled = all(math.isfinite(summary[name]["final"]) for name in summary["groups"])
+    shown, unit = "normalized", f" / {summary['reference']}"
+    if not scaled:
+        shown, unit = "return", ""
+    title = f"{summary['environment']}, {summary['method']}: return{unit}"
     lines = [f"\n{title}, in context"]
     marks = sorted({1, 2, 5, 10, last // 2, last} & set(range(1, last + 1)))
     lines.append(
@@ -237,7 +241,7 @@ def table(summary: dict[str, Any]) -> str:
     )
     for name in summary["groups"]:
         split = summary[name]
-        values = "".join(f"{number(split['normalized'][m - 1]):>7}" for m in marks)
+        values = "".join(f"{number(split[shown][m - 1]):>7}" for m in marks)
         low, high = map(number, split["final_ci95"])
         score = f"   score {number(split['score'])}" if "score" in split else ""
         lines.append(
@@ -245,8 +249,9 @@ def table(summary: dict[str, Any]) -> str:
             f"   {number(split['final'])} [{low}, {high}]{score}"
         )
     seconds = summary["seconds"]
+    random = summary["heldout"]["random_normalized"] if scaled else summary["random_return"]
     lines.append(
-        f"a random policy has {number(summary['heldout']['random_normalized'])}; "
+        f"a random policy has {number(random)}; "
         + ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())
         + "\n"
     )

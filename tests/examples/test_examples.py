@@ -5,6 +5,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from experiments import validation
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
 from experiments.stages import collect, evaluate, report, train
-from tests.experiments.conftest import finish, start
+from tests.experiments.conftest import ROOT, finish, start
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +145,17 @@ def test_the_examples_also_run_in_one_process(tmp_path):
     with pytest.raises(UserError, match=r"late.skip was 0.25, is 0.75"):
         Workdir(tmp_path, config)
     assert "examples.corridor" in sys.modules
+
+
+def test_the_notebook_runs_from_top_to_bottom(capsys):
+    """Every code cell, in one namespace, as a kernel would; and the model learns in it."""
+    matplotlib.use("Agg")
+    notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    names: dict = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "quickstart.ipynb", "exec"), names)
+            assert cell["outputs"]
+    assert "dark_room" in capsys.readouterr().out
+    part = names["part"].mean((0, 1))
+    assert part[-1] > 0.75 > part[4] > part[0]

@@ -18,6 +18,7 @@ from experiments.configs import (
     dark_key_to_door,
     dark_room,
     dark_room_hard,
+    gymnax,
     watermaze,
 )
 from experiments.runtime.workdir import Workdir
@@ -27,6 +28,7 @@ from experiments.stages import collect, evaluate, report, train
 SUITED = {
     adversarial_bandit: ("ucb", "thompson", "ppo"),
     cart_pole: ("ppo", "a2c", "dqn"),
+    gymnax: ("ppo",),
     dark_room: ("a2c", "dqn", "noise"),
     dark_room_hard: ("ppo", "dqn", "noise"),
     dark_key_to_door: ("ppo", "a2c"),
@@ -108,9 +110,8 @@ def test_a_watermaze_source_must_see_frames_or_be_privileged():
 
 def test_worlds_that_are_not_complete():
     config = smoke(cart_pole, "ppo")
-    config.env.tasks = None
-    with pytest.raises(UserError, match="CartPole-v1 has no distribution of tasks"):
-        build.world(config)
+    config.env.tasks = None  # then it has the tasks of every environment of gymnax
+    assert build.world(config).tasks.num_tasks == 32
     config.env.tasks = "experiments.configs.cart_pole:task"
     with pytest.raises(UserError, match="'module:name'"):
         build.world(config)

@@ -1,0 +1,162 @@
+"""Tasks for any environment of gymnax: the same dynamics behind other buttons and other signs.
+
+In each task the actions are permuted, and each component of a float vector that is observed has a
+sign of its own. Nothing shows which; an agent has to find out what its actions do. (Random maps of
+observations and actions as tasks: Kirsch et al. 2022, arXiv:2212.04458.)
+"""
+
+import importlib.metadata
+import math
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
+from ad_jax.errors import UserError
+
+
+@struct.dataclass
+class EnvParams(environment.EnvParams):
+    """The task: what each action stands for, int32 [actions], and signs, float32 [components]."""
+
+    inner: Any = None
+    actions: Any = None
+    signs: Any = None
+    max_steps_in_episode: Any = 1
+
+
+class Variants(environment.Environment):
+    """An environment of gymnax with a distribution of tasks.
+
+    Observations are what the environment really gives, whatever its space declares: float32, or
+    int32 for a Discrete space.
+
+    Args:
+      name: an id of gymnax.
+      max_steps_in_episode: a shorter limit than its own; None keeps that.
+      **kwargs: of gymnax's environment.
+
+    Raises:
+      UserError: it can't be made, its actions are not discrete, or its observations not one array.
+    """
+
+    def __init__(self, name: str, max_steps_in_episode: int | None = None, **kwargs: Any):
+        super().__init__()
+        try:
+            self.inner, self._params = gymnax.make(name, **kwargs)
+        except Exception as error:  # one downloads its data
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"{name} can't be made by gymnax ({text})") from error
+        self._name = name
+        self.version = f"{importlib.metadata.version('gymnax')}, variants 1.0.0"
+        if not isinstance(self.inner.action_space(self._params), spaces.Discrete):
+            raise UserError(
+                f"{name} has continuous actions: only discrete actions can be distilled"
+            )
+        self._actions = int(self.inner.action_space(self._params).n)
+        seen, _ = jax.eval_shape(self.inner.reset, jax.random.key(0), self._params)
+        if not hasattr(seen, "shape"):
+            raise UserError(f"{name} has observations of {type(seen).__name__}: give one array")
+        self._shape = seen.shape
+        space = self.inner.observation_space(self._params)
+        self._values = int(space.n) if isinstance(space, spaces.Discrete) else None
+        self._signs = self._shape[0] if self._values is None and len(self._shape) == 1 else 0
+        own = int(self._params.max_steps_in_episode)
+        self.max_steps_in_episode = own if max_steps_in_episode is None else max_steps_in_episode
+        if not 1 <= self.max_steps_in_episode <= own:
+            raise UserError(
+                f"max_steps_in_episode={max_steps_in_episode}: {name} has 1 to {own} steps"
+            )
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def default_params(self) -> EnvParams:
+        """The environment as it is."""
+        return EnvParams(
+            inner=jax.tree.map(jnp.asarray, self._params),
+            actions=jnp.arange(self._actions),
+            signs=jnp.ones(self._signs),
+            max_steps_in_episode=jnp.int32(self.max_steps_in_episode),
+        )
+
+    def tasks(self) -> TaskDistribution:
+        """Every permutation with all signs, the signs counting fastest.
+
+        Where these are too many to count, an id seeds a draw.
+        """
+        number = math.factorial(self._actions) * 2**self._signs
+        counted = number <= MAX_TASK_ID
+
+        def one(task: int) -> tuple[np.ndarray, np.ndarray]:
+            if not counted:
+                rng = np.random.default_rng(task)
+                return rng.permutation(self._actions), rng.choice([-1.0, 1.0], self._signs)
+            order, bits = divmod(task, 2**self._signs)
+            return _permutation(order, self._actions), 1.0 - 2 * (
+                bits >> np.arange(self._signs) & 1
+            )
+
+        def params(ids: np.ndarray) -> EnvParams:
+            made = [one(int(task)) for task in ids]
+            usual = self.default_params
+            repeat = lambda x: jnp.broadcast_to(x, (len(made), *jnp.shape(x)))
+            return EnvParams(
+                inner=jax.tree.map(repeat, usual.inner),
+                actions=jnp.asarray(np.stack([actions for actions, _ in made]), jnp.int32),
+                signs=jnp.asarray(np.stack([signs for _, signs in made]), jnp.float32),
+                max_steps_in_episode=repeat(usual.max_steps_in_episode),
+            )
+
+        return TaskDistribution(params=params, num_tasks=number if counted else None)
+
+    def step_env(self, key, state, action, params):
+        observation, state, reward, terminated, _ = self.inner.step_env(
+            key, state, params.actions[action], params.inner
+        )
+        reward = jnp.asarray(reward, jnp.float32).reshape(())
+        terminated = jnp.asarray(terminated, bool).reshape(())
+        return self._seen(observation, params), state, reward, terminated, {}
+
+    def reset_env(self, key, params):
+        observation, state = self.inner.reset_env(key, params.inner)
+        return self._seen(observation, params), state
+
+    def is_terminated(self, state, params):
+        return jnp.asarray(self.inner.is_terminated(state, params.inner), bool).reshape(())
+
+    def _seen(self, observation: Any, params: EnvParams) -> jax.Array:
+        if self._values is not None:
+            return jnp.asarray(observation, jnp.int32)
+        observation = jnp.asarray(observation, jnp.float32)
+        return observation * params.signs if self._signs else observation
+
+    @property
+    def num_actions(self) -> int:
+        return self._actions
+
+    def action_space(self, params=None):
+        del params
+        return spaces.Discrete(self._actions)
+
+    def observation_space(self, params=None):
+        del params
+        if self._values is not None:
+            return spaces.Discrete(self._values)
+        return spaces.Box(-jnp.inf, jnp.inf, self._shape, jnp.float32)
+
+
+def _permutation(number: int, size: int) -> np.ndarray:
+    """The permutation of that number, in lexicographic order: 0 changes nothing."""
+    left, order = list(range(size)), []
+    for place in range(size, 0, -1):
+        index, number = divmod(number, math.factorial(place - 1))
+        order.append(left.pop(index))
+    return np.array(order)

@@ -1,0 +1,54 @@
+"""Any environment of gymnax with discrete actions, by its id alone; not in the paper.
+
+    python -m experiments.run --config=experiments/configs/gymnax.py:cpu --workdir=DIR \
+        --config.env.name=CartPole-v1
+
+In each task the actions are permuted and the components of a float vector have other signs
+(``ad_jax.envs.variants``).
+smoke: seconds, no result.
+"""
+
+from experiments.configs import dark_room
+from experiments.configs.common import choose
+
+PRESETS = {
+    "smoke": {
+        **dark_room.PRESETS["smoke"],
+        "env.kwargs": {"max_steps_in_episode": 30},
+        "source.ppo.rollout_steps": 30,
+        "tasks.num_heldout": 1,
+        "tasks.num_train": 1,
+        "collect.min_improved": 0.0,
+        "train.steps": 4,
+        "train.log_every": 2,
+        "train.checkpoint_every": 4,
+        "optimizer.warmup_steps": 1,
+        "evaluation.episodes": 2,
+    },
+    "cpu": {
+        "env.kwargs": {"max_steps_in_episode": 50},
+        "tasks.num_heldout": 8,
+        "tasks.num_train": 24,
+        "source.ppo.num_streams": 32,
+        "source.ppo.rollout_steps": 50,
+        "source.ppo.num_minibatches": 4,
+        "source.ppo.discount": 0.95,
+        "source.ppo.learning_rate": 1e-2,
+        "collect.updates": 100,
+        "collect.min_improved": 0.9,
+        "model.context": 150,
+        "model.attention_chunk": 50,
+        "model.num_layers": 3,
+        "model.num_heads": 2,
+        "model.mask_probability": 0.15,
+        "optimizer.learning_rate": 3e-3,
+        "train.keep_every": 5,
+        "train.steps": 1500,
+        "train.accumulate": 4,
+    },
+}
+
+
+def get_config(preset: str = "cpu"):
+    """The config of a preset."""
+    return choose(preset, PRESETS, name="CartPole-v1")
