@@ -14,6 +14,7 @@ COMMANDS = {
     "reproduce": "experiments.reproduce",
     "play": "experiments.play",
     "export": "experiments.export",
+    "compare": "experiments.compare",
     "convert": "data_pipelines.convert",
 }
 

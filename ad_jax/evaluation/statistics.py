@@ -1,5 +1,7 @@
 """Returns of episodes, and intervals over rollouts and training seeds."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import stats
 
@@ -99,3 +101,64 @@ def across_seeds(values: np.ndarray, resamples: int = 500) -> dict[str, np.ndarr
         "iqm": middle,
         "iqm_ci95": interval,
     }
+
+
+def hierarchical_bootstrap(
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    resamples: int = 500,
+    seed: int = 0,
+) -> np.ndarray:
+    """95 % interval of a statistic: training seeds are resampled first, then rollouts in each task.
+
+    The tasks are what the figure is about, and stay. With one training seed the interval is that of
+    rollouts of one model.
+
+    Args:
+      values: float [seed, task, rollout, ...].
+      statistic: of such an array, an array of any shape.
+      resamples: number of them.
+      seed: of the draws.
+
+    Returns:
+      [2, ...]: low and high.
+    """
+    seeds, tasks, rollouts = values.shape[:3]
+    rng = np.random.default_rng(seed)
+    task = np.arange(tasks)[None, :, None]
+    made = []
+    for _ in range(resamples):
+        of_seed = rng.integers(seeds, size=(seeds, 1, 1))
+        of_task = rng.integers(rollouts, size=(seeds, tasks, rollouts))
+        made.append(statistic(values[of_seed, task, of_task]))
+    return np.percentile(made, [2.5, 97.5], axis=0)
+
+
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Part of the rollouts whose score is above each threshold, averaged over tasks.
+
+    Agarwal et al. 2021 (arXiv:2108.13264), section 4.2, with rollouts of all seeds as runs.
+
+    Args:
+      scores: float [seed, task, rollout].
+      thresholds: float [point].
+
+    Returns:
+      float [point].
+    """
+    return (scores.reshape(-1, 1) > thresholds).mean(0)
+
+
+def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Chance that a rollout of ours scores more than one of theirs on a task; ties count half.
+
+    Agarwal et al. 2021 (arXiv:2108.13264), section 4.3: the Mann-Whitney statistic of each task,
+    averaged.
+
+    Args:
+      ours, theirs: float [seed, task, rollout], of the same tasks.
+    """
+    a, b = (np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in (ours, theirs))
+    more = (a[:, :, None] > b[:, None, :]).mean((1, 2))
+    same = (a[:, :, None] == b[:, None, :]).mean((1, 2))
+    return float((more + same / 2).mean())

@@ -1,5 +1,6 @@
 import numpy as np
 
+from ad_jax.evaluation import statistics
 from ad_jax.evaluation.statistics import (
     across_seeds,
     confidence_interval,
@@ -64,3 +65,37 @@ def test_differences_between_tasks_do_not_widen_the_interval():
 def test_one_rollout_has_no_interval_but_itself():
     found = across_seeds(np.ones((1, 3, 1, 2)))
     assert found["iqm_ci95"].tolist() == [[1, 1], [1, 1]] and found["std"].tolist() == [0, 0]
+
+
+def test_the_probability_of_improvement_counts_pairs():
+    """Oracle: all pairs of a task, one by one."""
+    rng = np.random.default_rng(0)
+    ours, theirs = (rng.integers(4, size=(2, 3, 5)).astype(float) for _ in range(2))
+    pairs = [
+        np.mean([(a > b) + (a == b) / 2 for a in ours[:, t].ravel() for b in theirs[:, t].ravel()])
+        for t in range(3)
+    ]
+    assert np.isclose(statistics.probability_of_improvement(ours, theirs), np.mean(pairs))
+    assert statistics.probability_of_improvement(ours, ours) == 0.5
+    assert statistics.probability_of_improvement(ours + 9, theirs) == 1
+
+
+def test_a_performance_profile_falls_from_one_to_nothing():
+    scores = np.linspace(0.05, 0.95, 10).reshape(1, 2, 5)
+    profile = statistics.performance_profile(scores, np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(profile, [1, 0.5, 0])
+
+
+def test_intervals_that_resample_seeds_first_cover_the_mean_of_all_seeds():
+    """Models differ more than rollouts: an interval that pools them covers far too rarely."""
+    rng = np.random.default_rng(0)
+    covered, pooled, trials = 0, 0, 150
+    for _ in range(trials):
+        models = rng.normal(size=(5, 1, 1))
+        values = models + 0.3 * rng.normal(size=(5, 4, 6))
+        low, high = statistics.hierarchical_bootstrap(values, np.mean, resamples=200)
+        covered += low <= 0 <= high
+        low, high = statistics.confidence_interval(statistics.by_task(values)[..., None], 0, 200)[0]
+        pooled += low <= 0 <= high
+    assert covered / trials > 0.75  # five seeds are few: a percentile bootstrap is a little narrow
+    assert pooled / trials < 0.5

@@ -1,0 +1,222 @@
+"""Draws the learning curves of several runs in one picture, and prints a table.
+
+    python -m experiments.compare AD=runs/ad ED=runs/ed --out=runs/compared
+
+Each run is a workdir whose evaluation is complete, or NAME=workdir; runs of one name are training
+seeds of one method. All must have been evaluated on the same held-out tasks.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import ml_collections
+import numpy as np
+
+from ad_jax import build
+from ad_jax import config as configs
+from ad_jax.errors import UserError
+from ad_jax.evaluation import bounds, statistics
+from ad_jax.paths import as_path
+from data_pipelines.files import growing, read_json, write_text_atomically
+from experiments.runtime import logs
+from experiments.runtime.interruption import Interruption, end_well
+from experiments.runtime.workdir import Folders
+from experiments.stages import evaluate
+
+# Okabe and Ito's colours, and other dashes beside them.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+DASHES = ("-", "--", "-.", ":")
+THRESHOLDS = np.linspace(0, 1.05, 64)
+RESULTS = "compared.json"
+PICTURE = "compared"
+
+
+def load(path: str) -> tuple[ml_collections.ConfigDict, np.ndarray, np.ndarray]:
+    """A run's config, held-out tasks, and returns there, float [seed, task, rollout, episode].
+
+    Raises:
+      UserError: there is no run, or its evaluation is not complete.
+    """
+    folders = Folders(path)
+    if not (folders.path / "config.json").exists():
+        raise UserError(f"{path} is no workdir: it has no config.json")
+    config = configs.stored(read_json(folders.path / "config.json", "give another run"))
+    if not evaluate.done(config, folders):
+        raise UserError(f"{path} is not evaluated: run its stage 'evaluate' first")
+    results = evaluate.load_results(folders.evaluation)
+    if "returns" not in results:
+        raise UserError(f"{path} has predictions, no returns: give runs that act")
+    heldout = results["group"] == evaluate.HELDOUT
+    return config, results["task"][heldout], results["returns"][:, heldout]
+
+
+def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
+    """The normalised returns of each method.
+
+    Args:
+      runs: workdirs, or NAME=workdir.
+
+    Returns:
+      (scores, chance, facts): scores [seed, task, rollout, episode] by name, returns over the
+      optimal ones where these are known; the random policy's of each task alike; and what the
+      picture says of them.
+
+    Raises:
+      UserError: the runs are not of the same tasks.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    worlds = []
+    for run in runs:
+        name, equals, path = run.rpartition("=")
+        config, tasks, returns = load(path)
+        worlds.append((run, config, tasks, returns.shape[2:]))
+        found.setdefault(name if equals else as_path(path).name, []).append(returns)
+    first, config, tasks, shape = worlds[0]
+    for run, other, of_other, other_shape in worlds[1:]:
+        same = other.env.to_dict() == config.env.to_dict() and np.array_equal(of_other, tasks)
+        if not same:
+            raise UserError(f"{run} was evaluated on other held-out tasks than {first}")
+        if other_shape != shape:
+            raise UserError(
+                f"{run} has {other_shape} rollouts and episodes, {first} {shape}: evaluate alike"
+            )
+    world = build.world(config)
+    params = world.tasks.params(tasks)
+    best = bounds.optimal_returns(world.env, params)
+    chance = bounds.random_returns(world.env, params)
+    scale = np.ones(len(tasks))
+    if best is not None and (best > 0).all():
+        scale = best
+    scores = {name: np.concatenate(parts) / scale[:, None, None] for name, parts in found.items()}
+    facts = {
+        "environment": world.env.name,
+        "tasks": len(tasks),
+        "rollouts": shape[0],
+        "episodes": shape[1],
+        "unit": "return / optimal return" if scale is best else "return",
+    }
+    return scores, chance / scale, facts
+
+
+def compare(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Statistics of each method, JSON values: of the curve, and of the last tenth of the episodes.
+
+    Intervals resample training seeds first, then rollouts within tasks. ``improvement`` is the
+    probability of improvement over the first method.
+    """
+    end = {name: statistics.last_tenth(values).mean(-1) for name, values in scores.items()}
+    first = next(iter(end))
+    interval = statistics.hierarchical_bootstrap
+    iqm = lambda x: statistics.interquartile_mean(x.reshape(-1))
+    profile = lambda x: statistics.performance_profile(x, THRESHOLDS)
+    made = {}
+    for name, values in scores.items():
+        last = end[name]
+        made[name] = {
+            "seeds": len(values),
+            "curve": values.mean((0, 1, 2)).tolist(),
+            "curve_ci95": interval(values, lambda x: x.mean((0, 1, 2))).T.tolist(),
+            "mean": float(last.mean()),
+            "mean_ci95": interval(last, np.mean).tolist(),
+            "iqm": float(iqm(last)),
+            "iqm_ci95": interval(last, iqm).tolist(),
+            "profile": profile(last).tolist(),
+            "profile_ci95": interval(last, profile).T.tolist(),
+        }
+        if name != first:
+            gain = lambda x: statistics.probability_of_improvement(x, end[first])
+            made[name]["improvement"] = gain(last)
+            made[name]["improvement_ci95"] = interval(last, gain, 100).tolist()
+    return made
+
+
+def draw(
+    made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float, folder: Any
+) -> None:
+    """Curves and performance profiles, as PNG and as PDF."""
+    figure, (curves, profiles) = plt.subplots(1, 2, figsize=(10.5, 4.2))
+    episode = np.arange(1, facts["episodes"] + 1)
+    for i, (name, of_name) in enumerate(made.items()):
+        style = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)]}
+        seeds = of_name["seeds"]
+        label = f"{name} ({seeds} seed{'s' * (seeds > 1)})"
+        for axes, x, key in ((curves, episode, "curve"), (profiles, THRESHOLDS, "profile")):
+            low, high = np.array(of_name[f"{key}_ci95"]).T
+            axes.plot(x, of_name[key], label=label, **style)
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
+    scaled = facts["unit"] != "return"
+    if scaled:
+        curves.axhline(1, color="#444444", ls=":", lw=0.8)
+        curves.annotate("optimum", (1, 1), (0, 3), textcoords="offset points", fontsize=8)
+    curves.axhline(chance, color="#444444", ls=":", lw=0.8)
+    curves.annotate("random policy", (episode[-1], chance), (0, 3), ha="right",
+                    textcoords="offset points", fontsize=8)  # fmt: skip
+    curves.set(xlabel="episode in context", ylabel=facts["unit"])
+    curves.xaxis.get_major_locator().set_params(integer=True)
+    profiles.legend(frameon=False, fontsize=9, loc="lower left")
+    profiles.set(
+        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="part of the rollouts above"
+    )
+    for axes in (curves, profiles):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        f"{facts['environment']}: {facts['tasks']} held-out tasks, {facts['rollouts']} rollouts "
+        "each; bands: 95 %, seeds resampled first", fontsize=10,
+    )  # fmt: skip
+    figure.tight_layout()
+    for suffix in (".png", ".pdf"):
+        figure.savefig(folder / f"{PICTURE}{suffix}", dpi=200)
+    plt.close(figure)
+
+
+def table(made: dict[str, dict[str, Any]], facts: dict[str, Any]) -> str:
+    """What the terminal shows."""
+    width = max(map(len, made))
+    lines = [f"{facts['environment']}, {facts['unit']}, last tenth of {facts['episodes']} episodes"]
+    lines.append(f"{'':{width}}  seeds  {'mean':^19}  {'IQM':^19}  P(better than the first)")
+    show = lambda value, ci: f"{value:.2f} [{ci[0]:.2f}, {ci[1]:.2f}]"
+    for name, of_name in made.items():
+        parts = [show(of_name[key], of_name[f"{key}_ci95"]) for key in ("mean", "iqm")]
+        gain = "–"
+        if "improvement" in of_name:
+            gain = show(of_name["improvement"], of_name["improvement_ci95"])
+        lines.append(f"{name:{width}}  {of_name['seeds']:5}  {parts[0]:19}  {parts[1]:19}  {gain}")
+    if any(of_name["seeds"] == 1 for of_name in made.values()):
+        lines.append(
+            "of one seed, an interval is that of rollouts of one model: no verdict on methods"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.compare")
+    parser.add_argument("runs", nargs="+", help="workdirs, or NAME=workdir")
+    parser.add_argument("--out", required=True, help="folder of the picture and the numbers")
+    options = parser.parse_args(arguments)
+    logs.set_level(None)
+    scores, chance, facts = gather(options.runs)
+    made = compare(scores)
+    out = as_path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with growing(out) as (folder, _):
+        draw(made, facts, float(chance.mean()), folder)
+    text = json.dumps({**facts, "methods": made}, indent=1, allow_nan=False)
+    write_text_atomically(out / RESULTS, text)
+    print(table(made, facts))
+    for name in (f"{PICTURE}.png", f"{PICTURE}.pdf", RESULTS):
+        print(out / name)
+
+
+def entry_point() -> None:
+    """Runs ``main``."""
+    end_well(lambda: main(sys.argv[1:]), Interruption())
+
+
+if __name__ == "__main__":
+    entry_point()
