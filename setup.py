@@ -5,7 +5,8 @@ import re
 
 from setuptools import find_packages, setup
 
-VERSION = (pathlib.Path(__file__).parent / "ad_jax" / "__init__.py").read_text()
+ROOT = pathlib.Path(__file__).parent
+VERSION = (ROOT / "ad_jax" / "__init__.py").read_text()
 
 COMMANDS = {
     f"ad_jax.bundled.{name}": name.replace(".", "/")
@@ -19,6 +20,9 @@ setup(
     version=re.search(r'^__version__ = "(.+)"$', VERSION, re.MULTILINE)[1],
     description="Algorithm Distillation in JAX: in-context reinforcement learning, from "
     "learning histories to a transformer that learns",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The ad_jax authors",
     license="Apache-2.0",
     python_requires=">=3.11",
     # The command ad-jax runs `experiments` and `data_pipelines`. They are installed inside of

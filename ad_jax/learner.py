@@ -174,8 +174,9 @@ class Learner:
         """Writes the parameters and the config into one file that ``ad_jax.load`` reads.
 
         The file is in the safetensors format: arrays and text, nothing that is executed. A
-        parameter's name is its path in the tree, joined by "/". The header has "format",
-        "version" (of ad_jax), "config" (JSON) and "checksum" (of the parameters).
+        parameter's name is its path in the tree, joined by "/". The header's metadata has one
+        entry, "ad_jax": JSON with format, version (of ad_jax), config, and checksum (of the
+        parameters). The same learner gives the same bytes.
 
         Args:
           path: of the file, ending in ".safetensors".
@@ -186,12 +187,13 @@ class Learner:
         file = as_path(path)
         if file.suffix != SUFFIX:
             raise UserError(f"{path}: give a name that ends in {SUFFIX}")
-        metadata = {
+        told = {
             "format": FORMAT,
             "version": ad_jax.__version__,
-            "config": self.config.to_json(),
-            "checksum": str(checkpoint.checksum(self.params)),
+            "config": self.config.to_dict(),
+            "checksum": checkpoint.checksum(self.params),
         }
+        metadata = {"ad_jax": json.dumps(told, sort_keys=True)}
         leaves = traverse_util.flatten_dict(jax.tree.map(np.asarray, self.params), sep="/")
         try:
             file.write_bytes(safetensors.numpy.save(leaves, metadata))
@@ -302,12 +304,12 @@ def _read_file(
     try:
         content = path.read_bytes()
         header = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + header])["__metadata__"]
+        told = json.loads(json.loads(content[8 : 8 + header])["__metadata__"]["ad_jax"])
         leaves = safetensors.numpy.load(content)
-        if metadata["format"] != FORMAT:
-            raise UserError(f"{path} is {metadata['format']!r}, this version reads {FORMAT!r}")
-        config = configs.stored(json.loads(metadata["config"]))
-        checksum = int(metadata["checksum"])
+        if told["format"] != FORMAT:
+            raise UserError(f"{path} is {told['format']!r}, this version reads {FORMAT!r}")
+        config = configs.stored(told["config"])
+        checksum = told["checksum"]
     except UserError:
         raise
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

@@ -13,6 +13,8 @@ from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from data_pipelines.files import disk_is_full
 
+_ACKNOWLEDGED = b"\nstopping: saving what is finished; the same signal once more stops at once\n"
+
 
 class Interrupted(Exception):
     """The work was stopped on request; what was finished is saved."""
@@ -59,6 +61,7 @@ class Interruption:
     def _request(self, number, frame) -> None:
         del frame
         self._requested, self.signal = True, number
+        os.write(2, _ACKNOWLEDGED)  # print may be under way
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_DFL)
 

@@ -86,6 +86,8 @@ def test_what_is_saved_comes_back_without_the_training_state(learner, tmp_path):
     assert_equal(again.params, learner.params)
     assert again.config == learner.config
     np.testing.assert_array_equal(again.tasks.heldout, learner.tasks.heldout)
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
     names = safetensors.numpy.load_file(path).keys()
     assert len(names) == len(jax.tree.leaves(learner.params))
     assert "params/head/kernel" in names
