@@ -1,7 +1,7 @@
 """Makes somebody's own histories a workdir to train on, and our histories files for others.
 
     python -m data_pipelines.convert --from=my_data.npz --workdir=runs/mine
-    python -m experiments.run --config=runs/mine/config.json --workdir=runs/mine
+    python -m experiments.run --config=runs/mine/config.json --workdir=runs/mine   # or ad-jax run
 
     python -m data_pipelines.convert --workdir=runs/quickstart --to=npz --out=exported
 
@@ -492,8 +492,7 @@ def main(arguments: list[str]) -> None:
         print(f"left out: {made.dropped:,} steps after the last end of their stream")
     for name in made.rounded:
         print(f"rounded: {name} were float64, and are stored as float32")
-    workdir = options.workdir
-    print(f"next: python -m experiments.run --config={workdir}/config.json --workdir={workdir}")
+    print(f"next: ad-jax run --config={options.workdir}/config.json --workdir={options.workdir}")
 
 
 def entry_point() -> None:
