@@ -31,7 +31,7 @@ def jobset(
       accelerator: GKE's name of the kind of TPU.
       claim: of the volume at /runs.
       restarts: how often all pods are started again after one has failed.
-      arguments: of ``experiments.run``.
+      arguments: of ``ad-jax run``.
 
     Raises:
       UserError: the topology is none.
@@ -46,7 +46,7 @@ def jobset(
     container = {
         "name": "run",
         "image": image,
-        "command": ["python", "-m", "experiments.run", *arguments, "--stopped_status=1"],
+        "command": ["python", "-m", "ad_jax", "run", *arguments, "--stopped_status=1"],
         "ports": [{"containerPort": 8471}, {"containerPort": 8476}],
         "resources": {"limits": {"google.com/tpu": chips_per_host}},
         "volumeMounts": [{"name": "runs", "mountPath": "/runs"}],
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--accelerator", default="tpu-v5-lite-podslice")
     parser.add_argument("--claim", required=True, help="persistent volume claim, at /runs")
     parser.add_argument("--restarts", type=int, default=100)
-    parser.add_argument("arguments", nargs="+", help="after --, those of experiments.run")
+    parser.add_argument("arguments", nargs="+", help="after --, those of ad-jax run")
     try:
         print(json.dumps(jobset(**vars(parser.parse_args(arguments))), indent=2))
     except UserError as error:

@@ -44,7 +44,7 @@ for ((i = 0; i < count && !stops; i++)); do
         export JAX_LOCAL_DEVICE_IDS
         first=$((first + share))
     fi
-    JAX_PROCESS_ID=$i "${PYTHON:-python}" -m experiments.run "$@" &
+    JAX_PROCESS_ID=$i "${PYTHON:-python}" -m ad_jax run "$@" &
     runs+=($!)
 done
 failed=0

@@ -48,7 +48,7 @@ run)
             echo 'error: a run is going on: stop it first' >&2
             exit 1
         fi
-        nohup .venv/bin/python -m experiments.run$(printf ' %q' "${@:2}") \
+        nohup .venv/bin/python -m ad_jax run$(printf ' %q' "${@:2}") \
             >>run.log 2>&1 </dev/null &
         echo \$! >run.pid"
     echo "started: see how it goes with $0 log"

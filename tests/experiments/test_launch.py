@@ -71,7 +71,7 @@ def test_arguments_arrive_and_a_good_end_is_one(stand_ins, tmp_path, script):
     assert launch(stand_ins, script, *count, "--config=a b", "--workdir=w").wait(20) == 0
     saves_with_0 = " --stopped_status=0" * (script == "slurm.sbatch")
     for number in (0, 1):
-        want = f"-m experiments.run --config=a b --workdir=w{saves_with_0}\n"
+        want = f"-m ad_jax run --config=a b --workdir=w{saves_with_0}\n"
         assert (tmp_path / f"run-{number}").read_text() == want
     assert not (tmp_path / "requests").exists()
 
@@ -206,7 +206,7 @@ def test_on_tpu_vms_the_run_goes_on_by_itself_and_writes_a_log(tmp_path, vm):
     (call,) = calls
     assert call[:7] == ["compute", "tpus", "tpu-vm", "ssh", "--zone=z", "ad", "--worker=all"]
     wait_for(tmp_path / "run-")
-    assert (tmp_path / "run-").read_text() == "-m experiments.run --config=a b --workdir=/mnt/w\n"
+    assert (tmp_path / "run-").read_text() == "-m ad_jax run --config=a b --workdir=/mnt/w\n"
     assert (vm / "run.log").read_text() == "on its way\n"
 
     again, _ = tpu_vm(tmp_path, "run", "--config=a b", **where)
@@ -286,7 +286,7 @@ def test_a_jobset_has_a_pod_for_each_host_of_the_slice(capsys, topology, hosts, 
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == topology
     (container,) = pod["containers"]
     assert container["resources"]["limits"] == {"google.com/tpu": chips}
-    want = ["python", "-m", "experiments.run", "--config=a b", "--stopped_status=1"]
+    want = ["python", "-m", "ad_jax", "run", "--config=a b", "--stopped_status=1"]
     assert container["command"] == want
 
 
