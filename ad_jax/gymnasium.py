@@ -61,6 +61,38 @@ class _World:
         return rng.integers(self.tasks.num_tasks or MAX_TASK_ID, size=count, dtype=np.int32)
 
 
+class _Kept:
+    """The tasks of environments side by side, which stay from episode to episode.
+
+    Attributes:
+      ids: int [env]; None before the first reset, unless they were given.
+      params: EnvParams with a leading axis [env].
+    """
+
+    def __init__(self, world: _World, count: int, task: Any):
+        self._world, self._count, self._given = world, count, False
+        self.ids: np.ndarray | None = None
+        if task is not None:
+            self._take(task)
+
+    def _take(self, task: Any) -> None:
+        ids = np.asarray(task)
+        if ids.shape not in ((), (1,), (self._count,)):
+            raise UserError(f"task has shape {ids.shape}: give one id, or {self._count}")
+        self.params = self._world.params(np.broadcast_to(ids, (self._count,)))
+        self.ids, self._given = np.broadcast_to(ids, (self._count,)), True
+
+    def at_reset(
+        self, seed: int | None, options: dict[str, Any] | None, rng: np.random.Generator
+    ) -> None:
+        """Takes the tasks of the options, or draws some where none were given."""
+        if options and "task" in options:
+            self._take(options["task"])
+        elif self.ids is None or (seed is not None and not self._given):
+            self.ids = self._world.draw(rng, self._count)
+            self.params = self._world.params(self.ids)
+
+
 class TaskEnv(gymnasium.Env):
     """One task of a world of ours.
 
@@ -92,9 +124,7 @@ class TaskEnv(gymnasium.Env):
         self.observation_space = self._world.observation_space
         self.action_space = self._world.action_space
         self.render_mode = render_mode
-        self._given, self._task = task, task
-        if task is not None:
-            self._params = self._of_task(task)
+        self._kept = _Kept(self._world, 1, task)
         self._key = jax.random.key(0)
         self._state = None
 
@@ -117,12 +147,9 @@ class TaskEnv(gymnasium.Env):
         super().reset(seed=seed)
         if seed is not None:
             self._key = jax.random.key(seed)
-        if options and "task" in options:
-            self._given = self._task = options["task"]
-            self._params = self._of_task(self._task)
-        elif self._task is None or (seed is not None and self._given is None):
-            self._task = int(self._world.draw(self.np_random, 1)[0])
-            self._params = self._of_task(self._task)
+        self._kept.at_reset(seed, options, self.np_random)
+        self._task = int(self._kept.ids[0])
+        self._params = jax.tree.map(lambda x: x[0], self._kept.params)
         self._key, self._state, observation = self._compiled_reset(self._key, self._params)
         return self._observed(observation), {"task": self._task}
 
@@ -153,9 +180,6 @@ class TaskEnv(gymnasium.Env):
 
     def _observed(self, observation: Any) -> Any:
         return _as_space(observation, self._world)
-
-    def _of_task(self, task: Any) -> Any:
-        return jax.tree.map(lambda x: x[0], self._world.params(np.array([task])))
 
 
 class TaskVectorEnv(gymnasium.vector.VectorEnv):
@@ -193,9 +217,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
-        self._given = self._task = None if task is None else self._ids(task)
-        if self._task is not None:
-            self._params = self._world.params(self._task)
+        self._kept = _Kept(self._world, num_envs, task)
         self._key = jax.random.key(0)
         self._state = None
         env = self._world.env
@@ -221,14 +243,9 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         super().reset(seed=seed)
         if seed is not None:
             self._key = jax.random.key(seed)
-        if options and "task" in options:
-            self._given = self._task = self._ids(options["task"])
-            self._params = self._world.params(self._task)
-        elif self._task is None or (seed is not None and self._given is None):
-            self._task = self._world.draw(self.np_random, self.num_envs)
-            self._params = self._world.params(self._task)
-        self._key, self._state, observation = self._compiled_reset(self._key, self._params)
-        return _as_space(observation, self._world), {"task": self._task.copy()}
+        self._kept.at_reset(seed, options, self.np_random)
+        self._key, self._state, observation = self._compiled_reset(self._key, self._kept.params)
+        return _as_space(observation, self._world), {"task": self._kept.ids.copy()}
 
     def step(self, actions: Any):
         """One step everywhere."""
@@ -240,11 +257,11 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
                 f"actions={given.tolist()}: give {self.num_envs} of {self.action_space}"
             )
         self._key, self._state, made = self._compiled_step(
-            self._key, self._state, given.astype(np.int32), self._params
+            self._key, self._state, given.astype(np.int32), self._kept.params
         )
         observation, reward, terminated, truncated, final = made
         ended = np.asarray(terminated) | np.asarray(truncated)
-        info: dict[str, Any] = {"task": self._task.copy()}
+        info: dict[str, Any] = {"task": self._kept.ids.copy()}
         if ended.any():
             info |= {"final_obs": _as_space(final, self._world), "_final_obs": ended}
         return (
@@ -254,12 +271,6 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
             np.array(truncated),
             info,
         )
-
-    def _ids(self, task: Any) -> np.ndarray:
-        ids = np.asarray(task)
-        if ids.shape not in ((), (1,), (self.num_envs,)):
-            raise UserError(f"task has shape {ids.shape}: give one id, or {self.num_envs}")
-        return np.broadcast_to(ids, (self.num_envs,))
 
 
 def evaluate(

@@ -164,11 +164,11 @@ def test_other_spaces_are_refused(learner):
         evaluate(learner, Other())
 
 
-def test_a_world_of_gymnax_needs_its_tasks():
-    env = TaskEnv("CartPole-v1", tasks=cart_pole.tasks)
+@pytest.mark.parametrize("tasks", [None, cart_pole.tasks])
+def test_a_world_of_gymnax_has_tasks_of_its_own_or_others(tasks):
+    env = TaskEnv("CartPole-v1", tasks=tasks)
     check_env(env, skip_render_check=True)
-    with pytest.raises(UserError, match="no distribution of tasks"):
-        TaskEnv("CartPole-v1")
+    assert env.reset(seed=0)[1]["task"] >= 0
 
 
 def test_the_module_is_found_from_the_package():
