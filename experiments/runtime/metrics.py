@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import time
 from typing import Any
 
@@ -59,6 +60,25 @@ class Metrics:
             self._file.close()
             for board in self._boards.values():
                 board.close()
+
+
+def write_returns(workdir: Workdir, returns: dict[str, np.ndarray]) -> None:
+    """Puts curves by in-context episode into TensorBoard, as a run of their own.
+
+    Args:
+      workdir: whose TensorBoard.
+      returns: of groups of tasks, float [episode], by name.
+    """
+    with growing(workdir.path) as (folder, _):
+        board = folder / "tensorboard" / "in_context"
+        shutil.rmtree(board, ignore_errors=True)  # of another evaluation
+        board.mkdir(parents=True)
+        writer = EventsWriter(str(board / "events"))
+        for group, curve in returns.items():
+            for episode, value in enumerate(curve, 1):
+                summary = scalar(f"in_context/{group}_return", float(value))
+                writer.write_event(Event(wall_time=time.time(), step=episode, summary=summary))
+        writer.close()
 
 
 class Means:

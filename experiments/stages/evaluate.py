@@ -31,6 +31,7 @@ from ad_jax.paths import Path
 from ad_jax.rollout import make_rollouts
 from data_pipelines.files import atomic_write
 from experiments.runtime.interruption import Interruption
+from experiments.runtime.metrics import write_returns
 from experiments.runtime.workdir import Folders, Workdir
 
 RESULTS = "rollouts.npz"
@@ -146,6 +147,9 @@ def _store(
             device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             **costs,
         )
+    curve = returns[..., prompt:].mean((0, 2))
+    groups = dict.fromkeys(tasks.group.tolist())
+    write_returns(workdir, {name: curve[tasks.group == name].mean(0) for name in groups})
 
 
 def check_returns(returns: np.ndarray, environment: str) -> None:

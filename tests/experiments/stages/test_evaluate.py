@@ -11,6 +11,7 @@ from ad_jax.errors import UserError
 from ad_jax.methods.train_state import init_params
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate, train
+from tests.experiments.stages.test_train import events
 
 
 @pytest.fixture
@@ -90,3 +91,18 @@ def test_a_model_that_needs_fsdp_is_evaluated(smoke_run, config, tmp_path, never
     replicated = sharding.make_mesh()
     with pytest.raises(UserError, match=r"spread them by mesh\.fsdp"):
         evaluate.trained(config, workdir.checkpoints, model, replicated)
+
+
+def test_tensorboard_has_the_returns_by_episode(smoke_run):
+    workdir, _ = smoke_run
+    results = evaluate.load_results(workdir / "evaluation")
+    curves = {}
+    for path in (workdir / "tensorboard" / "in_context").iterdir():
+        for event in events(path.read_bytes()):
+            for value in event.summary.value:
+                curves.setdefault(value.tag, {})[event.step] = value.simple_value
+    assert set(curves) == {"in_context/heldout_return", "in_context/train_return"}
+    for group in ("heldout", "train"):
+        expected = results["returns"][:, results["group"] == group].mean((0, 1, 2))
+        found = curves[f"in_context/{group}_return"]
+        np.testing.assert_allclose([found[i] for i in range(1, 5)], expected, rtol=1e-6)
