@@ -6,7 +6,7 @@
 smoke: seconds, no result.
 quickstart: 2 to 5 minutes on two cores; held-out goals go from 0.05 of the optimal return in
 episode 1 to 0.82 in episode 20.
-cpu: 11 minutes on two cores; from 0.03 to 0.96 in episode 50.
+cpu: 4 to 11 minutes on two cores; from 0.03 to 0.92 in episode 50.
 rl2: the baseline RL², an LSTM of 64 units, 12.8 M steps, 3 minutes on two cores; in episode 20, the
 last of its trials, 0.97 on training goals and 0.87 on held-out ones.
 paper: the paper's sizes; 5 minutes on one H100 with 8 instead of 20 rollouts and 100 instead of 60
