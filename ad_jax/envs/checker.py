@@ -40,7 +40,7 @@ def check_env(env: Any, tasks: TaskDistribution | None = None) -> None:
       UserError: something is wrong; the message says what.
     """
     if tasks is None:
-        if not hasattr(env, "tasks"):
+        if not callable(getattr(env, "tasks", None)):
             raise UserError(f"{env.name} has no method tasks() that returns a TaskDistribution")
         tasks = env.tasks()
     params = _check_tasks(env, tasks)
@@ -133,7 +133,7 @@ def _check_rollouts(env: Any, params: Any) -> None:
     seen = history.observation.reshape(-1, *space.shape)
     if seen.dtype.kind == "f":
         if not np.isfinite(seen).all():
-            raise UserError(f"{env.name} gave observations that are NaN or infinite")
+            raise UserError(f"{env.name} gave observations that are NaN or infinite: mend it")
     elif (sizes := spaces.component_sizes(space)) is not None:
         components = seen.reshape(len(seen), -1)
         low = spaces.lowest(space)
@@ -144,7 +144,7 @@ def _check_rollouts(env: Any, params: Any) -> None:
                 f"{(low + sizes - 1).tolist()}"
             )
     if not np.isfinite(history.reward).all():
-        raise UserError(f"{env.name} gave rewards that are NaN or infinite")
+        raise UserError(f"{env.name} gave rewards that are NaN or infinite: mend it")
     levels = getattr(env, "reward_levels", None)
     if levels is not None:
         undeclared = ~np.isin(history.reward, np.array(levels, np.float32))
@@ -200,4 +200,4 @@ def _said(made: Any) -> str:
     if isinstance(made, tuple | list):
         return f"{len(made)} values"
     shapes = sorted(_shapes(made).values())
-    return f"{type(made).__name__} {shapes[0]}" if len(shapes) == 1 else f"{len(shapes)} arrays"
+    return shapes[0] if len(shapes) == 1 else f"{len(shapes)} arrays"

@@ -115,6 +115,6 @@ globals().update(WORLDS)  # so that a config can name them
 def get_config(preset: str):
     """The smoke preset in one of these worlds."""
     config = dark_room.get_config("smoke")
-    config.env.name = f"{__name__}:{preset}"
+    config.env.name = f"benchmarks.reliability.worlds:{preset}"
     config.env.kwargs = {}
     return config
