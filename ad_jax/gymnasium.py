@@ -79,8 +79,8 @@ class _Kept:
         ids = np.asarray(task)
         if ids.shape not in ((), (1,), (self._count,)):
             raise UserError(f"task has shape {ids.shape}: give one id, or {self._count}")
-        self.params = self._world.params(np.broadcast_to(ids, (self._count,)))
         self.ids, self._given = np.broadcast_to(ids, (self._count,)), True
+        self.params = self._world.params(self.ids)
 
     def at_reset(
         self, seed: int | None, options: dict[str, Any] | None, rng: np.random.Generator
@@ -252,7 +252,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         if self._state is None:
             raise UserError("step comes after reset")
         given = np.asarray(actions)
-        if not self.action_space.contains(given.astype(self.action_space.dtype)):
+        whole = given.dtype.kind in "iu"
+        if not whole or not self.action_space.contains(given.astype(self.action_space.dtype)):
             raise UserError(
                 f"actions={given.tolist()}: give {self.num_envs} of {self.action_space}"
             )

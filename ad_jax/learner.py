@@ -75,7 +75,8 @@ class Learner:
       params: its parameters, on one device.
       env: the gymnax environment of its world.
       tasks: those it was trained on, and those it was not.
-      agent: the model as an ``interfaces.Agent``.
+      make_agent: ``make_agent(temperature=…) -> Agent``, the model as an ``interfaces.Agent``.
+      agent: that of the temperature that ``load`` was given.
     """
 
     config: ml_collections.ConfigDict
@@ -83,6 +84,7 @@ class Learner:
     params: Any
     env: Any
     tasks: Tasks
+    make_agent: Callable[..., Agent]
     agent: Agent
 
     def reset(self, seed: int = 0, batch: int | None = None) -> Context:
@@ -258,13 +260,12 @@ def load(
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     options = config.evaluation
-    agent = build.method(config, world).agent(
-        params,
-        mode=options.mode if mode is None else mode,
-        temperature=options.temperature if temperature is None else temperature,
+    make_agent = functools.partial(
+        build.method(config, world).agent, params, mode=options.mode if mode is None else mode
     )
+    agent = make_agent(temperature=options.temperature if temperature is None else temperature)
     tasks = Tasks(world.train, world.heldout, world.tasks.params)
-    return Learner(config, module, params, world.env, tasks, agent)
+    return Learner(config, module, params, world.env, tasks, make_agent, agent)
 
 
 def shipped() -> list[str]:

@@ -10,7 +10,6 @@ Several ``--from`` follow each other. The order of the steps is the order of lea
 """
 
 import argparse
-import dataclasses
 import itertools
 import json
 import sys
@@ -232,7 +231,7 @@ def _history(arrays: dict[str, np.ndarray], name: str) -> tuple[History, int]:
 
 def _schema(streams: Sequence[Stream], num_actions: int | None) -> Schema:
     histories = [s.history for s in streams]
-    low, high = (f(h.action) for f in (np.min, np.max) for h in [_joined(histories)])
+    low, high = min(h.action.min() for h in histories), max(h.action.max() for h in histories)
     number = int(high) + 1 if num_actions is None else num_actions
     if low < 0 or high >= number or number > 256:
         raise UserError(
@@ -260,13 +259,6 @@ def _schema(streams: Sequence[Stream], num_actions: int | None) -> Schema:
         record_steps=min(RECORD_STEPS, max(len(h.action) for h in histories)),
         raw_dtype=str(first.dtype) if bottom is None else "float32",
     )
-
-
-def _joined(histories: Sequence[History]) -> History:
-    return History(**{
-        f.name: np.concatenate([getattr(h, f.name) for h in histories])
-        for f in dataclasses.fields(History)
-    })  # fmt: skip
 
 
 def config_of(recording: Recording) -> ml_collections.ConfigDict:

@@ -19,11 +19,11 @@ import ml_collections
 import numpy as np
 
 from ad_jax import build
-from ad_jax import config as configs
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds, statistics
 from ad_jax.paths import as_path
-from data_pipelines.files import growing, read_json, write_text_atomically
+from data_pipelines.files import growing, write_text_atomically
+from experiments.configs.stored import get_config
 from experiments.runtime import logs
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Folders
@@ -46,7 +46,7 @@ def load(path: str) -> tuple[ml_collections.ConfigDict, np.ndarray, np.ndarray]:
     folders = Folders(path)
     if not (folders.path / "config.json").exists():
         raise UserError(f"{path} is no workdir: it has no config.json")
-    config = configs.stored(read_json(folders.path / "config.json", "give another run"))
+    config = get_config(folders.path / "config.json")
     if not evaluate.done(config, folders):
         raise UserError(f"{path} is not evaluated: run its stage 'evaluate' first")
     results = evaluate.load_results(folders.evaluation)

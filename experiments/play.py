@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from ad_jax import build
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from ad_jax.learner import Learner, load, shipped
@@ -167,11 +166,9 @@ class Player:
 
 def _compiled(learner: Learner) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """``begin(seed, env_params [1, ...])`` and ``advance(state, temperature)``, one step."""
-    method = build.method(learner.config, build.world(learner.config))
-    mode = learner.config.evaluation.mode
 
     def rollouts(temperature: Any):
-        agent = method.agent(learner.params, mode=mode, temperature=temperature)
+        agent = learner.make_agent(temperature=temperature)
         return make_rollouts(learner.env, lambda _: agent)
 
     @jax.jit

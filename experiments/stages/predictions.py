@@ -32,6 +32,7 @@ from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate
+from experiments.stages.report import SUMMARY
 
 PICTURE = "predictions.png"
 
@@ -145,9 +146,9 @@ def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: In
     with growing(workdir.report) as (folder, _):
         draw(summary, folder / PICTURE)
     text = json.dumps(summary, indent=1, allow_nan=False)
-    write_text_atomically(workdir.report / "summary.json", text)
+    write_text_atomically(workdir.report / SUMMARY, text)
     print(table(summary))
-    print(workdir.report / PICTURE, workdir.report / "summary.json", sep="\n")
+    print(workdir.report / PICTURE, workdir.report / SUMMARY, sep="\n")
 
 
 def _summarize(results: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def test_actions_and_order_are_checked():
     many.reset(seed=0)
     with pytest.raises(UserError, match="give 2 of"):
         many.step([0, 5])
+    with pytest.raises(UserError, match="give 2 of"):
+        many.step([0.5, 1.0])
     with pytest.raises(UserError, match="give one id, or 2"):
         make_vec("DarkRoom", 2, task=[1, 2, 3])
 

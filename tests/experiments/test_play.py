@@ -116,13 +116,13 @@ def test_every_kind_of_world_is_played(tmp_path, presets, kind):
 
 def test_the_state_of_a_context_does_not_depend_on_the_page(player):
     """Oracle: the steps of a session are a rollout of the learner's own agent."""
-    states = [s for s in (player.begin(places={"goal": [2, 2]}),)]
-    count, state = player._sessions[states[0]["session"]][0]
+    session = player.begin(places={"goal": [2, 2]})["session"]
+    count, state = player._sessions[session][0]
     from ad_jax.rollout import make_rollouts
 
     _, advance = make_rollouts(player.learner.env, lambda _: player.learner.agent)
     _, history = jax.jit(advance, static_argnums=1)(state, 20)
-    made = player.steps(states[0]["session"], 1)
+    made = player.steps(session, 1)
     assert count == 0
     np.testing.assert_array_equal(made["action"], history.action[0, 0])
 

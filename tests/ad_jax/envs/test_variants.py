@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ad_jax.envs import registry
+from ad_jax.envs import registry, variants
 from ad_jax.envs.checker import check_env
 from ad_jax.envs.variants import Variants, _permutation
 from ad_jax.errors import UserError
@@ -91,13 +91,14 @@ def test_permutations_are_counted():
     assert len(found) == 24 and tuple(_permutation(0, 4)) == (0, 1, 2, 3)
 
 
-def test_more_variants_than_can_be_counted_are_drawn():
-    _, tasks = registry.make("MetaMaze-misc")
-    if tasks.num_tasks is None:
-        a, b = (tasks.params(np.array([i])) for i in (1, 2))
-        assert (a.signs != b.signs).any()
-    many = Variants("SimpleBandit-bsuite")
-    assert many.tasks().num_tasks == math.factorial(11)
+def test_more_variants_than_can_be_counted_are_drawn(monkeypatch):
+    assert Variants("SimpleBandit-bsuite").tasks().num_tasks == math.factorial(11)
+    monkeypatch.setattr(variants, "MAX_TASK_ID", 1000)
+    tasks = Variants("MetaMaze-misc").tasks()
+    assert tasks.num_tasks is None
+    a, b = tasks.params(np.array([1, 1])), tasks.params(np.array([2, 3]))
+    assert (a.signs[0] == a.signs[1]).all() and (b.signs[0] != b.signs[1]).any()
+    assert (np.sort(b.actions) == np.arange(4)).all()
 
 
 def test_limits_are_checked():
