@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -89,22 +90,23 @@ def defaults() -> ml_collections.ConfigDict:
     return config
 
 
-def with_names(**names: str) -> ml_collections.ConfigDict:
+NAMES = ("env.name", "source.name", "model.core", "method")
+
+
+def with_names(names: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """The defaults for what is named, with the settings that only a user's own module has.
 
     Args:
-      **names: env, source, core and method; those that are missing are the defaults'. The settings
-        of "mypackage.learners:q_learning" are in the group source.q_learning, those of a core in
-        model, and those of a method in the group that its MethodSpec names.
+      names: the leaves of a config by dotted key, of which ``NAMES`` are read; those that are
+        missing are the defaults'. The settings of "mypackage.learners:q_learning" are in the
+        group source.q_learning, those of a core in model, and those of a method in the group that
+        its MethodSpec names.
 
     Raises:
       UserError: there is nothing of one of these names, or a setting has no default.
     """
     config = defaults()
-    config.env.name = names.get("env", config.env.name)
-    config.source.name = names.get("source", config.source.name)
-    config.model.core = names.get("core", config.model.core)
-    config.method = names.get("method", config.method)
+    config.update_from_flattened_dict({key: names[key] for key in NAMES if key in names})
     if config.env.name:
         config.env.kwargs = registry.arguments(config.env.name)
     spec = build.method_spec(config)
@@ -126,9 +128,7 @@ def with_names(**names: str) -> ml_collections.ConfigDict:
 
 def base(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The defaults for what a config names."""
-    return with_names(
-        env=config.env.name, source=config.source.name, core=config.model.core, method=config.method
-    )
+    return with_names(flat(config.to_dict()))
 
 
 def stored(config: dict[str, Any]) -> ml_collections.ConfigDict:
@@ -141,15 +141,17 @@ def stored(config: dict[str, Any]) -> ml_collections.ConfigDict:
       UserError: it is not the config of a run.
     """
     try:
-        given = with_names(
-            env=config["env"]["name"], source=config["source"]["name"],
-            core=config["model"]["core"], method=config["method"],
-        )  # fmt: skip
+        found = flat(config)
+        if missing := [key for key in NAMES if key not in found]:
+            raise UserError(f"this is not the config of a run: it has no {missing[0]}")
+        given = with_names(found)
         given.env.kwargs.update(config["env"]["kwargs"])
-        leaves = of_today(flat(config), flat(given.to_dict()))
+        leaves = of_today(found, flat(given.to_dict()))
         as_tuple = lambda value: tuple(value) if isinstance(value, list) else value
         given.update_from_flattened_dict({key: as_tuple(value) for key, value in leaves.items()})
-    except (KeyError, TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"this is not the config of a run: {error}") from error
     return given
 
@@ -164,11 +166,7 @@ def of_today(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
       stored: its leaves by dotted key.
       given: the leaves of a config of today for the same environment, source, core and method.
     """
-    usual = with_names(
-        env=given["env.name"], source=given["source.name"], core=given["model.core"],
-        method=given["method"],
-    )  # fmt: skip
-    today = flat(json.loads(json.dumps(usual.to_dict())))
+    today = flat(json.loads(json.dumps(with_names(given).to_dict())))
     renamed = {new if (new := RENAMED.get(key)) in given else key: value
                for key, value in stored.items()}  # fmt: skip
     gone = {k for k in renamed if k not in given and not k.startswith("env.kwargs.")}

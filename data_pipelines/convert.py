@@ -264,7 +264,7 @@ def _schema(streams: Sequence[Stream], num_actions: int | None) -> Schema:
 def config_of(recording: Recording) -> ml_collections.ConfigDict:
     """A config for these histories: the defaults, with their spaces and a split of their tasks."""
     schema, tasks = recording.schema, len(recording.task_names)
-    config = with_names(env=f"{Recorded.__module__}:{Recorded.__name__}")
+    config = with_names({"env.name": f"{Recorded.__module__}:{Recorded.__name__}"})
     config.preset = "recorded"
     config.env.kwargs = {
         "shape": schema.observation_shape,

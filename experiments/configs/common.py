@@ -68,8 +68,7 @@ def choose(preset: str, presets: dict[str, dict[str, Any]], **always: Any):
     if preset not in presets:
         raise UserError(f"there is no preset {preset!r}: choose one of {', '.join(presets)}")
     changes = {**{f"env.{key}": value for key, value in always.items()}, **presets[preset]}
-    names = {"env": "env.name", "source": "source.name", "core": "model.core", "method": "method"}
-    config = with_names(**{name: changes[key] for name, key in names.items() if key in changes})
+    config = with_names(changes)
     config.preset = preset
     config.update_from_flattened_dict(changes)
     return config

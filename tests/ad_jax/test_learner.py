@@ -243,7 +243,7 @@ def test_what_can_not_be_loaded_is_one_clear_line(workdir, learner, tmp_path):
     with pytest.raises(UserError, match="holds no checkpoint"):
         load(tmp_path)
     (tmp_path / "config.json").write_text('{"env": {}}')
-    with pytest.raises(UserError, match="not the config of a run: 'name'"):
+    with pytest.raises(UserError, match=r"not the config of a run: it has no env\.name"):
         load(tmp_path)
     with pytest.raises(UserError, match=r"ends in \.safetensors"):
         learner.save(tmp_path / "mine.npz")
