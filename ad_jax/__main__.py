@@ -20,8 +20,12 @@ COMMANDS = {
 
 
 def main() -> None:
+    usage = f"usage: ad-jax {'|'.join(COMMANDS)} [--help] [options]"
+    if sys.argv[1:] == ["--help"]:
+        print(usage)
+        return
     if sys.argv[1:2] == [] or sys.argv[1] not in COMMANDS:
-        sys.exit(f"usage: ad-jax {'|'.join(COMMANDS)} [--help] [options]")
+        sys.exit(usage)
     package = pathlib.Path(__file__).parent
     bundled = package / "bundled"
     sys.path.insert(0, str(bundled if bundled.exists() else package.parent))

@@ -34,7 +34,8 @@ def start(absent: Callable[[], list[int]] | None = None) -> None:
     JAX finds the others by itself under SLURM, Open MPI and on TPU pods. Elsewhere
     JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
     say it. AD_JAX_TIMEOUT, in seconds, takes the place of ``JOIN_SECONDS`` and
-    ``HEARTBEAT_SECONDS``. If not all come in time, the process ends with status 1.
+    ``HEARTBEAT_SECONDS``. If not all come in time, the process ends with status 1. Under SLURM the
+    processes of a node share its GPUs; JAX_LOCAL_DEVICE_IDS says it otherwise.
 
     A process that is alone makes a CPU several devices; see ``split_cpu``.
 
@@ -52,6 +53,8 @@ def start(absent: Callable[[], list[int]] | None = None) -> None:
     given = {}
     if address:
         given = {"coordinator_address": address, "num_processes": count, "process_id": number}
+    elif "JAX_LOCAL_DEVICE_IDS" not in os.environ:
+        given = {"local_device_ids": slurm_devices(os.environ)}
     seconds = join_seconds()
     # JAX's own timeout aborts the process with a stack trace.
     where = address or "the cluster's first host"
@@ -114,6 +117,49 @@ def process_index_and_count() -> tuple[int, int]:
         return 0, 1
     workers = said.get("TPU_WORKER_HOSTNAMES", "").split(",")
     return _number({"TPU_WORKER_ID": "0", **said}, "TPU_WORKER_ID"), len(workers)
+
+
+def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
+    """The GPUs of this process under SLURM, by their place in CUDA_VISIBLE_DEVICES.
+
+    JAX's own choice is one for each process, however many there are. Here the processes of a node
+    share its GPUs; the first ones take one more where they do not divide evenly. Where SLURM has
+    bound GPUs to each process (--gpus-per-task), all that it sees are its own.
+
+    Args:
+      variables: of the environment.
+
+    Returns:
+      None where SLURM gave no GPUs, or JAX may choose.
+
+    Raises:
+      UserError: there are more processes than GPUs.
+    """
+    names = "SLURM_LOCALID", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"
+    if not all(variables.get(name) for name in names):
+        return None
+    local, on_node = (_number(variables, name) for name in names[:2])
+    visible = len(variables["CUDA_VISIBLE_DEVICES"].split(","))
+    if visible < on_node:
+        return list(range(visible))
+    here = _tasks_here(variables)
+    if here > visible:
+        raise UserError(
+            f"{here} processes can't share the {visible} GPUs of a node: give "
+            f"--ntasks-per-node={visible} or fewer"
+        )
+    share, more = divmod(visible, here)
+    first = local * share + min(local, more)
+    return list(range(first, first + share + (local < more)))
+
+
+def _tasks_here(variables: Mapping[str, str]) -> int:
+    """How many tasks of the step run on this node; SLURM says 2(x3),1 for 2, 2, 2 and 1."""
+    nodes: list[int] = []
+    for part in (variables.get("SLURM_STEP_TASKS_PER_NODE") or "1").split(","):
+        tasks, _, times = part.rstrip(")").partition("(x")
+        nodes += [int(tasks)] * int(times or 1)
+    return nodes[_number({"SLURM_NODEID": "0", **variables}, "SLURM_NODEID")]
 
 
 def _number(variables: Mapping[str, str], name: str) -> int:

@@ -1,11 +1,13 @@
-"""Prints the JobSet of a run on a TPU slice of Google Kubernetes Engine.
+"""Prints the JobSet of a run on a TPU slice of Google Kubernetes Engine, and starts nothing.
 
-    python -m experiments.launch.gke --name=ad --image=IMAGE --topology=4x4 --claim=CLAIM -- \
-        --config=FILE.py:PRESET --workdir=/runs/DIR [--config.x=…] | kubectl apply -f -
+    python -m experiments.launch.gke --name=ad --image=IMAGE --topology=4x4 -- \\
+        --config=FILE.py:PRESET --workdir=gs://BUCKET/DIR [--config.x=…] | kubectl apply -f -
 
-IMAGE is made from the project's Dockerfile, which says how. CLAIM is a persistent volume claim that
-all pods can write (Filestore, say); it is mounted at /runs. A pod that has to go saves in its grace
-period and fails, so that the JobSet starts all pods again and they go on.
+IMAGE is made from the project's Dockerfile, which says how. The workdir is in a bucket, which the
+pods may use as --service-account=NAME (Workload Identity), or below /runs, where a persistent
+volume that all pods can write (Filestore, say) is mounted for --claim=CLAIM. A pod that has to go
+saves in its grace period and fails, so that the JobSet starts all pods again and they go on.
+``kubectl apply --dry-run=server -f -`` asks the cluster whether it would take the JobSet.
 """
 
 import argparse
@@ -19,8 +21,8 @@ CHIPS_PER_HOST = 4
 
 
 def jobset(
-    name: str, image: str, topology: str, accelerator: str, claim: str, restarts: int,
-    arguments: list[str],
+    name: str, image: str, topology: str, accelerator: str, claim: str | None,
+    service_account: str | None, restarts: int, arguments: list[str],
 ) -> dict:  # fmt: skip
     """The JobSet as an object of the Kubernetes API.
 
@@ -29,13 +31,21 @@ def jobset(
       image: of the container.
       topology: chips along each axis of the slice, such as 4x4.
       accelerator: GKE's name of the kind of TPU.
-      claim: of the volume at /runs.
+      claim: of the volume at /runs; None where the workdir is in a bucket.
+      service_account: of Kubernetes, for the pods; None for the default one.
       restarts: how often all pods are started again after one has failed.
       arguments: of ``ad-jax run``.
 
     Raises:
-      UserError: the topology is none.
+      UserError: the topology is none, or the workdir would be lost with the pods.
     """
+    workdirs = [a.partition("=")[2] for a in arguments if a.startswith("--workdir=")]
+    kept = ("gs://", "/runs/") if claim else "gs://"
+    if len(workdirs) != 1 or not workdirs[0].startswith(kept):
+        raise UserError(
+            f"--workdir={''.join(workdirs)}: give one that outlives the pods: gs://BUCKET/DIR, or "
+            "/runs/DIR with --claim"
+        )
     try:
         chips = math.prod(int(size) for size in topology.split("x"))
     except ValueError:
@@ -46,10 +56,9 @@ def jobset(
     container = {
         "name": "run",
         "image": image,
-        "command": ["python", "-m", "ad_jax", "run", *arguments, "--stopped_status=1"],
+        "command": ["ad-jax", "run", *arguments, "--stopped_status=1"],
         "ports": [{"containerPort": 8471}, {"containerPort": 8476}],
         "resources": {"limits": {"google.com/tpu": chips_per_host}},
-        "volumeMounts": [{"name": "runs", "mountPath": "/runs"}],
     }
     pod = {
         "restartPolicy": "Never",
@@ -59,8 +68,12 @@ def jobset(
             "cloud.google.com/gke-tpu-topology": topology,
         },
         "containers": [container],
-        "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": claim}}],
     }
+    if claim:
+        container["volumeMounts"] = [{"name": "runs", "mountPath": "/runs"}]
+        pod["volumes"] = [{"name": "runs", "persistentVolumeClaim": {"claimName": claim}}]
+    if service_account:
+        pod["serviceAccountName"] = service_account
     job = {
         "parallelism": hosts,
         "completions": hosts,
@@ -90,7 +103,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--image", required=True)
     parser.add_argument("--topology", required=True, help="chips along each axis, such as 4x4")
     parser.add_argument("--accelerator", default="tpu-v5-lite-podslice")
-    parser.add_argument("--claim", required=True, help="persistent volume claim, at /runs")
+    parser.add_argument("--claim", help="persistent volume claim, at /runs")
+    parser.add_argument("--service-account", help="of Kubernetes, which may use the bucket")
     parser.add_argument("--restarts", type=int, default=100)
     parser.add_argument("arguments", nargs="+", help="after --, those of ad-jax run")
     try:

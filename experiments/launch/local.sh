@@ -5,7 +5,8 @@
 #
 # On a machine with GPUs each process takes its share of them; the first ones take one more where
 # they do not divide evenly. SIGTERM or Ctrl-C stops all processes, a second one ends them at once.
-# The exit status is that of the first process that did not end with 0.
+# The exit status is that of the first process that did not end with 0. PYTHON is another
+# interpreter than `python`. With DRY_RUN=1 the commands are printed and nothing is started.
 set -euo pipefail
 
 count=${1:-}
@@ -14,7 +15,6 @@ if [[ ! $count =~ ^[1-9][0-9]*$ ]]; then
     exit 2
 fi
 shift
-export JAX_COORDINATOR_ADDRESS="127.0.0.1:${PORT:-12355}" JAX_NUM_PROCESSES=$count
 if [[ ${JAX_PLATFORMS:-} == cpu ]]; then
     gpus=0
 elif [[ ${CUDA_VISIBLE_DEVICES:-} ]]; then
@@ -28,6 +28,7 @@ if ((gpus && gpus < count)); then
 fi
 
 stops=0
+# shellcheck disable=SC2329 # called by a trap
 stop() {
     local signal=TERM
     ((++stops == 1)) || signal=KILL
@@ -38,13 +39,22 @@ trap stop TERM INT HUP
 runs=()
 first=0
 for ((i = 0; i < count && !stops; i++)); do
+    command=(
+        env JAX_COORDINATOR_ADDRESS="127.0.0.1:${PORT:-12355}" JAX_NUM_PROCESSES="$count"
+        JAX_PROCESS_ID="$i"
+    )
     if ((gpus)); then
         share=$((gpus / count + (i < gpus % count)))
-        JAX_LOCAL_DEVICE_IDS=$(seq -s, "$first" $((first + share - 1)))
-        export JAX_LOCAL_DEVICE_IDS
+        command+=(JAX_LOCAL_DEVICE_IDS="$(seq -s, "$first" $((first + share - 1)))")
         first=$((first + share))
     fi
-    JAX_PROCESS_ID=$i "${PYTHON:-python}" -m ad_jax run "$@" &
+    command+=("${PYTHON:-python}" -m ad_jax run "$@")
+    if [[ ${DRY_RUN:-} ]]; then
+        printf '%q ' "${command[@]}"
+        echo "&"
+        continue
+    fi
+    "${command[@]}" &
     runs+=($!)
 done
 failed=0

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from data_pipelines.files import disk_is_full
 
+# Signals that come together are one request: launchers hand on what a process may have got already.
+TOGETHER_SECONDS = 1.0
 _ACKNOWLEDGED = b"\nstopping: saving what is finished; the same signal once more stops at once\n"
 
 
@@ -34,10 +37,11 @@ class Interruption:
     def __init__(self):
         self._requested = False
         self._questions = 0
+        self._since = 0.0
         self.signal = signal.SIGTERM
 
     def install(self) -> None:
-        """Handles SIGTERM and SIGINT; a second one ends the process at once."""
+        """Handles SIGTERM and SIGINT; one that comes a second later ends the process at once."""
         alone = jax.process_count() == 1
         signal.signal(signal.SIGINT, self._request if alone else self._pass_on)
         if alone:
@@ -60,10 +64,12 @@ class Interruption:
 
     def _request(self, number, frame) -> None:
         del frame
-        self._requested, self.signal = True, number
-        os.write(2, _ACKNOWLEDGED)  # print may be under way
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
+        if not self._requested:
+            self._requested, self.signal, self._since = True, number, time.monotonic()
+            os.write(2, _ACKNOWLEDGED)  # print may be under way
+        elif time.monotonic() - self._since > TOGETHER_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def _pass_on(self, number, frame) -> None:
         """Tells all processes, by what JAX looks for."""

@@ -1,6 +1,7 @@
 """The launch scripts, with stand-ins for what they call."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def stand_ins(tmp_path):
     scripts = {
         "run": RUN,
         "srun": SRUN,
+        "squeue": '#!/bin/bash\necho "${STATE:-RUNNING}"\n',
         "scontrol": '#!/bin/bash\necho "$@" > "$OUT/requests"\n',
         "nvidia-smi": "#!/bin/bash\nfor ((i = 0; i < ${GPUS:-0}; i++)); do echo GPU $i; done\n",
     }
@@ -69,19 +71,20 @@ def wait_for(path):
 def test_arguments_arrive_and_a_good_end_is_one(stand_ins, tmp_path, script):
     count = ["2"] if script == "local.sh" else []
     assert launch(stand_ins, script, *count, "--config=a b", "--workdir=w").wait(20) == 0
-    saves_with_0 = " --stopped_status=0" * (script == "slurm.sbatch")
+    stopped = " --stopped_status=75" * (script == "slurm.sbatch")
     for number in (0, 1):
-        want = f"-m ad_jax run --config=a b --workdir=w{saves_with_0}\n"
+        want = f"-m ad_jax run --config=a b --workdir=w{stopped}\n"
         assert (tmp_path / f"run-{number}").read_text() == want
     assert not (tmp_path / "requests").exists()
 
 
 @pytest.mark.parametrize("script", ["slurm.sbatch", "local.sh"])
-@pytest.mark.parametrize("status", [0, 143])
+@pytest.mark.parametrize("status, state", [(0, "RUNNING"), (75, "RUNNING"), (75, "COMPLETING")])
 def test_a_signal_stops_all_and_what_was_saved_goes_back_into_the_queue(
-    stand_ins, tmp_path, script, status
+    stand_ins, tmp_path, script, status, state
 ):
-    environment = {**stand_ins, "TENTHS": "200", "STATUS": str(status)}
+    """Unless the job was cancelled: then SLURM says that it is completing."""
+    environment = {**stand_ins, "TENTHS": "200", "STATUS": str(status), "STATE": state}
     process = launch(environment, script, *(["2"] if script == "local.sh" else []))
     for number in (0, 1):
         wait_for(tmp_path / f"run-{number}")
@@ -90,9 +93,43 @@ def test_a_signal_stops_all_and_what_was_saved_goes_back_into_the_queue(
     assert process.wait(20) == status
     assert (tmp_path / "saved-0").exists() and (tmp_path / "saved-1").exists()
     requeued = (tmp_path / "requests").exists()
-    assert requeued == (script == "slurm.sbatch" and status == 0)
+    assert requeued == (script == "slurm.sbatch" and (status, state) == (75, "RUNNING"))
     if requeued:
         assert (tmp_path / "requests").read_text() == "requeue 77\n"
+
+
+def test_processes_that_slurm_stops_itself_go_back_into_the_queue(stand_ins, tmp_path):
+    """A preempted job's steps get the signal; the batch script may not."""
+    environment = {**stand_ins, "TENTHS": "200", "STATUS": "75"}
+    process = launch(environment, "slurm.sbatch")
+    for number in (0, 1):
+        wait_for(tmp_path / f"pid-{number}")
+        time.sleep(0.2)  # for the trap to be set
+        os.kill(int((tmp_path / f"pid-{number}").read_text()), signal.SIGTERM)
+    assert process.wait(20) == 75
+    assert (tmp_path / "requests").read_text() == "requeue 77\n"
+
+
+def test_slurm_reads_the_setup_first(stand_ins, tmp_path):
+    setup = tmp_path / "setup.sh"
+    setup.write_text(f"export PYTHON={tmp_path}/run STATUS=0\necho read > {tmp_path}/setup\n")
+    environment = {**stand_ins, "SETUP": str(setup), "PYTHON": "nowhere"}
+    assert launch(environment, "slurm.sbatch", "--config=a").wait(20) == 0
+    assert (tmp_path / "run-0").exists() and (tmp_path / "setup").exists()
+
+
+@pytest.mark.parametrize("script", ["slurm.sbatch", "local.sh"])
+def test_a_dry_run_prints_what_would_run(stand_ins, tmp_path, script):
+    """What it prints runs as it stands."""
+    words = ["bash", str(LAUNCH / script), *["2"][: script == "local.sh"], "--config=a b"]
+    printed = subprocess.run(
+        words, env={**stand_ins, "DRY_RUN": "1"}, text=True, capture_output=True, check=True
+    ).stdout
+    assert not (tmp_path / "run-0").exists()
+    assert [*shlex.split(printed)].count("--config=a b") == printed.count("ad_jax run")
+    subprocess.run(["bash", "-c", f"{printed}\nwait"], env=stand_ins, check=True)
+    for number in (0, 1):
+        assert "--config=a b" in (tmp_path / f"run-{number}").read_text()
 
 
 @pytest.mark.parametrize("cpus", ["", "12"])
@@ -161,31 +198,53 @@ def test_without_a_number_of_processes(stand_ins, arguments):
     assert result.returncode == 2 and result.stderr.startswith("usage: ")
 
 
-# Notes its words; what is to be run over there runs in a home of its own.
+# Notes its words; knows one slice, whose VM has a home of its own, in which commands for it run.
 GCLOUD = """#!/bin/bash
 for word in "$@"; do printf '%s\\n' "$word"; done >> "$OUT/gcloud"
 echo == >> "$OUT/gcloud"
-mkdir -p "$OUT/home" && cd "$OUT/home"
+case $4 in
+describe) cat "$OUT/state" 2>/dev/null; exit ;;
+create) echo READY > "$OUT/state" ;;
+delete) rm -rf "$OUT/state" "$OUT/home" ;;
+scp) mkdir -p "$OUT/home" && cp "$6" "$OUT/home" ;;
+esac
 for word in "$@"; do
-    case $word in --command=*) HOME=$OUT/home bash -c "${word#--command=}" ;; esac
+    case $word in --command=*)
+        mkdir -p "$OUT/home" && cd "$OUT/home" && HOME=$OUT/home bash -c "${word#--command=}"
+        exit ;;
+    esac
 done
+"""
+# Stands for uv: makes an environment whose Python is the stand-in.
+UV = """#!/bin/bash
+echo "$PWD $@" >> "$OUT/uv"
+if [[ $1 == venv ]]; then mkdir -p .venv/bin && cp "$OUT/run" .venv/bin/python; fi
 """
 
 
-def tpu_vm(tmp_path, *arguments, **environment):
-    """Runs the script with a stand-in for gcloud; its status and the calls."""
-    (tmp_path / "gcloud_here").mkdir(exist_ok=True)
+def gcloud_environment(tmp_path, **environment):
+    """Variables with which a script finds the stand-in for gcloud."""
     program = tmp_path / "gcloud_here/gcloud"
+    program.parent.mkdir(exist_ok=True)
     program.write_text(GCLOUD)
     program.chmod(0o755)
     path = f"{program.parent}:{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", str(LAUNCH / "tpu_vm.sh"), *arguments], cwd=ROOT, text=True, capture_output=True,
-        env={**os.environ, "PATH": path, "OUT": str(tmp_path), **environment},
-    )  # fmt: skip
+    return {**os.environ, "PATH": path, "OUT": str(tmp_path), **environment}
+
+
+def calls_of_gcloud(tmp_path):
     calls = tmp_path / "gcloud"
     calls = calls.read_text().split("==\n")[:-1] if calls.exists() else []
-    return result, [call.splitlines() for call in calls]
+    return [call.splitlines() for call in calls]
+
+
+def tpu_vm(tmp_path, *arguments, **environment):
+    """Runs the script with a stand-in for gcloud; its result and the calls."""
+    result = subprocess.run(
+        ["bash", str(LAUNCH / "tpu_vm.sh"), *arguments], cwd=ROOT, text=True, capture_output=True,
+        env=gcloud_environment(tmp_path, **environment),
+    )  # fmt: skip
+    return result, calls_of_gcloud(tmp_path)
 
 
 @pytest.fixture
@@ -227,41 +286,101 @@ def wait_for_text(path, text):
         time.sleep(0.02)
 
 
-PYTHON_3_10 = """#!/bin/bash
-case "$*" in
-    "-m pip install -q --user uv") ;;
-    "-m site --user-base") echo "$OUT/user" ;;
-    *) exit 1 ;;
-esac
-"""
-
-
-def test_tpu_vms_get_the_committed_code_a_newer_python_and_the_share(tmp_path):
-    """On an image with Python 3.10 the newer one is uv's."""
+@pytest.fixture
+def bare(tmp_path):
+    """A bare image: what ``create`` calls there, and where the slice is."""
+    installer = f"mkdir -p $HOME/.local/bin && cp {tmp_path}/uv_here $HOME/.local/bin/uv"
     for name, text in {
-        "gcloud_here/python3": PYTHON_3_10,
+        "gcloud_here/curl": f"#!/bin/bash\necho '{installer}'\n",
         "gcloud_here/sudo": '#!/bin/bash\necho "$@" >> "$OUT/sudo"\n',
-        "user/bin/uv": '#!/bin/bash\necho "$PWD $@" >> "$OUT/uv"\n',
+        "uv_here": UV,
+        "run": RUN,
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    code = tmp_path / "home" / "ad_jax.tar.gz"
-    code.parent.mkdir()
-    subprocess.run(["tar", "-czf", code, "-C", ROOT, "setup.py"], check=True)
-    where = {"NAME": "ad", "ZONE": "z", "TYPE": "v5litepod-16", "SHARE": "1.2.3.4:/v", "SPOT": "1"}
-    result, calls = tpu_vm(tmp_path, "create", **where)
+    return {"NAME": "ad", "ZONE": "z", "TYPE": "v5litepod-16", "SECONDS_BETWEEN": "0.1"}
+
+
+def test_tpu_vms_get_the_committed_code_a_newer_python_and_the_share(tmp_path, bare):
+    given = {"SHARE": "1.2.3.4:/v", "SPOT": "1", "PYTHON": "3.12"}
+    result, calls = tpu_vm(tmp_path, "create", **bare, **given)
     assert result.returncode == 0, result.stderr
     assert [call[3] for call in calls] == ["create", "scp", "ssh", "ssh"]
     assert {"--accelerator-type=v5litepod-16", "--spot"} <= set(calls[0])
     assert calls[1][5].endswith("ad_jax.tar.gz") and "--worker=all" in calls[1]
     folder = tmp_path / "home" / "ad_jax"
-    assert (folder / "setup.py").exists()
+    assert (folder / "setup.py").exists() and len((folder / "commit").read_text()) == 11
     assert (tmp_path / "uv").read_text().splitlines() == [
-        f"{folder} venv -q --python=3.11 .venv",
+        f"{folder} venv -q --python=3.12 .venv",
         f"{folder} pip install -q -c constraints.txt -e .[tpu,gcs]",
     ]
     assert "mount -o rw 1.2.3.4:/v /mnt/ad_jax" in (tmp_path / "sudo").read_text()
+
+
+def test_keep_makes_a_preempted_slice_again_and_ends_with_the_run(tmp_path, bare):
+    environment = gcloud_environment(tmp_path, **bare, TENTHS="600")
+    keep = ["bash", str(LAUNCH / "tpu_vm.sh"), "keep", "--config=a b", "--workdir=gs://b/w"]
+    process = subprocess.Popen(keep, cwd=ROOT, env=environment)
+    started = tmp_path / "run-"
+    for preempted in (True, False):
+        wait_for(started)
+        assert "--config=a b --workdir=gs://b/w" in started.read_text()
+        time.sleep(0.3)  # for the trap to be set
+        running = int((tmp_path / "pid-").read_text())
+        started.unlink()
+        if preempted:
+            os.kill(running, signal.SIGKILL)
+            (tmp_path / "state").write_text("PREEMPTED\n")
+        else:
+            os.kill(running, signal.SIGTERM)  # it ends with 0
+    assert process.wait(20) == 0
+    assert [call[3] for call in calls_of_gcloud(tmp_path)].count("create") == 2
+
+
+def test_keep_starts_a_run_that_fails_again_but_not_for_ever(tmp_path, bare):
+    (tmp_path / "run").write_text('#!/bin/bash\necho started >> "$OUT/starts"\nexit 3\n')
+    result, _ = tpu_vm(tmp_path, "keep", "--config=a", **bare, RESTARTS="2")
+    assert result.returncode == 3 and "ended with status 3 once more" in result.stderr
+    assert (tmp_path / "starts").read_text() == "started\n" * 3
+
+
+@pytest.mark.parametrize("verb", ["create", "run", "keep", "stop", "delete"])
+def test_a_dry_run_on_tpu_vms_prints_what_would_run(tmp_path, bare, verb):
+    result, calls = tpu_vm(tmp_path, verb, "--config=a b", **bare, DRY_RUN="1")
+    assert result.returncode == 0 and not calls
+    words = shlex.split(result.stdout)
+    verbs = [words[i + 4] for i, word in enumerate(words) if word == "gcloud"]
+    wanted = {"create": ["create", "scp", "ssh"], "keep": ["create", "scp", "ssh", "ssh"]}
+    assert verbs == wanted.get(verb, ["delete" if verb == "delete" else "ssh"])
+    if verb in ("run", "keep"):
+        assert "ad_jax run --config=a\\ b" in words[-1]
+
+
+@pytest.mark.parametrize(
+    "folder, words",
+    [
+        ("gs://b/w", ["storage", "cp", "--recursive", "gs://b/w", "."]),
+        (
+            "/mnt/w",
+            [
+                "compute",
+                "tpus",
+                "tpu-vm",
+                "scp",
+                "--zone=z",
+                "ad:/mnt/w",
+                ".",
+                "--worker=0",
+                "--recurse",
+            ],
+        ),
+    ],
+)
+def test_results_are_fetched_from_where_they_are(tmp_path, bare, folder, words):
+    where = {"DRY_RUN": "1", **({} if folder.startswith("gs:") else bare)}
+    result, _ = tpu_vm(tmp_path, "fetch", folder, **where)
+    assert shlex.split(result.stdout) == ["gcloud", *words], result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["fly"], []])
@@ -275,8 +394,9 @@ def test_tpu_vms_without_a_name_or_a_verb(tmp_path, arguments):
 @pytest.mark.parametrize("topology, hosts, chips", [("4x4", 4, 4), ("2x2", 1, 4), ("1x1", 1, 1)])
 def test_a_jobset_has_a_pod_for_each_host_of_the_slice(capsys, topology, hosts, chips):
     gke.main(
-        ["--name=ad", "--image=i", f"--topology={topology}", "--claim=c", "--", "--config=a b"]
-    )
+        ["--name=ad", "--image=i", f"--topology={topology}", "--claim=c", "--", "--config=a b",
+         "--workdir=/runs/w"]
+    )  # fmt: skip
     spec = yaml.safe_load(capsys.readouterr().out)["spec"]
     assert spec["failurePolicy"]["maxRestarts"] > 0
     job = spec["replicatedJobs"][0]["template"]["spec"]
@@ -286,19 +406,29 @@ def test_a_jobset_has_a_pod_for_each_host_of_the_slice(capsys, topology, hosts, 
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == topology
     (container,) = pod["containers"]
     assert container["resources"]["limits"] == {"google.com/tpu": chips}
-    want = ["python", "-m", "ad_jax", "run", "--config=a b", "--stopped_status=1"]
+    want = ["ad-jax", "run", "--config=a b", "--workdir=/runs/w", "--stopped_status=1"]
     assert container["command"] == want
+    assert container["volumeMounts"][0]["mountPath"] == "/runs"
+
+
+def test_a_jobset_with_a_bucket_needs_no_volume(capsys):
+    words = ["--name=ad", "--image=i", "--topology=4x4", "--service-account=s", "--"]
+    gke.main([*words, "--workdir=gs://b/w"])
+    spec = yaml.safe_load(capsys.readouterr().out)["spec"]
+    pod = spec["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert "volumes" not in pod and pod["serviceAccountName"] == "s"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--workdir=/runs/w"], ["--workdir=runs/w"]])
+def test_a_workdir_that_goes_with_the_pods_is_refused(arguments):
+    with pytest.raises(UserError, match="outlives the pods: gs://BUCKET/DIR, or /runs/DIR with"):
+        gke.jobset("ad", "i", "4x4", "a", None, None, 1, arguments)
 
 
 @pytest.mark.parametrize("topology", ["four", "3x3", "0x4"])
 def test_a_slice_that_there_is_not(topology):
     with pytest.raises(UserError, match=f"--topology={topology}"):
-        gke.jobset("ad", "i", topology, "a", "c", 1, [])
-
-
-@pytest.mark.parametrize("script", ["local.sh", "slurm.sbatch", "tpu_vm.sh"])
-def test_the_shell_can_read_every_script(script):
-    subprocess.run(["bash", "-n", str(LAUNCH / script)], check=True)
+        gke.jobset("ad", "i", topology, "a", None, None, 1, ["--workdir=gs://b/w"])
 
 
 def test_processes_find_each_other_under_slurm():

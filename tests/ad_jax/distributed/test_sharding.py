@@ -177,6 +177,37 @@ def test_every_launcher_says_which_process_this_is(monkeypatch, variables, place
     assert processes.process_index_and_count() == place
 
 
+@pytest.mark.parametrize(
+    "tasks, node, local, on_node, visible, devices",
+    [
+        ("1", "0", "0", "4", "0,1,2,3", [0, 1, 2, 3]),  # one process for a node
+        ("4", "0", "2", "4", "0,1,2,3", [2]),
+        ("2", "0", "1", "4", "0,1,2,3", [2, 3]),
+        ("2", "0", "0", "3", "4,5,6", [0, 1]),
+        ("2(x3),1", "3", "0", "2", "0,1", [0, 1]),
+        ("2", "0", "1", "4", "2,3", [0, 1]),  # bound by --gpus-per-task
+        ("2", "0", "1", "", "", None),
+    ],
+)
+def test_processes_of_a_node_share_its_gpus_under_slurm(
+    tasks, node, local, on_node, visible, devices
+):
+    variables = {
+        "SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_NODEID": node, "SLURM_LOCALID": local,
+        "SLURM_GPUS_ON_NODE": on_node, "CUDA_VISIBLE_DEVICES": visible,
+    }  # fmt: skip
+    assert processes.slurm_devices(variables) == devices
+
+
+def test_more_processes_than_gpus_are_refused_under_slurm():
+    variables = {
+        "SLURM_STEP_TASKS_PER_NODE": "3(x2)", "SLURM_LOCALID": "0", "SLURM_GPUS_ON_NODE": "2",
+        "CUDA_VISIBLE_DEVICES": "0,1",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="3 processes can't share the 2 GPUs of a node: give"):
+        processes.slurm_devices(variables)
+
+
 def test_workers_of_a_tpu_vm_find_each_other(monkeypatch):
     monkeypatch.setattr(processes.cloud_tpu_init, "running_in_cloud_tpu_vm", True)
     monkeypatch.setenv("TPU_WORKER_ID", "3")
