@@ -21,6 +21,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path
+from data_pipelines import statistics
 from data_pipelines.files import atomic_write, fingerprint, read_json, remove_abandoned, write_json
 from data_pipelines.schema import VERSION, Schema
 
@@ -100,10 +101,17 @@ class Writer:
             check_data=False,
             description="Learning histories of source learners, for Algorithm Distillation.",
         )
+        # A shard of an older version has none, and then the data set has none.
+        of_shards = [s.get("statistics", {}) for s in summaries]
         document = {
             "version": VERSION,
             "schema": dataclasses.asdict(self.schema),
             **provenance,
+            "statistics": {
+                name: statistics.pooled([measured[name] for measured in of_shards])
+                for name in of_shards[0]
+                if all(of_shards)
+            },
             "shards": {
                 self.path(i).name: {k: s[k] for k in ("records", "bytes", "crc32")}
                 for i, s in enumerate(summaries)
@@ -121,6 +129,7 @@ class ShardWriter:
         self._records = 0
         self._start = 0
         self._error: BaseException | None = None
+        self._statistics: dict[str, list[statistics.Moments]] = {}
         self._chunks: queue.Queue = queue.Queue(maxsize=_QUEUED_CHUNKS)
         self._description: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -152,6 +161,7 @@ class ShardWriter:
                 step = int(np.flatnonzero(where)[0])
                 raise UserError(f"task {task}, stream {stream}, step {step}: {what}")
         fields = {k: np.asarray(v) for k, v in self._schema.encode(history).items()}
+        self._measure(fields)
         size, steps = self._schema.record_steps, len(fields["action"])
         for start in range(0, steps, size):
             block = {k: v[start : start + size] for k, v in fields.items()}
@@ -179,6 +189,7 @@ class ShardWriter:
             **self._description,
             "tasks": self._tasks.tolist(),
             "records": self._records,
+            "statistics": {k: statistics.pooled(v) for k, v in self._statistics.items()},
             **fingerprint(self._path),
         }
 
@@ -210,8 +221,15 @@ class ShardWriter:
                     # Otherwise the order of the fields differs from process to process.
                     writer.write(example.SerializeToString(deterministic=True))
                     self._records += 1
+                if isinstance(item, dict):
+                    self._measure(item)
         finally:
             writer.close()
+
+    def _measure(self, fields: dict[str, Any]) -> None:
+        """Takes encoded steps into account, with any leading axes."""
+        for name, moments in statistics.of_steps(self._schema, fields).items():
+            self._statistics.setdefault(name, []).append(moments)
 
     def _blocks(self, chunk: dict[str, Any]) -> Iterator[_Block]:
         """The next steps of every stream, record by record."""

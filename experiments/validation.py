@@ -238,6 +238,11 @@ def _check_method(config: ml_collections.ConfigDict, model: Any, limit: int) -> 
     acts_as_expert = config.source.name == "noise" and not config.source.noise.epsilon_start
     experts = acts_as_expert or config.train.keep_begin > 0
     settings = build.method_settings(config)
+    if config.model.normalize and not build.reads_windows(config):
+        raise UserError(
+            f"model.normalize needs the statistics of histories, and method={config.method!r} "
+            "reads none: leave it out"
+        )
     with build.named_by_key(build.method_keys(config)):
         build.method_spec(config).validate(settings, model, limit, experts)
 

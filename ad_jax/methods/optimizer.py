@@ -11,7 +11,7 @@ import optax.contrib
 from ad_jax.errors import UserError
 
 OPTIMIZERS = ("adamw", "muon")
-FROZEN = {"mean", "deviation"}  # of an image encoder
+FROZEN = {"mean", "deviation"}  # measured, not learned
 OUTSIDE_CORE = {"embed", "head"}  # modules of a SequenceModel
 
 

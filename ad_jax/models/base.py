@@ -21,7 +21,7 @@ Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
 SHARED_RULES: Rules = (
     (r"/head/kernel$", (FSDP, None)),
     (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
-    (r"/(bias|scale|mask|ns_coeffs)$|/ImageEncoder_\d+/", ()),
+    (r"/(bias|scale|mask|ns_coeffs|mean|deviation)$|/ImageEncoder_\d+/", ()),
 )
 
 
@@ -34,6 +34,8 @@ class CoreConfig:
       context: steps of a training window. A core that is not recurrent looks back so many steps,
         the current one included.
       image_encoder: of pictures; see ImageEncoder.
+      normalize: float observations and rewards enter standardised, by the statistics of the data
+        set; see TransitionToken.
       mask: what the input mask hides, "action" or "token"; see TransitionToken.
       mask_probability: of the input mask.
       dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
@@ -48,6 +50,7 @@ class CoreConfig:
     width: int = 64
     context: int = 80
     image_encoder: str = "pooled"
+    normalize: bool = False
     mask: str = "action"
     mask_probability: float = 0.0
     dtype: str = "float32"
@@ -103,7 +106,7 @@ class SequenceModel(nn.Module):
         c = self.config
         self.embed = TransitionToken(
             self.space, self.num_actions, c.width, c.image_encoder, self.render,
-            c.mask, c.mask_probability, DTYPES[c.dtype],
+            c.normalize, c.mask, c.mask_probability, DTYPES[c.dtype],
         )  # fmt: skip
         self.core = c.make_core()
         nn.share_scope(self, self.core)  # its parameters are named as if they were the model's own

@@ -1,6 +1,6 @@
 """One token per transition: what the model reads at a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ from ad_jax.envs import spaces
 from ad_jax.models.images import ImageEncoder
 
 MASKS = ("action", "token")
+SCALES = ("observation", "reward")  # what ``with_scales`` has the measures of
 MAX_ONE_HOT = 256  # rows of a table
 
 
@@ -32,6 +33,8 @@ class TransitionToken(nn.Module):
       width: of a token.
       image_encoder: of pictures; see ImageEncoder.
       render: draws the picture of an observation, where the observation stands for one.
+      normalize: floats are standardised and the reward is divided by its deviation, before they
+        enter. The measures are parameters that are not trained; see ``with_scales``.
       mask: what is hidden, "action" or "token".
       mask_probability: of hiding it at a position; random key "mask".
       dtype: of the computation.
@@ -42,6 +45,7 @@ class TransitionToken(nn.Module):
     width: int
     image_encoder: str = "pooled"
     render: Callable[[jax.Array], jax.Array] | None = None
+    normalize: bool = False
     mask: str = "action"
     mask_probability: float = 0.0
     dtype: Any = jnp.float32
@@ -72,9 +76,10 @@ class TransitionToken(nn.Module):
 
         token = embed("action", self.num_actions + 2, previous_action)
         token += embed("is_first", 2, is_first.astype(jnp.int32))
-        token += nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="reward")(
-            previous_reward[..., None]
-        )
+        reward = previous_reward[..., None]
+        if self.normalize:
+            reward = Standardize(name="reward_scale")(reward)
+        token += nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="reward")(reward)
         kind = "image" if self.render else spaces.kind(self.space)
         if kind == "discrete":
             components = observation.reshape(*previous_action.shape, -1)
@@ -88,11 +93,44 @@ class TransitionToken(nn.Module):
                 features = ImageEncoder(self.image_encoder, self.dtype)(image, train=train)
             else:
                 features = observation.reshape(*previous_action.shape, -1)
+                if self.normalize:
+                    features = Standardize(name="observation_scale")(features)
             token += nn.Dense(self.width, dtype=self.dtype, name="observation")(features)
         if self.mask == "token":
             hidden = self.param("mask", nn.initializers.normal(0.02), (self.width,))
             token = jnp.where(masked[..., None], hidden.astype(self.dtype), token)
         return token
+
+
+class Standardize(nn.Module):
+    """(x - mean) / deviation of each component; 0 and 1 until ``with_scales`` sets them."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = x.shape[-1:]
+        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
+        deviation = jax.lax.stop_gradient(self.param("deviation", nn.initializers.ones, shape))
+        return (x.astype(jnp.float32) - mean) / deviation
+
+
+def with_scales(params: Any, statistics: Mapping[str, Any]) -> Any:
+    """Parameters of a model that normalises, with the measures of a data set.
+
+    The mean of rewards is left at 0: no reward, as before the first step, is then no reward still.
+
+    Args:
+      params: {"params": {"embed": …}}, as a SequenceModel has them.
+      statistics: of ``SCALES``, each with a "mean" and a "deviation", float [components].
+    """
+    embed = dict(params["params"]["embed"])
+    for name in SCALES:
+        if (scale := embed.get(f"{name}_scale")) is not None:
+            mean, deviation = (jnp.asarray(statistics[name][k]) for k in ("mean", "deviation"))
+            embed[f"{name}_scale"] = {
+                "mean": scale["mean"] if name == "reward" else mean.astype(jnp.float32),
+                "deviation": jnp.where(deviation > 0, deviation, 1.0).astype(jnp.float32),
+            }
+    return {**params, "params": {**params["params"], "embed": embed}}
 
 
 class _Table(nn.Embed):

@@ -42,6 +42,8 @@ class A2CConfig:
       max_grad_norm: the gradient is clipped to this global norm.
       privileged: the source sees the environment's ``privileged_observation``; the history still
         holds the ordinary observation.
+      normalize: the source is shown standardised observations (where they are floats) and scaled
+        rewards; see ``scaling``. The history holds the environment's own numbers.
     """
 
     num_streams: int = 32
@@ -56,6 +58,7 @@ class A2CConfig:
     value_cost: float = 0.5
     max_grad_norm: float = 0.5
     privileged: bool = False
+    normalize: bool = False
 
 
 @struct.dataclass
@@ -87,7 +90,8 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         raise UserError(
             f"source.a2c.num_groups={config.num_groups} does not divide the {streams} actors"
         )
-    actors = make_actors(env, streams, config.privileged)
+    scaled_by = config.discount if config.normalize else None
+    actors = make_actors(env, streams, config.privileged, scaled_by=scaled_by)
     network = ActorCritic(actors.space, env.num_actions, config.hidden)
     bind = over_observations(network)
     optimizer = optax.chain(
@@ -116,7 +120,7 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), draws)
         history, (_, value) = rollout.history, rollout.extras
         advantage = generalised_advantages(
-            history.reward, value, policy(rollout.next_seen)[1], history.is_last,
+            rollout.reward, value, policy(rollout.next_seen)[1], history.is_last,
             history.is_terminal, config.discount, config.gae_lambda,
         )  # fmt: skip
 

@@ -8,17 +8,23 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History
 from ad_jax.rollout import Interaction, begin, interact
+from ad_jax.sources import scaling
 
 
 @struct.dataclass
 class ActorState:
-    """The state of the actors of one task; ``now`` has a leading axis [stream]."""
+    """The state of the actors of one task; ``now`` has a leading axis [stream].
+
+    ``scale`` is a scaling.Scale where the learner is shown standardised numbers, else None.
+    """
 
     env_params: Any
     now: Interaction
+    scale: Any = None
 
 
 @struct.dataclass
@@ -27,12 +33,14 @@ class Rollout:
 
     Attributes:
       history: what is stored.
+      reward: what the learner is told of the rewards: they themselves, or scaled.
       seen: what the learner saw before each action.
       next_seen: what the learner would see after the action, before any reset.
       extras: what ``select_action`` returned along with each action.
     """
 
     history: History
+    reward: jax.Array
     seen: jax.Array
     next_seen: jax.Array
     extras: Any
@@ -57,7 +65,11 @@ class Actors(NamedTuple):
 
 
 def make_actors(
-    env: Any, num_streams: int, privileged: bool, draws_pictures: bool = False
+    env: Any,
+    num_streams: int,
+    privileged: bool,
+    draws_pictures: bool = False,
+    scaled_by: float | None = None,
 ) -> Actors:
     """Actors in a gymnax environment.
 
@@ -67,6 +79,8 @@ def make_actors(
       privileged: the learner sees the environment's ``privileged_observation``; the history still
         holds the ordinary observation.
       draws_pictures: the learner calls the environment's ``render_observation`` itself.
+      scaled_by: the learner is shown standardised floats and scaled rewards, by the returns of
+        this discount; see ``scaling``. None shows it the environment's own numbers.
 
     Raises:
       UserError: ``privileged`` is set but the environment has no ``privileged_observation``, or
@@ -87,13 +101,23 @@ def make_actors(
     interact_all = jax.vmap(partial(interact, env), in_axes=(0, 0, 0, None))
 
     def reset(key: jax.Array, env_params: Any) -> ActorState:
-        return ActorState(env_params, begin_all(jax.random.split(key, num_streams), env_params))
+        now = begin_all(jax.random.split(key, num_streams), env_params)
+        scale = None if scaled_by is None else scaling.unknown(space.shape, num_streams)
+        return ActorState(env_params, now, scale)
 
-    def seen(state: ActorState) -> jax.Array:
+    def raw(state: ActorState) -> jax.Array:
         if not privileged:
             return state.now.observation
         show = jax.vmap(env.privileged_observation, in_axes=(0, None))
         return show(state.now.env_state, state.env_params)
+
+    def shown(state: ActorState, values: jax.Array) -> jax.Array:
+        if scaled_by is None or spaces.kind(space) != "continuous":
+            return values
+        return scaling.standardised(state.scale.seen, values)
+
+    def seen(state: ActorState) -> jax.Array:
+        return shown(state, raw(state))
 
     def rollout(state: ActorState, key: jax.Array, select_action: Callable, draws: Any):
         steps = jax.tree.leaves(draws)[0].shape[0]
@@ -101,13 +125,23 @@ def make_actors(
 
         def act(state: ActorState, draws_and_keys: Any):
             draws, keys = draws_and_keys
-            before = seen(state)
-            action, extras = select_action(before, draws)
+            before = raw(state)
+            action, extras = select_action(shown(state, before), draws)
             now, history, info = interact_all(state.now, action, keys, state.env_params)
-            state = ActorState(state.env_params, now)
-            return state, Rollout(history, before, info[next_seen], extras)
+            state = ActorState(state.env_params, now, state.scale)
+            return state, Rollout(history, history.reward, before, info[next_seen], extras)
 
-        return jax.lax.scan(act, state, (draws, keys))
+        after, made = jax.lax.scan(act, state, (draws, keys))
+        if scaled_by is None:
+            return after, made
+        h = made.history
+        scale = scaling.measured(state.scale, made.seen, h.reward, h.is_last, scaled_by)
+        made = made.replace(
+            reward=h.reward / scaling.deviation(scale.returns),
+            seen=shown(state, made.seen),
+            next_seen=shown(state, made.next_seen),
+        )
+        return ActorState(after.env_params, after.now, scale), made
 
     return Actors(space, reset, seen, rollout)
 

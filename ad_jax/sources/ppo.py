@@ -40,6 +40,8 @@ class PPOConfig:
         so that small chance differences in a rollout without rewards do not become large.
       privileged: the source sees the environment's ``privileged_observation``; the history still
         holds the ordinary observation.
+      normalize: the source is shown standardised observations (where they are floats) and scaled
+        rewards; see ``scaling``. The history holds the environment's own numbers.
     """
 
     num_streams: int = 8
@@ -56,6 +58,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     min_advantage_std: float = 0.1
     privileged: bool = False
+    normalize: bool = False
 
 
 @struct.dataclass
@@ -99,7 +102,8 @@ def ppo(env: Any, config: PPOConfig) -> Source:
             f"source.ppo.num_minibatches={config.num_minibatches} does not divide the "
             f"{streams} x {steps} transitions of a rollout"
         )
-    actors = make_actors(env, streams, config.privileged)
+    scaled_by = config.discount if config.normalize else None
+    actors = make_actors(env, streams, config.privileged, scaled_by=scaled_by)
     network = ActorCritic(actors.space, env.num_actions, config.hidden)
     bind = over_observations(network)
     optimizer = optax.chain(
@@ -141,7 +145,7 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), draws)
         history, (logits, value) = rollout.history, rollout.extras
         advantage = generalised_advantages(
-            history.reward, value, policy(rollout.next_seen)[1], history.is_last,
+            rollout.reward, value, policy(rollout.next_seen)[1], history.is_last,
             history.is_terminal, config.discount, config.gae_lambda,
         )  # fmt: skip
         batch = Batch(

@@ -21,6 +21,7 @@ from ad_jax.errors import UserError
 from ad_jax.interfaces import Method
 from ad_jax.methods.optimizer import describe_partition
 from ad_jax.methods.train_state import TrainState
+from ad_jax.models.tokens import with_scales
 from data_pipelines import windows
 from data_pipelines.reader import Histories, Selection
 from experiments.runtime.interruption import Interrupted, Interruption
@@ -53,7 +54,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     checkpoints = Checkpoints(workdir.checkpoints)
 
     first = [(build.key(config, "initialise", s), *feed.first(s)) for s in seeds.slots]
-    init = lambda key, *first: method.init(key, feed.example(*first))
+
+    def init(key: jax.Array, *first: Any) -> TrainState:
+        state = method.init(key, feed.example(*first))
+        return state.replace(params=feed.measured(state.params))
+
     shapes = jax.eval_shape(init, *first[0])
     shardings = seeds.shardings(shapes, build.sharding_rules(config))
     state = seeds.init(init, first, shardings)
@@ -174,6 +179,7 @@ class Feed(NamedTuple):
     Attributes:
       first: ``first(seed)``, arrays from which ``example`` makes what a fresh state depends on.
       example: ``example(*first)``, inside jit.
+      measured: ``measured(params)``, fresh parameters with what was measured of the data.
       data: arrays that the updates of all seeds share.
       inputs: ``inputs(seed, first_step)``, host arrays for each update after ``first_step``.
       batch: ``batch(data, inputs)``, what an update learns from, inside jit.
@@ -181,6 +187,7 @@ class Feed(NamedTuple):
 
     first: Callable[[int], tuple[Any, ...]]
     example: Callable[..., Any]
+    measured: Callable[[Any], Any]
     data: Any
     inputs: Callable[[int, int], Iterator]
     batch: Callable[[Any, Any], Any]
@@ -209,6 +216,12 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end, trained_on
     )
+    scales = histories.provenance.get("statistics", {}) if config.model.normalize else {}
+    if config.model.normalize and not scales:
+        raise UserError(
+            f"model.normalize: {workdir.histories} is of an older version, without statistics: "
+            "collect again in another workdir"
+        )
     with build.named_by_key({"context": "model.context"}):
         of_first = windows.make_sampler(
             histories, selection=selection, context=config.model.context,
@@ -233,6 +246,7 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
     return Feed(
         first=lambda seed: (windows.make_reader(histories, sampler(seed), selection)(0),),
         example=lambda raw: windows.to_batch(schema, raw),
+        measured=lambda params: with_scales(params, scales) if scales else params,
         data=arrays,
         inputs=inputs,
         batch=lambda arrays, inputs: windows.to_batch(schema, cut(arrays, inputs)),
@@ -245,6 +259,7 @@ def no_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: build.Wo
     return Feed(
         first=lambda seed: (),
         example=lambda: (),
+        measured=lambda params: params,
         data=(),
         inputs=lambda seed, first_step: itertools.repeat(()),
         batch=lambda data, inputs: (),

@@ -159,6 +159,13 @@ def test_rl2_refuses_what_changes_its_policy(config, name):
     refused(config, f"^model.{name}=0.1: RL2 learns from what its own policy did")
 
 
+def test_rl2_has_no_statistics_to_normalise_by(config):
+    config.model.normalize = True
+    validate(config)
+    config.update_from_flattened_dict(RL2)
+    refused(config, "^model.normalize needs the statistics of histories, and method='RL2' reads no")
+
+
 def test_a_world_without_a_demonstrator():
     config = cart_pole.get_config("smoke")
     validate(config)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
-from ad_jax.models.tokens import TransitionToken
+from ad_jax.models.tokens import TransitionToken, with_scales
 
 ROWS = np.arange(6)
 STEP = {
@@ -54,6 +54,29 @@ def test_the_space_chooses_how_an_observation_enters(space, names):
     other[2] = low if floats or (seen[2] != low).any() else high
     changed = np.abs(apply(other) - tokens).max(-1) > 1e-6
     assert changed.tolist() == (ROWS == 2).tolist()
+
+
+def test_a_model_that_normalises_reads_what_another_reads_of_standardised_numbers():
+    rng = np.random.default_rng(0)
+    space = spaces.Box(-jnp.inf, jnp.inf, (2, 2))
+    seen = rng.normal(1e3, 20.0, (6, 2, 2)).astype(np.float32)
+    reward = rng.normal(-50, 5.0, 6).astype(np.float32)
+    told = {
+        "observation": {"mean": [900.0, 1000.0, 1100.0, 5.0], "deviation": [10.0, 20.0, 30.0, 0.0]},
+        "reward": {"mean": [-50.0], "deviation": [5.0]},
+    }
+    plain, normal = (TransitionToken(space, 3, 8, normalize=n) for n in (False, True))
+    params = normal.init(jax.random.key(0), seen, **STEP, train=False)["params"]
+    measured = with_scales({"params": {"embed": params}}, told)["params"]["embed"]
+    raw = {**STEP, "previous_reward": reward}
+    got = normal.apply({"params": measured}, seen, **raw, train=False)
+
+    standard = (seen.reshape(6, 4) - told["observation"]["mean"]) / [10.0, 20.0, 30.0, 1.0]
+    others = {k: v for k, v in params.items() if not k.endswith("_scale")}
+    scaled = {**STEP, "previous_reward": reward / 5}
+    want = plain.apply({"params": others}, standard.reshape(6, 2, 2), **scaled, train=False)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    assert {*params} - {*others} == {"reward_scale", "observation_scale"}
 
 
 def test_where_an_observation_stands_for_a_picture_only_the_picture_is_seen():

@@ -18,9 +18,12 @@ from ad_jax.errors import UserError
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import make_optimizer
 from ad_jax.methods.train_state import init_state
+from data_pipelines.files import read_json, write_json
+from data_pipelines.reader import Histories
+from experiments.configs import cart_pole
 from experiments.runtime.interruption import Interrupted
 from experiments.runtime.workdir import Workdir
-from experiments.stages import evaluate, train
+from experiments.stages import collect, evaluate, train
 
 
 @pytest.fixture
@@ -42,6 +45,34 @@ def restored(config, workdir):
     like = init_state(jax.random.key(0), model, optimizer)
     with contextlib.closing(Checkpoints(workdir.checkpoints)) as checkpoints:
         return checkpoints.restore(checkpoints.latest_step(), like)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_scales_of_a_model_are_those_of_the_histories(tmp_path, never, optimizer):
+    """And training leaves them alone."""
+    config = cart_pole.get_config("smoke")
+    config.model.normalize = True
+    config.optimizer.update({"name": optimizer, "weight_decay": 0.1})
+    config.train.update({"steps": 3, "log_every": 3, "checkpoint_every": 3})
+    config.optimizer.warmup_steps = 1
+    workdir = Workdir(tmp_path / "run", config)
+    for stage in (collect, train):
+        stage.run(config, workdir, never)
+    told = Histories(workdir.histories).provenance["statistics"]
+    embed = restored(config, workdir)[0].params["params"]["embed"]
+    scale = embed["observation_scale"]
+    np.testing.assert_allclose(scale["mean"], told["observation"]["mean"], rtol=1e-5)
+    np.testing.assert_allclose(scale["deviation"], told["observation"]["deviation"], rtol=1e-5)
+    assert embed["reward_scale"]["mean"] == 0
+
+    older = Workdir(tmp_path / "older", config)
+    shutil.copytree(workdir.histories, older.histories)
+    provenance = older.histories / "provenance.json"
+    document = read_json(provenance, "")
+    del document["statistics"]
+    write_json(provenance, document)
+    with pytest.raises(UserError, match=r"model.normalize: .* without statistics: collect again"):
+        train.run(config, older, never)
 
 
 def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, never, monkeypatch):
