@@ -346,7 +346,7 @@ def to_numpy(histories: Histories) -> Iterator[dict[str, Any]]:
     """Each row of a data set, as plain arrays with the names of ``formats``.
 
     Yields:
-      observations int32, float32 or uint8 [time, *shape], actions int32 [time], rewards float32
+      observations int32, float32 or uint8 ``[time, *shape]``, actions int32 [time], rewards float32
       [time], terminations and truncations bool [time], and the numbers task and stream.
     """
     schema = histories.schema

@@ -132,7 +132,7 @@ class Histories:
           names: of the fields.
 
         Returns:
-          Fields [..., *shape], of the shape to which rows and steps are broadcast.
+          Fields ``[..., *shape]``, of the shape to which rows and steps are broadcast.
 
         Raises:
           IndexError: a row has no such step.
