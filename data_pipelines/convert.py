@@ -1,7 +1,11 @@
 """Makes somebody's own histories a workdir to train on, and our histories files for others.
 
+In, and to train on::
+
     python -m data_pipelines.convert --from=my_data.npz --workdir=runs/mine
     python -m experiments.run --config=runs/mine/config.json --workdir=runs/mine   # or ad-jax run
+
+Out::
 
     python -m data_pipelines.convert --workdir=runs/quickstart --to=npz --out=exported
 

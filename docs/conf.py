@@ -6,6 +6,7 @@ pages as well, and links between them are the same here and on a forge.
 
 import os
 import pathlib
+import re
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # autodoc imports the modules, and needs no GPU
 
@@ -27,11 +28,17 @@ exclude_patterns = ["docs/_build"]
 
 myst_heading_anchors = 4  # those of GitHub
 
-autodoc_default_options = {"members": True, "exclude-members": "from_tuple, replace, to_tuple"}
+autodoc_default_options = {
+    "members": True,
+    "special-members": "__call__",
+    "exclude-members": "from_tuple, items, keys, replace, to_tuple, values",  # chex's and Flax's
+}
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes are listed once, in the docstring of their class
+napoleon_attr_annotations = False  # their types are in its signature
 
 html_theme = "furo"
 html_title = "ad_jax"
@@ -44,6 +51,14 @@ def skip_fields(app, what, name, field, skip, options):
     return skip or type(field).__name__ == "_tuplegetter"
 
 
+def shorten(app, what, name, thing, options, signature, returns):
+    """A signature without the arguments of every Flax module and without objects' addresses."""
+    if signature:
+        signature = re.sub(r", parent: .*", ")", signature)
+        signature = re.sub(r"<[^(]*>", "...", signature)
+    return signature, returns
+
+
 def name_folders(app, doctree):
     """A link to a folder of the clone, for which there is no page, becomes its text."""
     here = (ROOT / app.env.docname).parent
@@ -54,4 +69,5 @@ def name_folders(app, doctree):
 
 def setup(app):
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", shorten)
     app.connect("doctree-read", name_folders)

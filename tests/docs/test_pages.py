@@ -33,6 +33,15 @@ def test_a_learner_is_used_as_the_page_shows(page):
         assert names["returns"].shape == (1, 20)
 
 
+def test_the_quickstart_shows_the_returns_of_fifty_episodes(capsys):
+    (block,) = blocks("docs/quickstart.md")
+    names: dict = {}
+    exec(compile(block, "docs/quickstart.md", "exec"), names)
+    assert names["goal"] in names["learner"].tasks.heldout
+    assert names["returns"].shape == (1, 50)
+    assert len(capsys.readouterr().out.strip("[]\n").split()) == 50
+
+
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
     """A workdir with histories."""
