@@ -48,7 +48,8 @@ class Stream(NamedTuple):
     """The history of one learner on one task: whole episodes.
 
     Attributes:
-      task, stream: numbers from 0.
+      task: a number from 0.
+      stream: a number from 0, within the task.
       history: a History of NumPy arrays [time, ...].
     """
 

@@ -1,12 +1,14 @@
 """What the pages show as code runs as it stands there, and links lead somewhere."""
 
 import contextlib
+import importlib.util
 import pathlib
 import re
 
 import numpy as np
 import pytest
 
+from ad_jax import config
 from data_pipelines import convert
 from experiments.configs import dark_room
 from experiments.runtime.interruption import Interruption
@@ -102,6 +104,17 @@ def test_links_lead_somewhere(page):
         assert file.exists(), target
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_settings_exist(page):
+    text = page.read_text()
+    for module in re.findall(r"python -m (\w[\w.]*)", text):
+        assert importlib.util.find_spec(module), module
+    settings = config.flat(config.defaults().to_dict())
+    groups = "collect|evaluation|mesh|model|optimizer|rl2|tasks|train"
+    for setting in re.findall(rf"(?:`|--config\.)((?:{groups})\.(?!py`)[a-z][a-z0-9_]*)[=`]", text):
+        assert setting in settings, setting
 
 
 def test_the_readme_is_one_page():
