@@ -40,6 +40,8 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes are listed once, in the docstring of their class
 napoleon_attr_annotations = False  # their types are in its signature
 
+highlight_language = "text"  # of blocks that do not say: what commands print
+
 html_theme = "furo"
 html_title = "ad_jax"
 html_copy_source = False

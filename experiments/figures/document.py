@@ -27,7 +27,7 @@ _HEAD = """\
 # The paper's figures, and ours
 
 ```sh
-python -m experiments.reproduce --figure=4 --preset=cpu --workdir=runs/paper   # or 3,7, or all
+python -m experiments.reproduce --figure=4 --preset=cpu --workdir=runs/paper  # or 3,7, or all
 ```
 
 plans the runs that a figure needs (AD, ED, RL², sources, prompts, sweeps), does what is not done
@@ -111,7 +111,7 @@ def text(folder: pathlib.Path) -> str:
     notes = json.loads((folder / "notes.json").read_text())
     paths = {number: folder / f"fig{number:02}.json" for number in FIGURES}
     made = {n: json.loads(path.read_text()) for n, path in paths.items() if path.exists()}
-    rows = ["| figure | result | time |", "|---|---|---|"]
+    rows = ["| figure | result | minutes |", "|---|---|---|"]
     sections = []
     for number, figure in FIGURES.items():
         note = notes.get(str(number), "")
@@ -209,7 +209,7 @@ def _minutes(runs: Mapping[str, Any]) -> str:
     """How long all stages of these runs took together."""
     parts = [run.get(part, 0) for run in runs.values() for part in ("collect", "train", "evaluate")]
     minutes = sum(sum(part) if isinstance(part, list) else part for part in parts) / 60
-    return f"{math.ceil(minutes)} min" if minutes else ""
+    return f"{math.ceil(minutes)}" if minutes else ""
 
 
 def _seconds(found: float | list[float]) -> str:
