@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Large pages for XLA's temporaries: about a fifth of a training step on a CPU (Linux).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-quick lint bench
+.PHONY: quickstart test test-quick lint docs bench
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m experiments.run --config=experiments/configs/dark_room.py:quickstart --workdir=runs/quickstart
@@ -23,6 +23,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run experiments/launch/*.sh experiments/launch/*.sbatch
+
+docs: $(VENV)/installed
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build
 
 bench: $(VENV)/installed .venv-rejax/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

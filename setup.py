@@ -13,6 +13,7 @@ COMMANDS = {
     for name in find_packages(include=["data_pipelines*", "experiments*"])
 }
 PLAY = ["flask>=3", "waitress>=3"]  # the page of `experiments.play`
+DOCS = ["furo>=2025.9", "myst-parser>=5", "sphinx>=9"]  # `make docs`
 CONVERT = ["h5py>=3.10", "minari>=0.5"]  # formats of `data_pipelines.convert`
 
 setup(
@@ -66,9 +67,11 @@ setup(
         "gcs": ["gcsfs>=2025.9", "google-cloud-storage>=3"],  # gs:// paths; the second is Orbax's
         "play": PLAY,
         "convert": CONVERT,
+        "docs": DOCS,
         "test": [
             *PLAY,
             *CONVERT,
+            *DOCS,
             "mypy>=2.4",
             "pytest>=9",
             "pytest-xdist>=3.8",

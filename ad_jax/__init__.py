@@ -1,5 +1,7 @@
 """Algorithm Distillation in JAX: environments, source learners, model, training and evaluation.
 
+A trained learner, in three lines::
+
     learner = ad_jax.load("dark_room")
     state = learner.reset(seed=0)
     action, state = learner.act(state, observation, reward, done)

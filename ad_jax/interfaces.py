@@ -19,7 +19,8 @@ class History:
     action, the action, and what the action led to; an episode of n steps is n entries.
 
     Attributes:
-      observation: what the environment showed, int32 or float32 [..., time, *observation_shape].
+      observation: what the environment showed, int32 or float32
+        ``[..., time, *observation_shape]``.
       action: int32 [..., time].
       reward: float32 [..., time], the reward that followed the action.
       is_first: bool [..., time], the first step of an episode.

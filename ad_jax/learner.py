@@ -113,8 +113,8 @@ class Learner:
 
         Args:
           state: from ``reset`` or the last call.
-          observation: what the environment shows now, [*shape] of the observation space or
-            [N, *shape].
+          observation: what the environment shows now, ``[*shape]`` of the observation space or
+            ``[N, *shape]``.
           reward: what the last action brought, [] or [N]; 0 before the first one.
           done: bool [] or [N]; True if an episode begins with this observation, as the very first
             one does.

@@ -1,7 +1,11 @@
 """Makes somebody's own histories a workdir to train on, and our histories files for others.
 
+In, and to train on::
+
     python -m data_pipelines.convert --from=my_data.npz --workdir=runs/mine
     python -m experiments.run --config=runs/mine/config.json --workdir=runs/mine   # or ad-jax run
+
+Out::
 
     python -m data_pipelines.convert --workdir=runs/quickstart --to=npz --out=exported
 
@@ -44,7 +48,8 @@ class Stream(NamedTuple):
     """The history of one learner on one task: whole episodes.
 
     Attributes:
-      task, stream: numbers from 0.
+      task: a number from 0.
+      stream: a number from 0, within the task.
       history: a History of NumPy arrays [time, ...].
     """
 
@@ -346,7 +351,7 @@ def to_numpy(histories: Histories) -> Iterator[dict[str, Any]]:
     """Each row of a data set, as plain arrays with the names of ``formats``.
 
     Yields:
-      observations int32, float32 or uint8 [time, *shape], actions int32 [time], rewards float32
+      observations int32, float32 or uint8 ``[time, *shape]``, actions int32 [time], rewards float32
       [time], terminations and truncations bool [time], and the numbers task and stream.
     """
     schema = histories.schema

@@ -27,7 +27,8 @@ class Selection:
     Attributes:
       every: keep one episode of so many, which shows the same learning in fewer episodes.
       streams: number of streams to keep of each task, the first ones; None keeps all.
-      begin, end: keep this part of each history; (0, 1) is all of it, (0.9, 1) its expert end.
+      begin: where the part of each history that is kept begins; 0 is its beginning.
+      end: where that part ends; 1 is its end, so that 0.9 to 1 is an expert's.
       tasks: keep histories of these tasks; None keeps all.
 
     Raises:
@@ -132,7 +133,7 @@ class Histories:
           names: of the fields.
 
         Returns:
-          Fields [..., *shape], of the shape to which rows and steps are broadcast.
+          Fields ``[..., *shape]``, of the shape to which rows and steps are broadcast.
 
         Raises:
           IndexError: a row has no such step.

@@ -1,5 +1,7 @@
 """Finds what is wrong with an environment, before anything is learnt in it.
 
+For one of your own::
+
     from ad_jax.envs.checker import check_env
 
     check_env(MyWorld())

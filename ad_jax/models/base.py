@@ -123,7 +123,8 @@ class SequenceModel(nn.Module):
         """Logits for windows.
 
         Args:
-          observation: [B, T, *space.shape]; T is at most ``context`` unless the core is recurrent.
+          observation: ``[B, T, *space.shape]``; T is at most ``context`` unless the core is
+            recurrent.
           previous_action: int32 [B, T]; the number of actions where there was none.
           previous_reward: float32 [B, T].
           is_first: bool [B, T].
@@ -144,7 +145,7 @@ class SequenceModel(nn.Module):
 
         Args:
           carry: from ``initial_carry`` or the last call.
-          observation: [*space.shape]; the others as in ``__call__``, without axes.
+          observation: ``[*space.shape]``; the others as in ``__call__``, without axes.
 
         Returns:
           (new carry, logits float32 [actions], or one more with a critic).

@@ -55,7 +55,7 @@ class TransitionToken(nn.Module):
         """Embeds transitions.
 
         Args:
-          observation: [..., *space.shape].
+          observation: ``[..., *space.shape]``.
           previous_action: int32 [...]; ``num_actions`` where there was none.
           previous_reward: float32 [...].
           is_first: bool [...].

@@ -33,7 +33,8 @@ class DQNConfig:
       replay_steps: of the replay, over all actors; the oldest are overwritten.
       q_lambda: λ; 0 is one-step Q-learning.
       discount: γ.
-      epsilon_start, epsilon_end: share of random actions, at first and at last.
+      epsilon_start: share of random actions, at first.
+      epsilon_end: and at last.
       epsilon_steps: steps of an actor over which that share falls linearly.
       target_period: updates between two copies of the network to the target network.
       learning_rate: of Adam, constant.

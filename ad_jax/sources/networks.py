@@ -31,7 +31,7 @@ class Features(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
-        """observation [..., *space.shape] → float32 [..., features]."""
+        """observation ``[..., *space.shape]`` → float32 [..., features]."""
         if self.render is not None:
             return ImageEncoder(self.encoder, name="encoder")(self.render(observation))
         kind = spaces.kind(self.space)
@@ -62,7 +62,7 @@ class ActorCritic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """observation [..., *space.shape] → (logits [..., actions], value [...]), float32."""
+        """observation ``[..., *space.shape]`` → (logits [..., actions], value [...]), float32."""
         features = Features(self.space, name="features")(observation)
 
         def mlp(name: str, outputs: int) -> jax.Array:
@@ -92,7 +92,7 @@ class QNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
-        """observation [..., *space.shape] → action values, float32 [..., actions]."""
+        """observation ``[..., *space.shape]`` → action values, float32 [..., actions]."""
         h = Features(self.space, self.encoder, self.render, name="features")(observation)
         for i, width in enumerate(self.hidden):
             h = nn.relu(nn.Dense(width, name=f"hidden_{i}")(h))

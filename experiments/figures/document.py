@@ -1,4 +1,4 @@
-"""Writes docs/reproduction.md from the results that are kept in docs/figures.
+"""Writes docs/reproducing.md from the results that are kept in docs/figures.
 
     python -m experiments.figures.document [--preset=PRESET WORKDIR/figures]
 
@@ -9,6 +9,7 @@ figure stands in docs/figures/notes.json.
 
 import argparse
 import json
+import math
 import pathlib
 import shutil
 import sys
@@ -21,12 +22,33 @@ from experiments.figures.figure import at
 from experiments.figures.runs import PRESETS
 
 KEPT = pathlib.Path("docs/figures")
-DOCUMENT = KEPT.parent / "reproduction.md"
+DOCUMENT = KEPT.parent / "reproducing.md"
 _HEAD = """\
 # The paper's figures, and ours
 
-Written by `python -m experiments.figures.document` from `docs/figures/*.json`: change it there.
-Each figure by `python -m experiments.reproduce --figure=N --preset=PRESET --workdir=DIR`.
+```sh
+python -m experiments.reproduce --figure=4 --preset=cpu --workdir=runs/paper  # or 3,7, or all
+```
+
+plans the runs that a figure needs (AD, ED, RL², sources, prompts, sweeps), does what is not done
+yet, says what is left, and writes `figures/figNN.json` and `figures/figNN.png` into the workdir.
+The picture is drawn like the paper's panels, with the paper's values as crosses.
+
+- Figures share histories, models and evaluations. After an interruption the same command goes on.
+- `--preset` is `smoke` (a few steps, to see that everything runs), `cpu` or `paper` (the paper's
+  sizes, for GPUs).
+- `--seeds=1` trains one model where the preset has three (`cpu`) or five (`paper`, in one program).
+- `--shard=1/4` … `--shard=4/4` split the work over machines that share the workdir; the command
+  without `--shard` then draws.
+
+The table says what came of each figure, and how long all of its runs took, one after the other; its
+section names the preset, the number of seeds and the devices. Where a note says that other programs
+ran beside it, the time is an upper bound.
+
+"""
+_WHAT_VALUES_ARE = """
+This page is written by `python -m experiments.figures.document` from `docs/figures/*.json`: change
+it there.
 
 Values are of held-out tasks: mean ± one standard deviation over training seeds and rollouts (as the
 paper plots them), and the interquartile mean with its 95 % stratified bootstrap interval over the
@@ -87,17 +109,21 @@ def keep(folder: pathlib.Path, preset: str, kept: pathlib.Path, replace: bool = 
 def text(folder: pathlib.Path) -> str:
     """The document."""
     notes = json.loads((folder / "notes.json").read_text())
-    parts = [_HEAD]
+    paths = {number: folder / f"fig{number:02}.json" for number in FIGURES}
+    made = {n: json.loads(path.read_text()) for n, path in paths.items() if path.exists()}
+    rows = ["| figure | result | minutes |", "|---|---|---|"]
+    sections = []
     for number, figure in FIGURES.items():
-        path = folder / f"fig{number:02}.json"
         note = notes.get(str(number), "")
-        if path.exists():
-            parts.append(_section(json.loads(path.read_text()), note))
+        if number in made:
+            title, word = _line(made[number]["title"]), judgement(made[number])
+            rows.append(f"| {number}. {title} | {word} | {_minutes(made[number]['runs'])} |")
+            sections.append(_section(made[number], note))
         else:
-            parts.append(
-                f"## Figure {number}: {_line(figure.title)}\n\nNot run. {note}".strip() + "\n"
-            )
-    return "\n".join(parts)
+            title = _line(figure.title)
+            rows.append(f"| {number}. {title} | Not run. | |")
+            sections.append(f"## Figure {number}: {title}\n\nNot run. {note}".strip() + "\n")
+    return "\n".join([_HEAD + "\n".join(rows), _WHAT_VALUES_ARE, *sections])
 
 
 def judgement(made: Mapping[str, Any]) -> str:
@@ -177,6 +203,13 @@ def _scale(name: str, run: Mapping[str, Any]) -> str:
             f"{run['rollouts']} rollouts; "
         )
     return f"{what}{', '.join(times)} on {run['device']}"
+
+
+def _minutes(runs: Mapping[str, Any]) -> str:
+    """How long all stages of these runs took together."""
+    parts = [run.get(part, 0) for run in runs.values() for part in ("collect", "train", "evaluate")]
+    minutes = sum(sum(part) if isinstance(part, list) else part for part in parts) / 60
+    return f"{math.ceil(minutes)}" if minutes else ""
 
 
 def _seconds(found: float | list[float]) -> str:

@@ -1,12 +1,14 @@
 """What the pages show as code runs as it stands there, and links lead somewhere."""
 
 import contextlib
+import importlib.util
 import pathlib
 import re
 
 import numpy as np
 import pytest
 
+from ad_jax import config
 from data_pipelines import convert
 from experiments.configs import dark_room
 from experiments.runtime.interruption import Interruption
@@ -31,6 +33,15 @@ def test_a_learner_is_used_as_the_page_shows(page):
     if page != "README.md":
         assert names["history"].reward.shape == (16, 8, 400)
         assert names["returns"].shape == (1, 20)
+
+
+def test_the_quickstart_shows_the_returns_of_fifty_episodes(capsys):
+    (block,) = blocks("docs/quickstart.md")
+    names: dict = {}
+    exec(compile(block, "docs/quickstart.md", "exec"), names)
+    assert names["goal"] in names["learner"].tasks.heldout
+    assert names["returns"].shape == (1, 50)
+    assert len(capsys.readouterr().out.strip("[]\n").split()) == 50
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +104,17 @@ def test_links_lead_somewhere(page):
         assert file.exists(), target
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_settings_exist(page):
+    text = page.read_text()
+    for module in re.findall(r"python -m (\w[\w.]*)", text):
+        assert importlib.util.find_spec(module), module
+    settings = config.flat(config.defaults().to_dict())
+    groups = "collect|evaluation|mesh|model|optimizer|rl2|tasks|train"
+    for setting in re.findall(rf"(?:`|--config\.)((?:{groups})\.(?!py`)[a-z][a-z0-9_]*)[=`]", text):
+        assert setting in settings, setting
 
 
 def test_the_readme_is_one_page():
