@@ -1,0 +1,505 @@
+"""Writes the numbers of the pages from the committed results.
+
+    python -m docs.fill
+
+A page says where they go: ``BLOCKS[NAME]`` makes what stands between ``<!--numbers:NAME-->`` and
+``<!--end-->``. To change a number, change the JSON; to show another one, change the function.
+"""
+
+import json
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ad_jax.errors import UserError
+from experiments.figures import fig03_bandits, fig04_main
+
+ROOT = pathlib.Path(__file__).parents[1]
+# The results by their paths, such as "docs/results/watermaze.json".
+Results = Mapping[str, Any]
+
+
+def load(root: pathlib.Path = ROOT) -> dict[str, Any]:
+    """All results that are committed, by their paths."""
+    folders = ("docs/results", "ad_jax/weights", "benchmarks/results")
+    paths = [path for folder in folders for path in sorted((root / folder).glob("*.json"))]
+    return {path.relative_to(root).as_posix(): json.loads(path.read_text()) for path in paths}
+
+
+def pages(root: pathlib.Path = ROOT) -> list[pathlib.Path]:
+    """The pages that may have blocks."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+BLOCK = re.compile(
+    r"^( *)<!--numbers:(\w+)-->\n(?:(?!<!--numbers:).)*?<!--end-->", re.MULTILINE | re.DOTALL
+)
+
+
+def fill(text: str, results: Results) -> str:
+    """A page with the numbers of the results.
+
+    Args:
+      text: the page as it is.
+      results: by their paths, as ``load`` gives them.
+
+    Raises:
+      UserError: a block has an unknown name.
+    """
+
+    def block(found: re.Match) -> str:
+        indent, name = found.groups()
+        if name not in BLOCKS:
+            raise UserError(f"<!--numbers:{name}-->: unknown; choose from {', '.join(BLOCKS)}")
+        lines = [f"<!--numbers:{name}-->", *BLOCKS[name](results).splitlines(), "<!--end-->"]
+        return "\n".join(indent + line for line in lines)
+
+    return BLOCK.sub(block, text)
+
+
+class Run(NamedTuple):
+    """A run, and what its results do not say.
+
+    Attributes:
+      path: of its results.
+      name: of the environment.
+      source: the learner in words.
+      streams: how many of its streams are distilled.
+      training: number of training tasks, if the results do not say.
+      note: on how it was run.
+    """
+
+    path: str
+    name: str
+    source: str
+    streams: str
+    training: int | None = None
+    note: str = ""
+
+
+CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json"
+TPU = "benchmarks/results/tpu_v5e_4x4_data.json"
+QUICKSTART = "docs/results/dark_room_quickstart.json"
+PAPER_H100 = "docs/results/dark_room_paper_h100.json"
+BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
+# Of the preset `cpu`: the README shows these.
+MAIN = [
+    Run("ad_jax/weights/dark_room.json", "Dark Room", "PPO", "64"),
+    Run("ad_jax/weights/dark_room_hard.json", "Dark Room Hard", "PPO, privileged", "32 of 64"),
+    Run("ad_jax/weights/dark_key_to_door.json", "Dark Key-to-Door", "PPO, privileged", "4 of 32"),
+    Run("docs/results/watermaze.json", "Watermaze", "PPO that sees poses", "8 of 16", 512),
+]
+OTHERS = [
+    Run(QUICKSTART, "Dark Room", "PPO", "64", 65),
+    Run("docs/results/dark_room_quickstart_h100.json", "Dark Room", "PPO", "64", 65),
+    Run(PAPER_H100, "Dark Room", "A2C", "31 of 100", 65, " (see below)"),
+]
+# What the paper shows: scores on three groups of bandits, and (steps, return) elsewhere.
+GROUPS = {"odd": "heldout", "even": "even", "uniform": "uniform"}
+PAPER_SCORES = dict(zip(GROUPS, fig03_bandits.PAPER["AD"], strict=True))
+PAPER_CURVES = {title: fig04_main.PAPER[key][0] for key, title in fig04_main.TITLES.items()}
+STEPS_OF_AN_EPISODE = {
+    "Dark Room": 20, "Dark Room Hard": 20, "Dark Key-to-Door": 50, "Watermaze": 50,
+}  # fmt: skip
+
+
+def summary_of(path: str, results: Results) -> dict[str, Any]:
+    """Of a run, whether or not it stands in the results of a learner."""
+    return results[path].get("summary", results[path])
+
+
+def table(header: str, rows: Iterable[Iterable[str]]) -> str:
+    """A table; ``header`` has its columns with bars between them."""
+    columns = header.split(" | ")
+    line = lambda cells: f"| {' | '.join(cells)} |"
+    return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])
+
+
+def link(text: str, path: str) -> str:
+    """To a file, from a page in docs."""
+    return f"[{text}]({os.path.relpath(path, 'docs')})"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """With two decimals, or as many of them as there is room for in so many digits."""
+    if value is None:
+        return "–"
+    return f"{value:.{max(0, min(2, digits - len(str(int(abs(value))))))}f}"
+
+
+def interval(ends: Iterable[float | None]) -> str:
+    return " – ".join(map(number, ends))
+
+
+def final(group: Mapping[str, Any]) -> str:
+    """The last tenth, normalised, with its interval."""
+    if group["final"] is None:
+        return "–"
+    return f"{number(group['final'])} ({interval(group['final_ci95'])})"
+
+
+def optimum(summary: Mapping[str, Any]) -> str:
+    """Whole numbers without decimals."""
+    return f"{float(number(summary['optimal_return'])):g}"
+
+
+def factor(value: float) -> str:
+    """With two digits at least."""
+    return f"{value:.2g}" if value < 1 else number(value, 3 if value < 2 else 2)
+
+
+def times(ratio: Mapping[str, float]) -> str:
+    """A ratio with its lowest and highest."""
+    return f"{factor(ratio['median'])} ({factor(ratio['low'])} – {factor(ratio['high'])})"
+
+
+def rate(value: float) -> str:
+    """In millions or thousands."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{number(value / unit, 2)} {name}"
+    return number(value, 2)
+
+
+def end(curve: list[float]) -> float:
+    """Mean of the last tenth."""
+    last = curve[-max(1, len(curve) // 10) :]
+    return sum(last) / len(last)
+
+
+def improves(summary: Mapping[str, Any]) -> str:
+    """From the first episode to the last tenth, on held-out tasks."""
+    curve = summary["heldout"]["return"]
+    last = f"**{number(end(curve))}**"
+    return f"{number(curve[0])} → {last}" if len(curve) > 1 else last
+
+
+def preset(summary: Mapping[str, Any]) -> str:
+    return f"`{summary['preset']}`" + ", H100" * ("H100" in summary["device"])
+
+
+def seconds(summary: Mapping[str, Any]) -> str:
+    return " + ".join(f"{value:,.0f}" for value in summary["seconds"].values()) + " s"
+
+
+def device(summary: Mapping[str, Any]) -> str:
+    return f"{sign(summary['device'])}, jax {summary['jax']}"
+
+
+def sign(text: str) -> str:
+    return text.replace(" x ", " × ")
+
+
+def paper(name: str, episodes: int) -> str:
+    """The paper's return after as many episodes, if it shows that, and at its end."""
+    shown = {x / STEPS_OF_AN_EPISODE[name]: value for x, value in PAPER_CURVES[name]}
+    marks = sorted({episodes, max(shown)} & set(shown))
+    return ", ".join(f"{number(shown[mark])} after {mark:.0f}" for mark in marks)
+
+
+def readme_quickstart(results: Results) -> str:
+    """The quickstart's curve at a few episodes."""
+    summary = summary_of(QUICKSTART, results)
+    marks = (1, 2, 5, 10, 20)
+    rows = []
+    for group, name in (("heldout", "held-out goals"), ("train", "training goals")):
+        found = summary[group]
+        *values, last = (number(found["normalized"][mark - 1]) for mark in marks)
+        rows.append([f"{found['tasks']} {name}", *values, f"**{last}**",
+                     interval(found["ci95"][marks[-1] - 1])])  # fmt: skip
+    header = " | ".join(map(str, marks))
+    return table(f"episode | {header} | 95 % interval at episode {marks[-1]}", rows)
+
+
+def readme_environments(results: Results) -> str:
+    """A row for each environment of the paper."""
+    bandit = summary_of(BANDIT.path, results)
+    scores = " / ".join(number(bandit[group]["score"]) for group in GROUPS.values())
+    papers = " / ".join(map(number, PAPER_SCORES.values()))
+    rows = [[f"{BANDIT.name}, score {' / '.join(GROUPS)}", BANDIT.source, f"**{scores}**", papers]]
+    for run in MAIN:
+        found = summary_of(run.path, results)
+        episodes = found["episodes"]
+        came = f"{improves(found)} of {optimum(found)} after {episodes} episodes"
+        rows.append([run.name, run.source, came, paper(run.name, episodes)])
+    return table(
+        "environment | source | in context, held-out tasks | the paper, at its scale", rows
+    )
+
+
+def readme_speed(results: Results) -> str:
+    """Our speed beside that of others, in a sentence."""
+
+    def beside(peer: str) -> str:
+        """The lowest and the highest median, of all whose names match."""
+        found = [row["first_is_times"]["median"] for row in results[CPU]["rows"]
+                 if re.match(peer, row["what"])]  # fmt: skip
+        ends = sorted({factor(min(found)), factor(max(found))}, key=float)
+        return f"{' to '.join(ends)} times as fast as"
+
+    return (
+        f"On two CPU cores, collection is {beside('Stable')} Stable-Baselines3 and\n"
+        f"{beside('rejax')} rejax, training is {beside('PyTorch, 1 token')} PyTorch,\n"
+        f"and acting is {beside('PyTorch: .*KV cache')} PyTorch with a KV cache."
+    )
+
+
+def results_returns(results: Results) -> str:
+    """What was earned in context on held-out tasks."""
+    bandit, rows = summary_of(BANDIT.path, results), []
+    for arms, group in GROUPS.items():
+        found = bandit[group]
+        rows.append([
+            f"{link(BANDIT.name, BANDIT.path)}, {preset(bandit)}: {arms}",
+            str(bandit["episodes"]), f"**{number(end(found['return']))}**",
+            number(found["random_return"]), f"UCB: {number(found['source_return'])}",
+            f"score {number(found['score'])} ({interval(found['score_ci95'])})", "", "",
+            f"score {number(PAPER_SCORES[arms])}",
+        ])  # fmt: skip
+    for run in (*OTHERS, *MAIN):
+        found = summary_of(run.path, results)
+        of_tasks = found["heldout"]["per_task_final"]
+        rows.append([
+            f"{link(run.name, run.path)}, {preset(found)}{run.note}", str(found["episodes"]),
+            improves(found), number(found["random_return"]), optimum(found),
+            final(found["heldout"]), interval((min(of_tasks), max(of_tasks))),
+            number(found["train"]["final"]), paper(run.name, found["episodes"]),
+        ])  # fmt: skip
+    return table(
+        "environment, preset | episodes | return, first episode → last tenth | at random | optimum "
+        "| of the optimum (95 %) | worst – best task | training tasks | the paper's return",
+        rows,
+    )
+
+
+def results_runs(results: Results) -> str:
+    """How the runs were made, and how long they took."""
+    rows = []
+    for run in (BANDIT, *OTHERS, *MAIN):
+        found = summary_of(run.path, results)
+        training = results[run.path].get("training_tasks", run.training)
+        rows.append([
+            f"{run.name}, {preset(found)}", f"{training:,} / {found['heldout']['tasks']}",
+            run.source, run.streams, number(end(found["source"]["normalized"])),
+            seconds(found), device(found),
+        ])  # fmt: skip
+    return table(
+        "environment, preset | tasks, training / held-out | source | streams distilled "
+        "| its last tenth / optimum | collect + train + evaluate | device",
+        rows,
+    )
+
+
+def results_gymnax(results: Results) -> str:
+    """Environments of gymnax: cart_pole.json, and all files called gymnax_*.json."""
+    rows = []
+    for path in results:
+        if path.startswith(("docs/results/cart_pole.", "docs/results/gymnax_")):
+            found = summary_of(path, results)
+            rows.append([
+                f"{link(found['environment'], path)}, {preset(found)}", str(found["episodes"]),
+                improves(found), number(found["random_return"]),
+                number(end(found["source"]["return"])),
+                f"{final(found['heldout'])} of {found['reference']}",
+                seconds(found), device(found),
+            ])  # fmt: skip
+    return table(
+        "environment, preset | episodes | return, first episode → last tenth | at random "
+        "| the source's last tenth | last tenth (95 %) | collect + train + evaluate | device",
+        rows,
+    )
+
+
+def dark_room_models(results: Results) -> str:
+    """Models of other sizes on the same histories."""
+    runs = results["docs/results/dark_room_models_h100.json"]["runs"]
+    rows = []
+    for run in sorted(runs, key=lambda run: run["heldout_return_by_tenth"][-1]):
+        changed = re.sub(r"\b(model|train|optimizer)\.", "", run["changed"])
+        if "source." not in changed:
+            rows.append([
+                f"`{changed}`" if changed else "nothing",
+                number(run["heldout_return_by_tenth"][-1]), number(run["heldout_stuck"]),
+                number(run["train_return_by_tenth"][-1]), number(run["train_stuck"]),
+            ])  # fmt: skip
+    return table(
+        "changed | held-out: return | earned nothing | training: return | earned nothing", rows
+    )
+
+
+def watermaze_sources(results: Results) -> str:
+    """Sources that improve sooner and later, with the models that were trained for long."""
+    runs = results["docs/results/watermaze_sources_h100.json"]["runs"]
+    kept = lambda run: run["source_median_episode_of_half_success"] / run["keep_every"]
+    rows = []
+    for run in sorted(runs, key=lambda run: (run["training_tasks"], kept(run))):
+        settings = run["source_settings"]
+        if run["updates"] >= 7000:
+            rows.append([
+                f"PPO, {settings['learning_rate']}" if run["source"] == "ppo" else
+                f"AD^ε, ε to {settings['epsilon_end']:g}",
+                *map(str, (settings["num_streams"], run["num_heads"], run["training_tasks"])),
+                f"{kept(run):.0f}", str(run["kept_steps_per_stream"]), str(run["updates"]),
+                number(run["heldout_by_tenth_of_100_episodes"][-1]),
+                number(run["training_by_tenth_of_100_episodes"][-1]),
+            ])  # fmt: skip
+    return table(
+        "source, learning rate | streams | heads | platforms | kept | steps kept of a stream "
+        "| updates | held-out | training",
+        rows,
+    )
+
+
+def speed_cpu(results: Results) -> str:
+    """Each stage on two cores, and its peers below it."""
+    rows: list[list[str]] = []
+    for row in results[CPU]["rows"]:
+        if "per_second" not in row:
+            continue
+        what = re.sub("^ad_jax[:,] ", "", sign(row["what"]))
+        speed = rate(row["per_second"])
+        if ratio := row.get("first_is_times"):
+            peer = [what, speed, times(ratio)]
+            if rows[-1][2]:
+                rows.append(["", "", *peer])
+            else:
+                rows[-1][2:] = peer
+        else:
+            product = [
+                "a large matrix product's FLOP/s",
+                f"{1e3 * row['matmul_tflop_per_second']:.0f} G",
+                times(row["share"]),
+            ] if "share" in row else ["", "", ""]  # fmt: skip
+            rows.append([f"{row['stage']}: {what}", f"{speed} {row['unit']}", *product])
+    return table("stage | ours, per second | beside | its own | ours / its own", rows)
+
+
+def sizes_and_start(results: Results) -> str:
+    """Bytes on disk, and seconds before the first step."""
+    rows = []
+    for row in results[CPU]["rows"]:
+        if row["stage"] == "size":
+            what = row["what"].removeprefix("ad_jax: ")
+            rows.append([f"bytes of a transition, {what}", number(row["bytes_per_transition"], 2)])
+        elif row["stage"] == "start":
+            what = "seconds from the command to the first training step of `quickstart`"
+            rows.append([f"{what}, the first time", number(row["first"], 2)])
+            rows.append([f"{what}, again", number(row["again"], 2)])
+    return table("what | number", rows)
+
+
+def speed_h100(results: Results) -> str:
+    """Each stage on one H100."""
+    rows = []
+    for row in results[H100]["rows"]:
+        shown = ""
+        if ratio := row.get("ratio"):
+            shown = f"{times(ratio)} × {ratio['to']}"
+        elif "share" in row:
+            product = row["matmul_tflop_per_second"]
+            shown = f"{times(row['share'])} of a matrix product's {product:.0f} TFLOP/s"
+        what = f"{row['stage']}: {sign(row['what'])}"
+        rows.append([what, f"{rate(row['per_second'])} {row['unit']}", shown])
+    return table("stage | per second | beside", rows)
+
+
+def tpu_steps(results: Results) -> str:
+    """Training steps that were compiled for TPUs."""
+    rows = []
+    for path, found in results.items():
+        if path.startswith("benchmarks/results/tpu_"):
+            memory = found["memory_gib"]
+            sent = [f"{kind}: {c['number']}, {c['mib']:.0f} MiB" for kind, c in
+                    found["collectives"].items() if c["mib"] >= 1]  # fmt: skip
+            rows.append([
+                f"`{found['preset']}`, {found['topology']}",
+                link(" × ".join(map(str, found["mesh"].values())), path),
+                f"{memory['state_and_batch']:.2f} GiB", f"{memory['temporaries']:.2f} GiB",
+                "; ".join(sent),
+            ])  # fmt: skip
+    return table(
+        "preset, slice | mesh: data × fsdp × model | parameters, moments, batch | temporaries "
+        "| collectives",
+        rows,
+    )
+
+
+def costs(results: Results) -> str:
+    """What the parts of a run cost, by formula and as measured."""
+
+    def find(start: str) -> dict[str, Any]:
+        return next(row for row in results[H100]["rows"] if row["what"].startswith(start))
+
+    speed = lambda row: rate(row["per_second"])
+    large = find("dark_key_to_door:large")
+    flop = large["model_tflop_per_second"] * 1e6 / large["per_second"]
+    minutes = 20_000 * 32 * 4096 / large["per_second"] / 60
+    took = summary_of(PAPER_H100, results)["seconds"]["train"] / 60
+    state = results[TPU]["memory_gib"]["state_and_batch"]
+    short, long = (speed(find(f"128 environments, ring cache, context {c}")) for c in (40, 320))
+    collecting = speed(find("PPO")), speed(results[CPU]["rows"][0])
+    return table("cost | grows as | measured", [
+        ["FLOPs of a transition, trained", "6 · 12 L E² + 6 L E T",
+         f"`large` {flop:.0f} MFLOP, 40 % of them attention"],
+        ["parameters", "12 L E²", f"`large` 25 M; with two moments, float32: {state:.2f} GiB"],
+        ["activations of a step", "windows × T × L × E; scores are never stored",
+         f"`large`, one H100, 32 windows: {large['peak_memory_gib']:.0f} GiB; `model.remat` and "
+         "`train.accumulate` lower it"],
+        ["time of training", "updates × windows × T × FLOPs",
+         f"one H100: `large`, 20,000 updates, would take {minutes:.0f} minutes at its measured "
+         f"rate; Dark Room's `paper` took {took:.0f}"],
+        ["acting in context, a step of an environment", "12 L E² + L E T, and a cache of 2 L E T "
+         "numbers", f"H100, width 64: {short} env steps/s at context 40, {long} at 320"],
+        ["collecting", "tasks × streams × steps; memory by the tile, not by the number of tiles",
+         "with learning: H100 {} env steps/s, two CPU cores {}".format(*collecting)],
+        ["bytes of histories", "transitions", "[speed](performance.md#two-cpu-cores)"],
+        ["devices", "collection and evaluation: nothing is exchanged. Training on `data`: one "
+         "all-reduce of the gradients", "not measured on more than one"],
+    ])  # fmt: skip
+
+
+def learners(results: Results) -> str:
+    """The learners that come with the package."""
+    rows = []
+    for path, found in results.items():
+        if path.startswith("ad_jax/weights/"):
+            heldout, name = found["summary"]["heldout"], found["name"]
+            rows.append([
+                f"`{name}`", found["world"], f"{found['summary']['episodes']}",
+                final(heldout), f"[card](../ad_jax/weights/{name}.md)",
+            ])  # fmt: skip
+    return table(
+        "name | world | episodes | held-out return / optimal return, last tenth (95 %) "
+        "| model card",
+        rows,
+    )
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    made.__name__: made
+    for made in (
+        readme_quickstart, readme_environments, readme_speed,
+        results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
+        speed_cpu, sizes_and_start, speed_h100, tpu_steps, costs, learners,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    """Writes the pages."""
+    results = load()
+    for page in pages():
+        text = page.read_text()
+        if (filled := fill(text, results)) != text:
+            page.write_text(filled)
+            print(page.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

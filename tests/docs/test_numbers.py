@@ -1,0 +1,115 @@
+"""The numbers on the pages are those of the committed results."""
+
+import copy
+import math
+import re
+
+import pytest
+
+from ad_jax.errors import UserError
+from docs import fill
+from experiments.figures import fig04_main
+
+RESULTS = fill.load()
+PAGES = {path.relative_to(fill.ROOT).as_posix(): path.read_text() for path in fill.pages()}
+QUICKSTART = "docs/results/dark_room_quickstart.json"
+
+
+def stale(results, pages=PAGES) -> set[str]:
+    """Names of the pages that say something else than the results."""
+    return {name for name, text in pages.items() if fill.fill(text, results) != text}
+
+
+def test_pages_agree_with_the_results():
+    assert not stale(RESULTS), "numbers on these pages are old: run python -m docs.fill"
+
+
+def test_every_block_has_a_place_and_an_end():
+    text = "\n".join(PAGES.values())
+    named = re.findall(r"^ *<!--numbers:(\w+)-->$", text, re.MULTILINE)
+    assert sorted(named) == sorted(fill.BLOCKS)
+    assert len(re.findall(r"^ *<!--end-->$", text, re.MULTILINE)) == len(named)
+
+
+@pytest.mark.parametrize("path, change, pages", [
+    ("ad_jax/weights/dark_room.json",
+     lambda made: made["summary"]["heldout"].update({"return": [1.0] * 50, "final": 0.5}),
+     {"README.md", "docs/results.md", "docs/learners.md"}),
+    ("benchmarks/results/cpu_2_cores.json",
+     lambda made: made["rows"][0].update(per_second=1.0),
+     {"docs/performance.md", "docs/scaling.md"}),
+    (QUICKSTART, lambda made: made["seconds"].update(train=1.0), {"docs/results.md"}),
+])  # fmt: skip
+def test_a_result_that_changes_changes_all_pages_that_show_it(path, change, pages):
+    results = copy.deepcopy(RESULTS)
+    change(results[path])
+    assert stale(results) == pages
+
+
+def test_a_number_changed_by_hand_is_found_and_written_anew():
+    page = PAGES["README.md"]
+    changed = page.replace("**0.82**", "**0.92**")
+    assert stale(RESULTS, {"README.md": changed}) == {"README.md"} and changed != page
+    assert fill.fill(changed, RESULTS) == page
+
+
+def test_the_text_around_a_block_stays_and_its_indent_too():
+    text = "- a\n\n  <!--numbers:readme_quickstart-->\n  old\n  <!--end-->\n  b <!--end-->\n"
+    filled = fill.fill(text, RESULTS)
+    assert filled.startswith("- a\n\n  <!--numbers:readme_quickstart-->\n  | episode |")
+    assert filled.endswith("  <!--end-->\n  b <!--end-->\n") and "old" not in filled
+    assert fill.fill(filled, RESULTS) == filled
+
+
+def test_an_unknown_block_is_one_clear_line():
+    with pytest.raises(UserError, match=r"<!--numbers:nothing-->: unknown; choose from \w+"):
+        fill.fill("<!--numbers:nothing-->\n<!--end-->", RESULTS)
+
+
+def test_the_readme_has_its_results_in_blocks_only():
+    """So that nothing beside them can contradict them; versions are none."""
+    text = fill.BLOCK.sub("", PAGES["README.md"])
+    text = re.sub(r"```.*?```|\]\([^)]*\)|arXiv:\S+", "", text, flags=re.DOTALL)
+    assert set(re.findall(r"\d+\.\d+", text)) == {"3.11", "2.0"}
+
+
+def test_runs_of_gymnax_are_found_by_the_name_of_their_file():
+    """Also one whose returns are negative, and so have no ratio."""
+    made = copy.deepcopy(RESULTS["docs/results/cart_pole.json"])
+    made["environment"] = "Acrobot-v1"
+    made["heldout"].update({"return": [-400.0, -100.0], "final": None, "final_ci95": [None, None]})
+    table = fill.results_gymnax({**RESULTS, "docs/results/gymnax_acrobot.json": made}).split("\n")
+    assert len(table) == len(fill.results_gymnax(RESULTS).split("\n")) + 1
+    row = table[-1].split(" | ")
+    assert row[0] == "| [Acrobot-v1](results/gymnax_acrobot.json), `cpu`"
+    assert row[2] == "-400 → **-100**" and row[5] == "– of the source's final return"
+
+
+def test_the_end_of_a_curve_is_what_the_summary_calls_final():
+    """Where all tasks have one optimum, the ratio of the returns is the mean of the ratios."""
+    for name in ("dark_room_hard", "dark_key_to_door"):
+        summary = RESULTS[f"ad_jax/weights/{name}.json"]["summary"]
+        end = fill.end(summary["heldout"]["return"]) / summary["optimal_return"]
+        assert math.isclose(end, summary["heldout"]["final"], rel_tol=1e-6)
+
+
+def test_the_papers_returns_are_at_its_own_episodes():
+    """Read off at 200 and 1000 episodes of 20 steps in Dark Room Hard."""
+    assert dict(fig04_main.PAPER["dark_room_hard"][0])[4e3] == 0.40
+    assert fill.paper("Dark Room Hard", 200) == "0.40 after 200, 0.68 after 1000"
+    assert fill.paper("Dark Room Hard", 30) == "0.68 after 1000"
+
+
+@pytest.mark.parametrize("value, text", [
+    (None, "–"), (0.0474, "0.05"), (0.996, "1.00"), (15.30, "15.3"), (-99.6, "-99.6"),
+    (499.7, "500"),
+])  # fmt: skip
+def test_numbers(value, text):
+    assert fill.number(value) == text
+
+
+@pytest.mark.parametrize("value, text", [
+    (3785838.7, "3.8 M"), (60681.3, "61 k"), (136511.1, "137 k"), (280.8, "281"),
+])  # fmt: skip
+def test_rates(value, text):
+    assert fill.rate(value) == text
