@@ -91,7 +91,7 @@ action, state = learner.act(state, observation, reward, done)
 
 ## Results
 
-Return / {reference} by episode, from an empty context, with sampled actions (temperature
+{unit} by episode, from an empty context, with sampled actions (temperature
 {temperature}): mean over tasks and {rollouts} rollouts of each. "End" is the last tenth of the
 episodes, with a 95 % bootstrap interval over the rollouts of {models}, not over
 training seeds. "Fail" is the part of the rollouts that earn less than half of it at the end, on
@@ -134,6 +134,7 @@ def card(results: dict[str, Any]) -> str:
         **{key: results[key] for key in ("name", "world", "parameters", "command")},
         **{key: summary[key] for key in ("environment", "version", "commit", "jax", "device")},
         reference=summary["reference"],
+        unit=summary["unit"][0].upper() + summary["unit"][1:],
         core=config["model"]["core"],
         context=config["model"]["context"],
         method=config["method"],

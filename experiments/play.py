@@ -153,7 +153,7 @@ class Player:
         optimum = bounds.optimal_returns(env, batch)
         return {
             "places": scenes.task(env, params),
-            "optimum": None if optimum is None else float(optimum[0]),
+            "best": None if optimum is None else float(optimum[0]),
             "random": float(bounds.random_returns(env, batch)[0]),
         }
 

@@ -21,6 +21,7 @@ def document(
     env: Any,
     params: Any,
     results: dict[str, np.ndarray],
+    zero: np.ndarray,
     reference: np.ndarray,
     chance: np.ndarray,
     summary: dict[str, Any],
@@ -33,13 +34,14 @@ def document(
       env: the environment.
       params: EnvParams of the evaluated tasks, with a leading axis.
       results: of the stage "evaluate", with returns ``by_task``.
-      reference: float [task], what returns are divided by.
+      zero, reference: float [task], the returns that are 0 and 1 once they are normalised.
       chance: float [task], of a random policy.
       summary: of the run, JSON values.
       config: of the run, JSON values.
       pictures: files to show; PNG or GIF.
     """
-    final = last_tenth(results["returns"]).mean((1, 2)) / np.where(reference > 0, reference, np.nan)
+    span = np.where(reference > zero, reference - zero, np.nan)
+    final = (last_tenth(results["returns"]).mean((1, 2)) - zero) / span
     of_task = lambda i: jax.tree.map(lambda leaf: leaf[i], params)
     tasks = [
         {
@@ -62,7 +64,7 @@ def document(
             {
                 **tasks[i],
                 **_steps(results, i),
-                "optimum": float(reference[i]),
+                "best": None if summary["reference"] == "one" else float(reference[i]),
                 "random": float(chance[i]),
             }
             for i in chosen

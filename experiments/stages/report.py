@@ -53,26 +53,27 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     if build.reads_windows(config):
         collected = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
     tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
-    reference = bounds.optimal_returns(world.env, tasks.params)
-    named = "optimal return"
-    if reference is None:
-        named, value = "one", 1.0
-        if collected:
-            named = "the source's final return"
-            value = last_tenth(np.array(collected["mean_return_by_episode"])).mean()
-        reference = np.full(len(tasks.ids), value)
     chance = bounds.random_returns(world.env, tasks.params)
+    zero, reference = np.zeros_like(chance), bounds.optimal_returns(world.env, tasks.params)
+    named, unit = "optimal return", "return / optimal return"
+    if reference is None and collected:  # returns may be negative: count from a random policy's
+        named, unit = "the source's final return", "(return - random) / (source - random)"
+        source = last_tenth(np.array(collected["mean_return_by_episode"])).mean()
+        zero, reference = chance, np.full_like(chance, source)
+    elif reference is None:
+        named, unit, reference = "one", "return", np.ones_like(chance)
 
     summary = {
         "environment": world.env.name,
         "method": config.method,
         "preset": config.preset,
         "reference": named,
+        "unit": unit,
         "episodes": config.evaluation.episodes,
         "rollouts_per_task": config.evaluation.rollouts,
         "seeds": [config.seed + i for i in range(config.train.seeds)],
         "groups": list(dict.fromkeys(results["group"].tolist())),
-        **summarize(results, reference, chance),
+        **summarize(results, zero, reference, chance),
         "heldout_return_by_seed": last_tenth(of_seeds[:, results["group"] == evaluate.HELDOUT])
         .mean((1, 2, 3))
         .tolist(),
@@ -80,12 +81,12 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     }
     if collected:
         optimum = bounds.optimal_returns(world.env, world.tasks.params(world.train))
-        scale = reference[0] if optimum is None else optimum.mean()
+        low, high = zero.mean(), reference[0] if optimum is None else optimum.mean()
         curve = np.array(collected["mean_return_by_episode"])
         summary["source"] = {
             "name": config.source.name,
             "return": curve.tolist(),
-            "normalized": (curve / (scale if scale > 0 else np.nan)).tolist(),
+            "normalized": _ratio(curve - low, high - low).tolist(),
             "env_steps_total": collected["env_steps"],
         }
     if isinstance(world.env, AdversarialBandit):
@@ -104,7 +105,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         # The page itself draws curves, and what there is to see of a room.
         embedded = [] if isinstance(world.env, GridWorld) else pictures
         page = document(
-            world.env, tasks.params, results, reference, chance, null_for_nan(summary),
+            world.env, tasks.params, results, zero, reference, chance, null_for_nan(summary),
             config.to_dict(), [folder / name for name in embedded if name != CURVE],
         )  # fmt: skip
         (folder / PAGE).write_text(html(page), encoding="utf-8")
@@ -125,23 +126,23 @@ def null_for_nan(value: Any) -> Any:
 
 
 def summarize(
-    results: dict[str, np.ndarray], reference: np.ndarray, chance: np.ndarray
+    results: dict[str, np.ndarray], zero: np.ndarray, reference: np.ndarray, chance: np.ndarray
 ) -> dict[str, Any]:
     """Each group of tasks, and the bounds of the held-out ones; see docs/running.md.
 
     Args:
       results: of the stage "evaluate", with returns ``by_task``.
-      reference: float [task], what returns are divided by. A ratio to a return that is not
-        positive says nothing: tasks where it is 0 or less count in "return" only, and where all
-        tasks of a group are so, its other numbers are NaN.
+      zero, reference: float [task], the returns that are 0 and 1 once they are normalised. Tasks
+        where the second is not the higher one count in "return" only, and where all tasks of a
+        group are so, its other numbers are NaN.
       chance: float [task], returns of a random policy.
     """
 
     def split(chosen: np.ndarray) -> dict[str, Any]:
-        solvable = chosen & (reference > 0)
-        scale = reference[solvable]
-        normalized = results["returns"][solvable] / scale[:, None, None]
-        random = chance[solvable] / scale
+        solvable = chosen & (reference > zero)
+        low, span = zero[solvable], (reference - zero)[solvable]
+        normalized = (results["returns"][solvable] - low[:, None, None]) / span[:, None, None]
+        random = (chance[solvable] - low) / span
         final = last_tenth(normalized).mean(-1)
         below_half = (final < 0.5).mean(-1)
         if not solvable.any():
@@ -172,6 +173,11 @@ def summarize(
         "optimal_return": float(reference[heldout].mean()),
         "random_return": float(chance[heldout].mean()),
     }
+
+
+def _ratio(part: np.ndarray, whole: float) -> np.ndarray:
+    """NaN where the whole is not positive."""
+    return part / (whole if whole > 0 else np.nan)
 
 
 def costs(results: dict[str, np.ndarray], collected: dict[str, Any] | None) -> dict[str, Any]:
@@ -230,10 +236,8 @@ def table(summary: dict[str, Any]) -> str:
     number = lambda x: "–" if math.isnan(x) else f"{x:.2f}"
     last = summary["episodes"]
     scaled = all(math.isfinite(summary[name]["final"]) for name in summary["groups"])
-    shown, unit = "normalized", f" / {summary['reference']}"
-    if not scaled:
-        shown, unit = "return", ""
-    title = f"{summary['environment']}, {summary['method']}: return{unit}"
+    shown, unit = ("normalized", summary["unit"]) if scaled else ("return", "return")
+    title = f"{summary['environment']}, {summary['method']}: {unit}"
     lines = [f"\n{title}, in context"]
     marks = sorted({1, 2, 5, 10, last // 2, last} & set(range(1, last + 1)))
     lines.append(

@@ -65,11 +65,11 @@ def test_numbers_that_are_not_there_are_null(tmp_path):
         "is_last": np.tile([False, False, False, True], (2, 2)),
     }  # fmt: skip
     made = document(
-        env, tasks.params(ids), results, np.zeros(2), np.zeros(2),
-        {"environment": "DarkRoom", "method": "AD"}, {}, [],
+        env, tasks.params(ids), results, *np.zeros((3, 2)),
+        {"environment": "DarkRoom", "method": "AD", "reference": "one"}, {}, [],
     )  # fmt: skip
     assert made["tasks"][0]["final"] is None
-    assert "action" not in made["rollouts"][0]
+    assert "action" not in made["rollouts"][0] and made["rollouts"][0]["best"] is None
     html(made)
 
 

@@ -12,15 +12,16 @@ from experiments.stages import evaluate, report
 GROUP = np.array(["heldout", "heldout", "train"])
 
 
-def summary_of(reference, returns=None):
+def summary_of(reference, returns=None, zero=(0.0, 0.0, 0.0)):
     """A summary of 3 tasks, 2 rollouts and 4 episodes."""
     if returns is None:
         returns = np.random.default_rng(0).normal(size=(3, 2, 4)) - 3
     found = report.summarize(
-        {"returns": returns, "group": GROUP}, np.array(reference), np.array([-5.0, -4.0, -3.0])
-    )
+        {"returns": returns, "group": GROUP}, np.array(zero), np.array(reference),
+        np.array([-5.0, -4.0, -3.0]),
+    )  # fmt: skip
     return {
-        "environment": "World", "method": "AD", "reference": "one", "episodes": 4,
+        "environment": "World", "method": "AD", "reference": "one", "unit": "return", "episodes": 4,
         "groups": ["heldout", "train"], "seconds": {"train": 1.0}, **found,
         "source": {"return": [-2.0] * 4, "normalized": [math.nan] * 4},
     }  # fmt: skip
@@ -42,6 +43,14 @@ def test_a_reference_that_is_not_positive_leaves_gaps(reference, tmp_path):
     assert np.isfinite(stored["heldout"]["return"]).all()
     assert "nan" not in table and "–" in table
     assert (stored["train"]["final"] is None) == (reference[2] <= 0)
+
+
+def test_returns_below_zero_are_counted_from_a_random_policy():
+    """0 is its return, 1 the source's; tasks where the source is no better count nowhere else."""
+    returns = -np.arange(1.0, 25).reshape(3, 2, 4)
+    heldout = summary_of((-2.0, -4.0, -1.0), returns, zero=(-5.0, -4.0, -3.0))["heldout"]
+    np.testing.assert_allclose(heldout["normalized"], (returns[0].mean(0) + 5) / 3)
+    assert heldout["random_normalized"] == 0 and heldout["unsolvable_tasks"] == 1
 
 
 def test_a_task_that_cannot_be_solved_counts_in_return_only():
