@@ -21,7 +21,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path
-from data_pipelines import statistics
+from data_pipelines import moments
 from data_pipelines.files import atomic_write, fingerprint, read_json, remove_abandoned, write_json
 from data_pipelines.schema import VERSION, Schema
 
@@ -108,7 +108,7 @@ class Writer:
             "schema": dataclasses.asdict(self.schema),
             **provenance,
             "statistics": {
-                name: statistics.pooled([measured[name] for measured in of_shards])
+                name: moments.pooled([measured[name] for measured in of_shards])
                 for name in of_shards[0]
                 if all(of_shards)
             },
@@ -129,7 +129,7 @@ class ShardWriter:
         self._records = 0
         self._start = 0
         self._error: BaseException | None = None
-        self._statistics: dict[str, list[statistics.Moments]] = {}
+        self._statistics: dict[str, list[moments.Moments]] = {}
         self._chunks: queue.Queue = queue.Queue(maxsize=_QUEUED_CHUNKS)
         self._description: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -189,7 +189,7 @@ class ShardWriter:
             **self._description,
             "tasks": self._tasks.tolist(),
             "records": self._records,
-            "statistics": {k: statistics.pooled(v) for k, v in self._statistics.items()},
+            "statistics": {k: moments.pooled(v) for k, v in self._statistics.items()},
             **fingerprint(self._path),
         }
 
@@ -228,8 +228,8 @@ class ShardWriter:
 
     def _measure(self, fields: dict[str, Any]) -> None:
         """Takes encoded steps into account, with any leading axes."""
-        for name, moments in statistics.of_steps(self._schema, fields).items():
-            self._statistics.setdefault(name, []).append(moments)
+        for name, found in moments.of_steps(self._schema, fields).items():
+            self._statistics.setdefault(name, []).append(found)
 
     def _blocks(self, chunk: dict[str, Any]) -> Iterator[_Block]:
         """The next steps of every stream, record by record."""

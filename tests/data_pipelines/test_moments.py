@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ad_jax.interfaces import History
-from data_pipelines import statistics
+from data_pipelines import moments
 from data_pipelines.reader import Histories
 from data_pipelines.schema import Schema
 from data_pipelines.writer import Writer
@@ -55,6 +55,6 @@ def test_a_data_set_says_the_moments_of_all_its_steps(tmp_path, levels):
 def test_integers_have_no_scale():
     room = Schema((2,), (0, 0), (5, 5), 5, (0.0, 1.0), 4)
     fields = {"reward": np.array([0, 1, 1, 1], np.uint8), "observation": np.zeros(4, np.uint8)}
-    assert statistics.of_steps(room, fields) == {
+    assert moments.of_steps(room, fields) == {
         "reward": {"count": 4, "mean": [0.75], "deviation": [np.sqrt(0.1875)]}
     }
