@@ -14,6 +14,7 @@ COMMANDS = {
 }
 PLAY = ["flask>=3", "waitress>=3"]  # the page of `experiments.play`
 DOCS = ["furo>=2025.9", "myst-parser>=5", "sphinx>=9"]  # `make docs`
+WANDB = ["wandb>=0.31"]  # curves in Weights & Biases
 CONVERT = ["h5py>=3.10", "minari>=0.5"]  # formats of `data_pipelines.convert`
 
 setup(
@@ -68,10 +69,13 @@ setup(
         "play": PLAY,
         "convert": CONVERT,
         "docs": DOCS,
+        "wandb": WANDB,
+        "trackio": ["trackio>=0.43"],
         "test": [
             *PLAY,
             *CONVERT,
             *DOCS,
+            *WANDB,
             "mypy>=2.4",
             "pytest>=9",
             "pytest-xdist>=3.8",

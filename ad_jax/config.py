@@ -27,6 +27,7 @@ def defaults() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.method = "AD"  # one of ad_jax.methods.METHODS
     config.preset = ""
+    config.tracker = ""  # or "wandb" or "trackio", which then have the curves as well
     config.seed = 0  # of all random draws but the split of the tasks
     config.env = {
         "name": "",

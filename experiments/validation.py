@@ -5,6 +5,7 @@ work is built: the world, the source, the data schema, the model, the optimizer,
 state. Of arrays, only the shapes are made.
 """
 
+import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from ad_jax.methods.train_state import zero_inputs
 from data_pipelines.reader import Selection
 from data_pipelines.schema import Schema
 from experiments.runtime.seeds import Seeds
+from experiments.runtime.tracker import TRACKERS
 from experiments.stages.collect import collected_tasks
 from experiments.stages.train import WINDOWS
 
@@ -106,6 +108,7 @@ class IntegerOrNone(flags.IntegerParser):
 def validate(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError if anything in a config is known to fail."""
     check_values(config)
+    _check_tracker(config.tracker)
     mesh = sharding.make_mesh(**config.mesh)
     world = built(f"env.name={config.env.name!r}", lambda: build.world(config))
     acts = build.acts(world.env)
@@ -140,6 +143,14 @@ def range_of(key: str, value: int | float) -> Range:
     """The numbers that a key takes."""
     named = RANGES.get(key) or RANGES_BY_NAME.get(key.rsplit(".", 1)[-1])
     return named or (COUNT if type(value) is int else NOT_NEGATIVE)
+
+
+def _check_tracker(name: str) -> None:
+    if name not in ("", *TRACKERS):
+        raise UserError(f"tracker={name!r}: choose one of {sorted(TRACKERS)}, or ''")
+    found = importlib.util.find_spec(name) if name else None
+    if name and (found is None or found.origin is None):  # W&B makes folders of this name
+        raise UserError(f"tracker={name!r} is not installed: pip install '.[{name}]'")
 
 
 def _check_number(key: str, value: int | float, is_known: bool) -> None:

@@ -84,6 +84,7 @@ def _flags() -> list[Case]:
 # Values of the config, and what the line says beside the key.
 _VALUES = {
     "method": ("AC", "choose one of"),
+    "tracker": ("mlflow", "choose one of"),
     "seed": ("-1", "give a"),
     "env.name": ("BrightRoom", "is not an environment"),
     "env.kwargs.size": ("0", "size"),

@@ -1,18 +1,24 @@
-"""The curves of training: metrics.jsonl and TensorBoard."""
+"""The curves of training: metrics.jsonl, TensorBoard, and a tracker if one is asked for."""
 
 import contextlib
 import json
+import secrets
 import shutil
 import time
 from typing import Any
 
+import ml_collections
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from ad_jax.paths import Path
 from data_pipelines.files import growing, write_text_atomically
+from experiments.runtime.tracker import tracked
 from experiments.runtime.workdir import Workdir
+
+_SENT = "tracker.jsonl"
 
 
 class Metrics:
@@ -22,17 +28,18 @@ class Metrics:
     tensorboard/. ``publish`` brings what was written to a workdir in a store.
 
     Both are written here and now: TensorBoard's usual writer has a thread, and waits for it for
-    ever once a full disk has ended it.
+    ever once a full disk has ended it. A tracker reads metrics.jsonl, and gets each step once too:
+    tracker.jsonl says which ones it has.
     """
 
-    def __init__(self, workdir: Workdir, seeds: list[int], first_step: int):
+    def __init__(
+        self, config: ml_collections.ConfigDict, workdir: Workdir, seeds: list[int], first_step: int
+    ):
         self._growing = contextlib.ExitStack()
         folder, self.publish = self._growing.enter_context(growing(workdir.path))
-        path, found = folder / "metrics.jsonl", workdir.path / "metrics.jsonl"
-        if found.exists():
-            lines = [_parse(line) for line in found.read_text().splitlines()]
-            kept = [m for m in lines if m and m["step"] <= first_step]
-            write_text_atomically(path, "".join(json.dumps(m) + "\n" for m in kept))
+        path = folder / "metrics.jsonl"
+        kept = [m for m in _read(workdir.path / path.name) if m["step"] <= first_step]
+        write_text_atomically(path, "".join(json.dumps(m) + "\n" for m in kept))
         self._file = open(path, "a")
         self._boards = {}
         for seed in seeds:
@@ -42,6 +49,15 @@ class Metrics:
             # TensorBoard hides what an earlier process wrote of later steps.
             started = SessionLog(status=SessionLog.START)
             self._boards[seed].write_event(Event(step=first_step + 1, session_log=started))
+        if config.tracker:
+            sent = _read(workdir.path / _SENT) if first_step else []  # of another training
+            run = _run(config, workdir, workdir.path.name)
+            if config.tracker not in {line["tracker"] for line in sent}:
+                sent.append({"tracker": config.tracker, "id": run["id"], "step": 0})
+            write_text_atomically(folder / _SENT, "".join(json.dumps(m) + "\n" for m in sent))
+            last = [line for line in sent if line["tracker"] == config.tracker][-1]
+            run |= {"id": last["id"], "metrics": (str(path), len(seeds), last["step"])}
+            self._growing.enter_context(tracked(config.tracker, **run, sent=str(folder / _SENT)))
 
     def write(self, step: int, of_seeds: dict[str, np.ndarray], of_all: dict[str, float]) -> None:
         """Adds a line of each seed: values [seed], and those that all share."""
@@ -62,10 +78,13 @@ class Metrics:
                 board.close()
 
 
-def write_returns(workdir: Workdir, returns: dict[str, np.ndarray]) -> None:
-    """Puts curves by in-context episode into TensorBoard, as a run of their own.
+def write_returns(
+    config: ml_collections.ConfigDict, workdir: Workdir, returns: dict[str, np.ndarray]
+) -> None:
+    """Puts curves by in-context episode into TensorBoard and the tracker, as a run of their own.
 
     Args:
+      config: of the run.
       workdir: whose TensorBoard.
       returns: of groups of tasks, float [episode], by name.
     """
@@ -74,11 +93,18 @@ def write_returns(workdir: Workdir, returns: dict[str, np.ndarray]) -> None:
         shutil.rmtree(board, ignore_errors=True)  # of another evaluation
         board.mkdir(parents=True)
         writer = EventsWriter(str(board / "events"))
-        for group, curve in returns.items():
+        curves = {f"in_context/{group}_return": curve.tolist() for group, curve in returns.items()}
+        for name, curve in curves.items():
             for episode, value in enumerate(curve, 1):
-                summary = scalar(f"in_context/{group}_return", float(value))
+                summary = scalar(name, value)
                 writer.write_event(Event(wall_time=time.time(), step=episode, summary=summary))
         writer.close()
+    if config.tracker:
+        of_episode = zip(*curves.values(), strict=True)
+        rows = [(e, dict(zip(curves, row, strict=True))) for e, row in enumerate(of_episode, 1)]
+        run = _run(config, workdir, f"{workdir.path.name} in context")
+        with tracked(config.tracker, **run, rows=rows):
+            pass
 
 
 class Means:
@@ -112,6 +138,18 @@ class Means:
         """The sums as JSON values."""
         sums = {name: values.tolist() for name, values in self._sums.items()}
         return {"steps": self._steps, "sums": sums}
+
+
+def _run(config: ml_collections.ConfigDict, workdir: Workdir, name: str) -> dict[str, Any]:
+    """A run of a tracker; those of a workdir are a group."""
+    group = workdir.path.name
+    return {"id": secrets.token_hex(4), "name": name, "group": group, "config": config.to_dict()}
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of JSON values, but for one that was cut off; none without a file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [parsed for line in lines if (parsed := _parse(line))]
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ READ_BY = {
     "evaluation": "evaluate", "mesh": None,
 }  # fmt: skip
 # Keys that change nothing that a run leaves but its curves.
-WATCHING = ("train.evaluate_every",)
+WATCHING = ("train.evaluate_every", "tracker")
 
 
 class InUse(UserError):

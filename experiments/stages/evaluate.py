@@ -101,7 +101,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     seconds = time.perf_counter() - began
     costs = {"seconds": seconds, "env_steps": env_steps}
     costs |= {f"train_{name}": value for name, value in training.items()}
-    store = partial(_store, workdir, world.env.name, tasks, parts, options, limit, costs)
+    store = partial(_store, config, workdir, world.env.name, tasks, parts, limit, costs)
     processes.first_does(store)
     if processes.is_first():
         print(f"evaluate: {env_steps:,} steps in {seconds:.1f} s, "
@@ -109,11 +109,11 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
 
 def _store(
-    workdir, environment: str, tasks, parts, options, limit: int, costs: dict[str, float]
+    config, workdir, environment: str, tasks, parts, limit: int, costs: dict[str, float]
 ) -> None:
     """Writes the results, whole or not at all."""
-    number, prompt = len(tasks.ids), options.prompt_episodes
-    episodes = prompt + options.episodes
+    number, prompt = len(tasks.ids), config.evaluation.prompt_episodes
+    episodes = prompt + config.evaluation.episodes
     time_asked_for = episodes * limit
     observation, action = (
         np.concatenate([p[i] for p in parts[0]], 1)[:number, :time_asked_for] for i in (0, 1)
@@ -149,7 +149,7 @@ def _store(
         )
     curve = returns[..., prompt:].mean((0, 2))
     groups = dict.fromkeys(tasks.group.tolist())
-    write_returns(workdir, {name: curve[tasks.group == name].mean(0) for name in groups})
+    write_returns(config, workdir, {name: curve[tasks.group == name].mean(0) for name in groups})
 
 
 def check_returns(returns: np.ndarray, environment: str) -> None:

@@ -77,7 +77,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     probe = evaluate.make_probe(config, world, method, mesh) if every else None
     update = make_step(config, mesh, method, feed, seeds, shardings)
     batches = zip(*(feed.inputs(seed, first_step) for seed in seeds.slots), strict=True)
-    log = Metrics(workdir, seeds.numbers, first_step) if processes.is_first() else None
+    log = None
+    if processes.is_first():
+        log = Metrics(config, workdir, seeds.numbers, first_step)
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # of the steps not fetched yet
     means = Means(before.get("means"))  # over the steps not logged yet
     began = first_done = time.perf_counter()

@@ -75,16 +75,23 @@ def alone(tmp_path_factory):
 
 
 def test_two_processes_do_what_one_does(tmp_path, alone):
-    """Started by the script for that."""
+    """Started by the script for that. Only the first one sends curves, of both kinds."""
     script = str(ROOT / "experiments/launch/local.sh")
     devices = {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
+    watched = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
     process = subprocess.run(
-        [script, "2", *command(tmp_path / "run", TILES)[3:]], cwd=ROOT, text=True, timeout=300,
-        env={**os.environ, **devices, "PORT": str(free_port()), "PYTHON": sys.executable},
+        [script, "2", *command(tmp_path / "run", TILES, "--config.tracker=wandb")[3:]],
+        cwd=ROOT, text=True, timeout=300,
+        env={
+            **os.environ, **devices, **watched,
+            "PORT": str(free_port()), "PYTHON": sys.executable,
+        },
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout
     assert process.stdout.count("report/summary.json") == 1, process.stdout  # said once
+    assert process.stdout.count("wandb: wandb sync") == 2, process.stdout
+    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 2
     shards = [Histories(w / "histories").provenance["shards"] for w in (alone, tmp_path / "run")]
     assert shards[0] == shards[1] and len(shards[0]) == 4  # the same bytes
     losses = [[m["loss"] for m in metrics(w)] for w in (alone, tmp_path / "run")]
