@@ -38,12 +38,17 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             "paper": [],
         })  # fmt: skip
         heldout = found.normalized()[..., -1].mean((1, 2))
-        levels.append({"name": name, "value": float(heldout.mean()),
-                       "by_seed": rounded(heldout), "paper": PAPER[name]})  # fmt: skip
+        levels.append({"name": name, "label": f"{name}, held-out tasks",
+                       "value": float(heldout.mean()), "by_seed": rounded(heldout),
+                       "paper": PAPER[name]})  # fmt: skip
+    chosen = found.group == "train"
+    chance = float(found.chance[chosen].mean() / found.optimum[chosen].mean())
+    levels += [{"name": "optimum", "value": 1.0}, {"name": "random", "value": chance}]
     return [{
-        "kind": "curves", "title": "Dark Room: curves on training tasks, dashed held-out",
-        "xlabel": "steps of training", "ylabel": "return / optimum, last episode of a trial",
-        "curves": curves, "levels": levels,
+        "kind": "curves", "title": "Dark Room, training tasks",
+        "xlabel": "steps of the environment in training", "curves": curves, "levels": levels,
+        "ylabel": "return / optimum, last episode of a trial",
+        "spread": "training seeds (none of one)",
     }]  # fmt: skip
 
 
