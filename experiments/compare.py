@@ -147,10 +147,8 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
     style.bounds(curves, {**optimum, "random policy": chance})
     curves.set(xlabel="episode in context", ylabel=facts["unit"])
     curves.xaxis.get_major_locator().set_params(integer=True)
-    end = style.counted(max(1, facts["episodes"] // 10), "episode")
     profiles.set(
-        xlabel=f"threshold ({facts['unit']}, mean of the last {end})",
-        ylabel="part of the rollouts above",
+        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="part of the rollouts above"
     )
     figure.suptitle(f"{facts['environment']}: learning in context, weights frozen", fontsize=11)
     sample = style.counted(facts["rollouts"], "rollout")
@@ -158,7 +156,8 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
         figure,
         f"Lines: means over {style.counted(facts['tasks'], 'held-out task')} and {sample} of each "
         "by every training seed. Bands: 95 % bootstrap interval, training seeds resampled first, "
-        "then rollouts; with one seed it is that of the rollouts of one model.",
+        "then rollouts; with one seed it is that of the rollouts of one model. Right: means over the "
+        "last tenth of the episodes.",
         ", ".join(facts["presets"]),
         style.named(curves),
     )

@@ -177,7 +177,8 @@ def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             yield f"{name} after {x:,.0f} steps", *value, paper
     for level in panel.get("levels", ()):
         if level.get("paper") is not None:
-            yield f"{title}: {level['name']}", f"{level['value']:.2f}", "", f"{level['paper']:g}"
+            name = level.get("label", level["name"])
+            yield f"{title}: {name}", f"{level['value']:.2f}", "", f"{level['paper']:g}"
     for series in panel.get("series", ()):
         for point in series["points"]:
             paper = "" if point["paper"] is None else f"{point['paper']:g}"

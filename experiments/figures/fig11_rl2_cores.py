@@ -33,6 +33,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         per_update = c.rl2.num_trials * c.rl2.episodes * found.episode_steps
         curves.append({
             "name": name,
+            "label": f"{name}, training tasks",
             "x": [int(m["step"]) * per_update for m in found.metrics[0]],
             **{k: rounded(v) for k, v in across_seeds(last[:, None, None]).items()},
             "paper": [],
@@ -45,7 +46,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     chance = float(found.chance[chosen].mean() / found.optimum[chosen].mean())
     levels += [{"name": "optimum", "value": 1.0}, {"name": "random", "value": chance}]
     return [{
-        "kind": "curves", "title": "Dark Room, training tasks",
+        "kind": "curves", "title": "Dark Room",
         "xlabel": "steps of the environment in training", "curves": curves, "levels": levels,
         "ylabel": "return / optimum, last episode of a trial",
         "spread": "training seeds (none of one)",

@@ -133,7 +133,7 @@ def _curves(ax: Any, panel: Mapping[str, Any]) -> None:
     for i, c in enumerate(panel["curves"]):
         drawn = style.number(c["name"], i)
         x, mean = np.array(c["x"]), np.array(c["mean"])
-        ax.plot(x, mean, label=c["name"], **style.line(drawn))
+        ax.plot(x, mean, label=c.get("label", c["name"]), **style.line(drawn))
         if "std" in c:
             std = np.array(c["std"])
             style.band(ax, x, mean - std, mean + std, drawn)

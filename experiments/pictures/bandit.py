@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.pictures import style
-from experiments.pictures.curves import LABELS, seeds
+from experiments.pictures.curves import LABELS, sample
 
 
 def draw(
@@ -49,12 +49,12 @@ def regret(
         title = LABELS.get(name, f"{name} arms pay")
         axes.set_title(f"{title} ({chosen.sum()})", fontsize=10)
         axes.set_xlabel("pull")
+    figure.suptitle(f"{summary['environment']}: regret, weights frozen", fontsize=11)
     panels[0][0].set_ylabel("cumulative regret (reward)")
     style.explain(
         figure,
-        f"Lines: means over bandits (how many: in brackets) and "
-        f"{style.counted(summary['rollouts_per_task'], 'rollout')} of each, of {seeds(summary)}; "
-        "no intervals. Regret: what the best arm pays on average, less what was earned.",
+        f"Lines: means over tasks (how many: in brackets) and {sample(summary)}; no intervals. "
+        "Regret: what the best arm pays on average, less what was earned.",
         summary["preset"],
         style.named(panels[0][0]),
     )

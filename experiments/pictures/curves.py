@@ -40,14 +40,15 @@ def learning_curve(summary: dict[str, Any]) -> Figure:
     axes.set_xlabel("episode in context")
     axes.set_ylabel(f"return / {summary['reference']}" if scaled else "return of the episode")
     axes.set_title(f"{summary['environment']}: learning in context, weights frozen")
-    sample = f"{style.counted(summary['rollouts_per_task'], 'rollout')} of each task"
-    text = f"Lines: means over tasks and {sample}, of {seeds(summary)}."
+    text = f"Lines: means over tasks and {sample(summary)}."
     if scaled:
         text += " Bands: 95 % bootstrap interval over these rollouts; the tasks are fixed."
     style.explain(figure, text, summary["preset"], style.named(axes))
     return figure
 
 
-def seeds(summary: dict[str, Any]) -> str:
-    """How many models there were."""
-    return style.counted(len(summary["seeds"]), "training seed")
+def sample(summary: dict[str, Any], what: str = "rollout") -> str:
+    """How many rollouts, or windows, of how many models a mean is taken over."""
+    each = style.counted(summary[f"{what}s_per_task"], what)
+    seeds = style.counted(len(summary["seeds"]), "training seed")
+    return f"{each} of each task by each model ({seeds})"

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ad_jax.evaluation.statistics import last_tenth
 from experiments.pictures import style
-from experiments.pictures.curves import seeds
+from experiments.pictures.curves import sample
 from experiments.pictures.rollouts import GIF_EPISODES, median_task, shown_episodes
 from experiments.stages.evaluate import HELDOUT
 
@@ -49,14 +49,12 @@ def goals(
         axes.set_ylabel("row")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
-    last = max(1, results["returns"].shape[-1] // 10)
     label = f"return / {summary['reference']}"
     figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8, label=label)
     figure.suptitle(f"{summary['environment']}: return at the end", fontsize=11)
-    sample = style.counted(summary["rollouts_per_task"], "rollout")
     which = "held-out tasks" if len(places) == 1 else "cells of a held-out task"
     text = (
-        f"Means over {sample} of {seeds(summary)} and the last {style.counted(last, 'episode')}. "
+        f"Means over the last tenth of the episodes and {sample(summary)}. "
         f"Outlined: {which}; blank: cells of no task that was evaluated."
     )
     style.explain(figure, text, summary["preset"])

@@ -25,7 +25,7 @@ from data_pipelines.files import atomic_write, growing, read_json, write_text_at
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.writer import PROVENANCE
 from experiments.pictures import style
-from experiments.pictures.curves import LABELS, seeds
+from experiments.pictures.curves import LABELS, sample
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
@@ -178,11 +178,10 @@ def draw(summary: dict[str, Any]) -> Figure:
         axes.set_ylabel(label)
     style.bounds(panels[0], {"frequencies of the actions": summary["heldout"]["baseline_loss"]})
     figure.suptitle("The source's next action, predicted by a frozen model", fontsize=11)
-    sample = f"{style.counted(summary['windows_per_task'], 'window')} of each task"
     style.explain(
         figure,
-        f"Lines: means over tasks and {sample}, of {seeds(summary)}. Bands: 95 % bootstrap "
-        "interval over these windows; the tasks are fixed.",
+        f"Lines: means over tasks and {sample(summary, 'window')}. Bands: 95 % bootstrap interval "
+        "over these windows; the tasks are fixed.",
         summary["preset"],
         style.named(panels[0]),
     )
