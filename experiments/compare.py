@@ -156,8 +156,8 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
         figure,
         f"Lines: means over {style.counted(facts['tasks'], 'held-out task')} and {sample} of each "
         "by every training seed. Bands: 95 % bootstrap interval, training seeds resampled first, "
-        "then rollouts; with one seed it is that of the rollouts of one model. Right: means over the "
-        "last tenth of the episodes.",
+        "then rollouts; with one seed it is that of the rollouts of one model. Right: means over "
+        "the last tenth of the episodes.",
         ", ".join(facts["presets"]),
         style.named(curves),
     )

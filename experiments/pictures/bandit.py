@@ -49,6 +49,7 @@ def regret(
         title = LABELS.get(name, f"{name} arms pay")
         axes.set_title(f"{title} ({chosen.sum()})", fontsize=10)
         axes.set_xlabel("pull")
+        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(f"{summary['environment']}: regret, weights frozen", fontsize=11)
     panels[0][0].set_ylabel("cumulative regret (reward)")
     style.explain(
