@@ -11,12 +11,9 @@ import json
 import sys
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import ml_collections
 import numpy as np
+from matplotlib.figure import Figure
 
 from ad_jax import build
 from ad_jax.errors import UserError
@@ -24,17 +21,15 @@ from ad_jax.evaluation import bounds, statistics
 from ad_jax.paths import as_path
 from data_pipelines.files import growing, write_text_atomically
 from experiments.configs.stored import get_config
+from experiments.pictures import style
 from experiments.runtime import logs
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Folders
 from experiments.stages import evaluate
 
-# Okabe and Ito's colours, and other dashes beside them.
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-DASHES = ("-", "--", "-.", ":")
 THRESHOLDS = np.linspace(0, 1.05, 64)
 RESULTS = "compared.json"
-PICTURE = "compared"
+PICTURE = "compared.png"
 
 
 def load(path: str) -> tuple[ml_collections.ConfigDict, np.ndarray, np.ndarray]:
@@ -100,6 +95,7 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
         "rollouts": shape[0],
         "episodes": shape[1],
         "unit": "return / optimal return" if scale is best else "return",
+        "presets": sorted({of_run.preset for _, of_run, _, _ in worlds}),
     }
     return scores, chance / scale, facts
 
@@ -136,43 +132,36 @@ def compare(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     return made
 
 
-def draw(
-    made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float, folder: Any
-) -> None:
-    """Curves and performance profiles, as PNG and as PDF."""
-    figure, (curves, profiles) = plt.subplots(1, 2, figsize=(10.5, 4.2))
+def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) -> Figure:
+    """Curves and performance profiles."""
+    figure, [(curves, profiles)] = style.panels(1, 2, (10.5, 4.2))
     episode = np.arange(1, facts["episodes"] + 1)
     for i, (name, of_name) in enumerate(made.items()):
-        style = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)]}
-        seeds = of_name["seeds"]
-        label = f"{name} ({seeds} seed{'s' * (seeds > 1)})"
+        drawn = i % len(style.LINES)
+        label = f"{name} ({style.counted(of_name['seeds'], 'training seed')})"
         for axes, x, key in ((curves, episode, "curve"), (profiles, THRESHOLDS, "profile")):
             low, high = np.array(of_name[f"{key}_ci95"]).T
-            axes.plot(x, of_name[key], label=label, **style)
-            axes.fill_between(x, low, high, color=style["color"], alpha=0.18, lw=0)
-    scaled = facts["unit"] != "return"
-    if scaled:
-        curves.axhline(1, color="#444444", ls=":", lw=0.8)
-        curves.annotate("optimum", (1, 1), (0, 3), textcoords="offset points", fontsize=8)
-    curves.axhline(chance, color="#444444", ls=":", lw=0.8)
-    curves.annotate("random policy", (episode[-1], chance), (0, 3), ha="right",
-                    textcoords="offset points", fontsize=8)  # fmt: skip
+            axes.plot(x, of_name[key], label=label, **style.line(drawn))
+            style.band(axes, x, low, high, drawn)
+    optimum = {} if facts["unit"] == "return" else {"optimum": 1.0}
+    style.bounds(curves, {**optimum, "random policy": chance})
     curves.set(xlabel="episode in context", ylabel=facts["unit"])
     curves.xaxis.get_major_locator().set_params(integer=True)
-    profiles.legend(frameon=False, fontsize=9, loc="lower left")
     profiles.set(
         xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="part of the rollouts above"
     )
-    for axes in (curves, profiles):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"{facts['environment']}: {facts['tasks']} held-out tasks, {facts['rollouts']} rollouts "
-        "each; bands: 95 %, seeds resampled first", fontsize=10,
-    )  # fmt: skip
-    figure.tight_layout()
-    for suffix in (".png", ".pdf"):
-        figure.savefig(folder / f"{PICTURE}{suffix}", dpi=200)
-    plt.close(figure)
+    figure.suptitle(f"{facts['environment']}: learning in context, weights frozen", fontsize=11)
+    sample = style.counted(facts["rollouts"], "rollout")
+    style.explain(
+        figure,
+        f"Lines: means over {style.counted(facts['tasks'], 'held-out task')} and {sample} of each "
+        "by every training seed. Bands: 95 % bootstrap interval, training seeds resampled first, "
+        "then rollouts; with one seed it is that of the rollouts of one model. Right: means over "
+        "the last tenth of the episodes.",
+        ", ".join(facts["presets"]),
+        style.named(curves),
+    )
+    return figure
 
 
 def table(made: dict[str, dict[str, Any]], facts: dict[str, Any]) -> str:
@@ -205,11 +194,11 @@ def main(arguments: list[str]) -> None:
     out = as_path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     with growing(out) as (folder, _):
-        draw(made, facts, float(chance.mean()), folder)
+        pictures = style.save(draw(made, facts, float(chance.mean())), folder / PICTURE)
     text = json.dumps({**facts, "methods": made}, indent=1, allow_nan=False)
     write_text_atomically(out / RESULTS, text)
     print(table(made, facts))
-    for name in (f"{PICTURE}.png", f"{PICTURE}.pdf", RESULTS):
+    for name in (*pictures, RESULTS):
         print(out / name)
 
 

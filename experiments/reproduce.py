@@ -11,10 +11,12 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
+import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -33,11 +35,14 @@ from experiments import pipeline, validation
 from experiments.figures import FIGURES
 from experiments.figures.figure import Figure, Panels
 from experiments.figures.presets import SEEDS
-from experiments.figures.runs import PRESETS, Job, Results, Run, jobs
+from experiments.figures.runs import PRESETS, STAGES, Job, Results, Run, jobs
+from experiments.pictures import style
 from experiments.runtime import logs, memory, version
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import InUse
 
+PUBLISHED = pathlib.Path(__file__).parents[1] / "docs" / "figures"  # in a clone
+_SECONDS = "seconds.json"  # in a job's folder: how long it took
 _PATIENCE = 5.0  # seconds between two looks at what another process does
 
 
@@ -93,7 +98,10 @@ def reproduce(
         for number, made in runs.items()
     }
     whole = {folder: job for planned in plan.values() for folder, job in planned.items()}
-    do(root, part(list(whole.values()), *shard), interruption)
+    published: dict[str, float] = {}
+    for number, made in runs.items():
+        published |= published_seconds(number, preset, made, seeds)
+    do(root, part(list(whole.values()), *shard), interruption, published)
     for number in numbers:
         if missing := sum(not _is_done(job, root) for job in plan[number].values()):
             say(f"figure {number} waits for {missing} jobs of other shards: run this once more "
@@ -162,20 +170,36 @@ def part(plan: list[Job], index: int, count: int) -> list[Job]:
     return [job for job in plan if job.folder in needed or job in chosen]
 
 
-def do(root: Path, plan: list[Job], interruption: Interruption) -> None:
-    """Does what is not done yet; waits for what another process does."""
+def do(
+    root: Path, plan: list[Job], interruption: Interruption, published: Mapping[str, float] = {}
+) -> None:
+    """Does what is not done yet; waits for what another process does.
+
+    Args:
+      root: of the folders.
+      plan: all jobs, each after those whose results it reads.
+      interruption: is asked between and within jobs.
+      published: seconds that jobs took elsewhere, by folder, for want of any like them done here.
+    """
     left = [job for job in plan if not _is_done(job, root)]
     for config in {job.config.to_json(): job.config for job in left}.values():
         validation.validate(config)
+    rates: dict[str, list[float]] = {}
+    to_do = {job.folder for job in left}
+    for job in plan:
+        if job.folder not in to_do:
+            _learn(rates, root, job)
+    estimate = lambda job: _estimate(job, rates, published)
     say(f"{len(plan) - len(left)} of {len(plan)} jobs are done already")
-    work = {job.folder: job.work for job in left}
-    rates: dict[str, list[float]] = {}  # seconds per work of each stage
+    if published:
+        say("times are those of docs/figures, until a job like it is done here")
+    for line in overview(left, estimate):
+        say(line)
     for number, job in enumerate(left):
-        say(f"[{number + 1}/{len(left)}] {job.folder}   {_remaining(left[number:], work, rates)}")
-        began = time.monotonic()
-        with contextlib.closing(_wait(root, job, interruption)) as workdir:
+        say(f"[{number + 1}/{len(left)}] {job.folder}   {remaining(left[number:], estimate)}")
+        with contextlib.closing(_wait(root, job, interruption)) as workdir, _timed(root, job):
             pipeline.run_stages(job.config, workdir, [job.stage], interruption)
-        rates.setdefault(job.stage, []).append((time.monotonic() - began) / work[job.folder])
+        _learn(rates, root, job)
 
 
 def _is_done(job: Job, root: Path) -> bool:
@@ -197,18 +221,98 @@ def _wait(root: Path, job: Job, interruption: Interruption):
             time.sleep(_PATIENCE)
 
 
-def _remaining(left: list[Job], work: Mapping[str, float], rates: Mapping[str, list[float]]) -> str:
-    """An estimate from what was done since the start."""
-    known = [job for job in left if job.stage in rates]
-    seconds = sum(work[job.folder] * float(np.mean(rates[job.stage])) for job in known)
-    if not known:
-        return ""
-    others = len(left) - len(known)
-    return f"about {seconds / 60:.0f} min left" + (f" and {others} other jobs" if others else "")
+@contextlib.contextmanager
+def _timed(root: Path, job: Job) -> Iterator[None]:
+    """Adds the seconds of its body to those that the job's folder has, also if it is stopped."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if processes.is_first():
+            seconds = _seconds(root, job) + time.monotonic() - began
+            write_text_atomically(root / job.folder / _SECONDS, json.dumps({"seconds": seconds}))
+
+
+def _seconds(root: Path, job: Job) -> float:
+    path = root / job.folder / _SECONDS
+    return read_json(path, "remove it")["seconds"] if path.exists() else 0.0
+
+
+def _like(job: Job) -> str:
+    """What jobs have in common of which one tells how long another takes."""
+    return job.folder.rsplit("-", 2)[0]  # without the seed and the digest
+
+
+def _learn(rates: dict[str, list[float]], root: Path, job: Job) -> None:
+    """Adds the seconds for each unit of work of a job that is done."""
+    if seconds := _seconds(root, job):
+        rates.setdefault(_like(job), []).append(seconds / job.work)
+
+
+def _estimate(
+    job: Job, rates: Mapping[str, list[float]], published: Mapping[str, float]
+) -> float | None:
+    """Seconds, as jobs like it took here, or as it took elsewhere; None if neither is known."""
+    if _like(job) in rates:
+        return job.work * float(np.mean(rates[_like(job)]))
+    return published.get(job.folder)
+
+
+def published_seconds(
+    number: int, preset: str, runs: Mapping[str, Run], seeds: int
+) -> dict[str, float]:
+    """Seconds by folder of a figure's jobs, of the results that come with a clone.
+
+    Those of another preset or another kind of device say nothing.
+    """
+    path = PUBLISHED / f"fig{number:02}.json"
+    if not path.exists():
+        return {}
+    made = json.loads(path.read_text())
+    if made["preset"] != preset:
+        return {}
+    kind = jax.devices()[0].device_kind
+    return {
+        job.folder: float(np.mean(scale[job.stage]))
+        for name, run in runs.items()
+        if (scale := made["runs"].get(name, {})).get("device", "").endswith(kind)
+        for job in jobs(run, seeds)
+        if job.stage in scale
+    }
+
+
+def overview(left: list[Job], estimate: Callable[[Job], float | None]) -> list[str]:
+    """What there is to do, a line for each stage, and how long it will take."""
+    lines = []
+    for stage in STAGES:
+        if of_stage := [job for job in left if job.stage == stage]:
+            lines.append(f"  {stage:9}{len(of_stage):4} to do: {remaining(of_stage, estimate)}")
+    if len(lines) > 1:
+        lines.append(f"  {'all':9}{len(left):4} to do: {remaining(left, estimate)}")
+    return lines
+
+
+def remaining(left: list[Job], estimate: Callable[[Job], float | None]) -> str:
+    """How long jobs will take together, and how many of them nothing is known of."""
+    known = [seconds for job in left if (seconds := estimate(job)) is not None]
+    unknown = len(left) - len(known)
+    parts = [_duration(sum(known))] if known else []
+    if unknown:
+        more = " more" if known else ""
+        parts.append(f"no estimate for {style.counted(unknown, f'{more} job'.strip())}")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return "less than a minute"
+    if seconds < 5400:
+        return f"about {math.ceil(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"
 
 
 def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: int) -> None:
-    """Writes figNN.json and figNN.png, and prints what the figure says.
+    """Writes figNN.json, figNN.png and figNN.pdf, and prints what the figure says.
 
     All processes make its panels, since they may need all devices; the first one draws.
     """
@@ -231,12 +335,13 @@ def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: i
     folder = root / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     with growing(folder) as (local, _):
-        figure.draw(panels, figure.title, local / f"fig{number:02}.png")
+        names = style.save(figure.draw(made), local / f"fig{number:02}.png")
     write_text_atomically(folder / f"fig{number:02}.json", json.dumps(made))
     print(f"figure {number}: {figure.title}")
     for text, holds in claims.items():
         print(f"  {'holds' if holds else 'DOES NOT HOLD'}: {text}")
-    print(folder / f"fig{number:02}.png")
+    for name in names:
+        print(folder / name)
 
 
 def held(figure: Figure, preset: str, panels: Panels) -> dict[str, bool]:

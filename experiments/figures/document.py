@@ -1,4 +1,4 @@
-"""Writes docs/reproducing.md from the results that are kept in docs/figures.
+"""Writes docs/reproducing.md from the results kept in docs/figures, and draws its pictures.
 
     python -m experiments.figures.document [--preset=PRESET WORKDIR/figures]
 
@@ -8,20 +8,33 @@ figure stands in docs/figures/notes.json.
 """
 
 import argparse
+import functools
 import json
 import math
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from matplotlib.figure import Figure as Picture
 
 from ad_jax.errors import UserError
 from experiments.figures import FIGURES
 from experiments.figures.figure import at
 from experiments.figures.runs import PRESETS
+from experiments.pictures import curves, style
 
 KEPT = pathlib.Path("docs/figures")
+# Learning curves in docs/images, and the summaries that they show.
+CURVES = {
+    "dark_room": "docs/results/dark_room_quickstart.json",
+    "dark_room_paper": "docs/results/dark_room_paper_h100.json",
+    "dark_room_hard": "ad_jax/weights/dark_room_hard.json",
+    "dark_key_to_door": "ad_jax/weights/dark_key_to_door.json",
+    "watermaze": "docs/results/watermaze.json",
+}
+DPI = 110  # for pages: every version of a picture stays in the repository, so none is large
 DOCUMENT = KEPT.parent / "reproducing.md"
 _HEAD = """\
 # The paper's figures, and ours
@@ -30,9 +43,10 @@ _HEAD = """\
 python -m experiments.reproduce --figure=4 --preset=cpu --workdir=runs/paper  # or 3,7, or all
 ```
 
-plans the runs that a figure needs (AD, ED, RL², sources, prompts, sweeps), does what is not done
-yet, says what is left, and writes `figures/figNN.json` and `figures/figNN.png` into the workdir.
-The picture is drawn like the paper's panels, with the paper's values as crosses.
+plans the runs that a figure needs (AD, ED, RL², sources, prompts, sweeps), says how many are done
+and how long the others will take, as far as it is known, does them, and writes
+`figures/figNN.json`, `.png` and `.pdf` into the workdir. The picture is drawn like the paper's
+panels, with the paper's values as open marks.
 
 - Figures share histories, models and evaluations. After an interruption the same command goes on.
 - `--preset` is `smoke` (a few steps, to see that everything runs), `cpu` or `paper` (the paper's
@@ -70,6 +84,8 @@ def main(arguments: list[str]) -> None:
             keep(options.folder, options.preset, KEPT, options.replace)
         except UserError as error:
             sys.exit(f"error: {error}")
+    for path, draw in pictures(pathlib.Path()).items():
+        style.save(draw(), path, DPI, [path.suffix])
     DOCUMENT.write_text(text(KEPT))
     print(DOCUMENT)
 
@@ -78,7 +94,7 @@ def keep(folder: pathlib.Path, preset: str, kept: pathlib.Path, replace: bool = 
     """Copies the figures of a preset.
 
     Args:
-      folder: with figNN.json and figNN.png of a workdir.
+      folder: with figNN.json of a workdir.
       preset: whose figures are copied; those of another one in the folder are left there.
       kept: where they are copied to.
       replace: whether a figure of another preset may be replaced.
@@ -102,8 +118,21 @@ def keep(folder: pathlib.Path, preset: str, kept: pathlib.Path, replace: bool = 
             f"{kept} has figures of another preset than {preset}: {names}; --replace replaces them"
         )
     for path in found:
-        for name in (path.name, path.with_suffix(".png").name):
-            shutil.copy(folder / name, kept / name)
+        shutil.copy(folder / path.name, kept / path.name)
+
+
+def pictures(root: pathlib.Path) -> dict[pathlib.Path, Callable[[], Picture]]:
+    """How to draw what can be drawn from results that are kept, by the path of the picture."""
+    drawn = {}
+    for path in sorted((root / KEPT).glob("fig*.json")):
+        made = json.loads(path.read_text())
+        draw = FIGURES[made["figure"]].draw
+        drawn[path.with_suffix(".png")] = functools.partial(draw, made)
+    for name, kept in CURVES.items():
+        found = json.loads((root / kept).read_text())
+        draw = functools.partial(curves.learning_curve, found.get("summary", found))
+        drawn[root / "docs" / "images" / f"{name}_learning_curve.png"] = draw
+    return drawn
 
 
 def text(folder: pathlib.Path) -> str:
@@ -175,7 +204,8 @@ def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             yield f"{name} after {x:,.0f} steps", *value, paper
     for level in panel.get("levels", ()):
         if level.get("paper") is not None:
-            yield f"{title}: {level['name']}", f"{level['value']:.2f}", "", f"{level['paper']:g}"
+            name = level.get("label", level["name"])
+            yield f"{title}: {name}", f"{level['value']:.2f}", "", f"{level['paper']:g}"
     for series in panel.get("series", ()):
         for point in series["points"]:
             paper = "" if point["paper"] is None else f"{point['paper']:g}"

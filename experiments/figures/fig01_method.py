@@ -1,14 +1,13 @@
 """Figure 1: the method as a drawing of our own."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Picture
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from experiments.figures.figure import Figure
+from experiments.pictures import style
 
 _SOURCE, _DATA, _MODEL = "#d6eaf8", "#fcf3cf", "#fadbd8"
 # (left, bottom, width, height, colour, text)
@@ -30,10 +29,9 @@ _HEADINGS = ((1.0, "reinforcement learning"), (4.8, "learning histories"), (9.15
              (12.85, "evaluation"))  # fmt: skip
 
 
-def draw(panels: Any, title: str, path: Any) -> None:
-    """Writes the picture."""
-    del panels
-    figure, ax = plt.subplots(figsize=(11, 3.2), dpi=100)
+def draw(made: Mapping[str, Any]) -> Picture:
+    """The picture."""
+    figure, [[ax]] = style.panels(1, 1, (11, 3.2))
     for left, bottom, width, height, color, text in _BOXES:
         shape = FancyBboxPatch(
             (left, bottom), width, height, boxstyle="round,pad=0.02,rounding_size=0.12",
@@ -48,17 +46,15 @@ def draw(panels: Any, title: str, path: Any) -> None:
     # The model's actions and what follows them come back into its context.
     ax.add_patch(FancyArrowPatch(
         (13.6, 0.73), (12.1, 0.73), connectionstyle="arc3,rad=-0.7", arrowstyle="-|>",
-        mutation_scale=11, color="#c0392b",
+        mutation_scale=11, color="#d55e00",
     ))  # fmt: skip
     fed_back = "actions, observations, rewards"
-    ax.text(12.85, -0.12, fed_back, ha="center", fontsize=8, color="#c0392b")
+    ax.text(12.85, -0.12, fed_back, ha="center", fontsize=8, color="#d55e00")
     ax.set_xlim(-0.2, 14.4)
     ax.set_ylim(-0.4, 3.6)
     ax.axis("off")
-    figure.suptitle(title, fontsize=12)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    figure.suptitle(made["title"], fontsize=12)
+    return figure
 
 
 FIGURE = Figure(

@@ -49,8 +49,11 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             score = (results[name].of_group(group) - low) / (high - low)
             points.append({"x": label, "value": point(score), "paper": paper})
         series.append({"name": name, "points": points})
-    shown = {"xlabel": "arms that pay in the test", "ylabel": "(return − random) / (UCB − random)"}
-    return [{"kind": "bars", "title": "Adversarial bandit", "series": series, **shown}]
+    return [{
+        "kind": "bars", "title": "Adversarial bandit", "series": series,
+        "xlabel": "arms that pay in the test", "ylabel": "(return − random) / (UCB − random)",
+        "levels": [{"name": "UCB", "value": 1.0}, {"name": "random", "value": 0.0}],
+    }]  # fmt: skip
 
 
 def _score(found: Panels, name: str, group: str) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels, at, find
-from experiments.figures.panels import curve, point, source_curve
+from experiments.figures.panels import RETURN, STEPS, curve, point, source_curve
 from experiments.figures.runs import Results
 
 TITLES = {
@@ -58,15 +58,14 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         made.append({
             "kind": "curves",
             "title": title,
-            "xlabel": "steps in context",
-            "ylabel": "return",
+            "xlabel": STEPS,
+            "ylabel": RETURN,
             "xlim": last,
             "curves": [
                 ours,
                 curve("ED", ed.of_group(), ed.episode_steps, [(last, paper_ed)]),
                 source_curve("source", source, streams),
-                {**source_curve("source, one stream", source, 1), "style": ":",
-                 "color": "#aab7b8"},
+                source_curve("source, one stream", source, 1),
             ],
             "levels": [
                 {"name": "RL2", "value": float(rl2.of_group()[..., -1].mean()),

@@ -6,7 +6,7 @@ from typing import Any
 from experiments.figures import presets
 from experiments.figures.fig04_main import bounds_of
 from experiments.figures.figure import Figure, Panels
-from experiments.figures.panels import curve
+from experiments.figures.panels import RETURN, STEPS, curve
 from experiments.figures.runs import Results, Run, changed, episode_steps
 
 # Quality of the prompt: return before and after 25 000 steps.
@@ -46,8 +46,8 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
                 line["prompt"] = float(found.prompt_returns[:, found.group == "heldout"].mean())
                 curves.append(line)
         made.append({
-            "kind": "curves", "title": f"{method} after prompts", "xlabel": "steps in context",
-            "ylabel": "return", "curves": curves, "levels": bounds_of(found),
+            "kind": "curves", "title": f"{method} after prompts", "xlabel": STEPS,
+            "ylabel": RETURN, "curves": curves, "levels": bounds_of(found),
         })  # fmt: skip
     return made
 

@@ -6,7 +6,7 @@ from typing import Any
 from experiments.figures import presets
 from experiments.figures.fig04_main import bounds_of
 from experiments.figures.figure import Figure, Panels, at, find
-from experiments.figures.panels import curve, source_curve
+from experiments.figures.panels import RETURN, curve, source_curve
 from experiments.figures.runs import Results
 
 PAPER = ((1e3, 0.99), (5e3, 1.55), (10e3, 1.70), (50e3, 1.82))
@@ -30,8 +30,8 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     return [{
         "kind": "curves",
         "title": "Dark Key-to-Door",
-        "xlabel": "steps of one stream",
-        "ylabel": "return",
+        "xlabel": "steps of the environment, of one stream",
+        "ylabel": RETURN,
         "xlim": ad.returns.shape[-1] * ad.episode_steps,
         "curves": [
             curve("AD", ad.of_group(), ad.episode_steps, PAPER),

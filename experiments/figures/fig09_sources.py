@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.figures import presets
-from experiments.figures.fig04_main import SHOWN, TITLES
+from experiments.figures.fig04_main import SHOWN, TITLES, bounds_of
 from experiments.figures.figure import Figure, Panels
-from experiments.figures.panels import source_curve
+from experiments.figures.panels import RETURN, source_curve
 from experiments.figures.runs import Results
 
 # (steps summed over all actors, return)
@@ -31,7 +31,8 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         chosen = found.config.source
         line = source_curve("source", found, chosen[chosen.name].num_streams, PAPER[title])
         made.append({
-            "kind": "curves", "title": title, "xlabel": "steps of all actors", "ylabel": "return",
+            "kind": "curves", "title": title, "ylabel": RETURN,
+            "xlabel": "steps of the environment, of all actors", "levels": bounds_of(found),
             "curves": [{**line, "name": chosen.name}],
         })  # fmt: skip
     return made

@@ -33,17 +33,23 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         per_update = c.rl2.num_trials * c.rl2.episodes * found.episode_steps
         curves.append({
             "name": name,
+            "label": f"{name}, training tasks",
             "x": [int(m["step"]) * per_update for m in found.metrics[0]],
             **{k: rounded(v) for k, v in across_seeds(last[:, None, None]).items()},
             "paper": [],
         })  # fmt: skip
         heldout = found.normalized()[..., -1].mean((1, 2))
-        levels.append({"name": name, "value": float(heldout.mean()),
-                       "by_seed": rounded(heldout), "paper": PAPER[name]})  # fmt: skip
+        levels.append({"name": name, "label": f"{name}, held-out tasks",
+                       "value": float(heldout.mean()), "by_seed": rounded(heldout),
+                       "paper": PAPER[name]})  # fmt: skip
+    chosen = found.group == "train"
+    chance = float(found.chance[chosen].mean() / found.optimum[chosen].mean())
+    levels += [{"name": "optimum", "value": 1.0}, {"name": "random", "value": chance}]
     return [{
-        "kind": "curves", "title": "Dark Room: curves on training tasks, dashed held-out",
-        "xlabel": "steps of training", "ylabel": "return / optimum, last episode of a trial",
-        "curves": curves, "levels": levels,
+        "kind": "curves", "title": "Dark Room",
+        "xlabel": "steps of the environment in training", "curves": curves, "levels": levels,
+        "ylabel": "return / optimum, last episode of a trial",
+        "spread": "training seeds (none of one)",
     }]  # fmt: skip
 
 

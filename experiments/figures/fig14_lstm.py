@@ -6,7 +6,7 @@ from typing import Any
 from experiments.figures import presets
 from experiments.figures.fig04_main import bounds_of
 from experiments.figures.figure import Figure, Panels, find
-from experiments.figures.panels import curve
+from experiments.figures.panels import RETURN, STEPS, curve
 from experiments.figures.runs import Results
 
 PAPER = {"transformer": 1.89, "LSTM": 1.68}
@@ -32,8 +32,8 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         last = found.returns.shape[-1] * found.episode_steps
         curves.append(curve(name, found.of_group(), found.episode_steps, [(last, PAPER[name])]))
     return [{
-        "kind": "curves", "title": "Dark Key-to-Door", "xlabel": "steps in context",
-        "ylabel": "return", "curves": curves, "levels": bounds_of(found),
+        "kind": "curves", "title": "Dark Key-to-Door", "xlabel": STEPS,
+        "ylabel": RETURN, "curves": curves, "levels": bounds_of(found),
     }]  # fmt: skip
 
 

@@ -56,8 +56,8 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         (q_and_k,) = kept["intermediates"][f"blocks_{layer}"]["queries_keys"]
         weights = np.asarray(attention_weights(*q_and_k)[0].mean(0))
         made.append({
-            "kind": "map", "title": f"layer {layer + 1}", "xlabel": "step looked at",
-            "ylabel": "step", "weights": rounded(weights), "starts": starts.tolist(),
+            "kind": "map", "title": f"layer {layer + 1}", "xlabel": "step of the context looked at",
+            "ylabel": "step of the context", "weights": rounded(weights), "starts": starts.tolist(),
             "earlier_episodes": float((weights * earlier)[episode == episode[-1]].sum(-1).mean()),
         })  # fmt: skip
     return made

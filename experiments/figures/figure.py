@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure as MatplotlibFigure
 
 from experiments.figures.panels import draw as draw_panels
 from experiments.figures.runs import Results, Run
@@ -20,14 +21,14 @@ class Figure(NamedTuple):
       panels: ``panels(results)``, from the results of these runs to what is drawn; see panels.py.
       claims: what the paper says with it, each with ``holds(panels)``; raises nothing where all
         panels are there.
-      draw: ``draw(panels, title, path)``.
+      draw: ``draw(made)``, the picture of what figNN.json holds, a figure of matplotlib.
     """
 
     title: str
     runs: Callable[[str], Mapping[str, Run]]
     panels: Callable[[Mapping[str, Results]], list[dict[str, Any]]]
     claims: Mapping[str, Callable[[Panels], bool]] = {}
-    draw: Callable[..., None] = draw_panels
+    draw: Callable[[Mapping[str, Any]], MatplotlibFigure] = draw_panels
 
 
 def find(items: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

@@ -5,20 +5,16 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullLocator
 
 from ad_jax.evaluation.statistics import across_seeds, last_tenth
 from experiments.figures.runs import Results
+from experiments.pictures import style
 
-COLORS = {
-    "AD": "#c0392b", "ED": "#2471a3", "RL2": "#1e8449", "source": "#6c7a7d",
-    "RL2, LSTM": "#1e8449", "RL2, transformer": "#b9770e",
-}  # fmt: skip
-CYCLE = ("#c0392b", "#2471a3", "#1e8449", "#b9770e", "#8e44ad", "#17a589", "#7b241c", "#34495e")
+STEPS, RETURN = "steps of the environment, in context", "return of an episode"
 _POINTS = 40  # of a curve, at most
 
 
@@ -74,71 +70,102 @@ def rounded(values: np.ndarray) -> list:
     return np.round(np.asarray(values, float), 4).tolist()
 
 
-def draw(panels: Sequence[Mapping[str, Any]], title: str, path: Any) -> None:
-    """Draws panels side by side, at most four in a row."""
-    columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    size = max(6.4, 4.3 * columns + 0.8), 3.8 * rows
-    figure, axes = plt.subplots(rows, columns, figsize=size, dpi=100, squeeze=False)
-    for ax in axes.flat[len(panels) :]:
+def draw(made: Mapping[str, Any]) -> Figure:
+    """Panels side by side, at most four in a row.
+
+    Args:
+      made: what figNN.json holds.
+    """
+    shown = made["panels"]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    size = max(6.4, 4.3 * columns + 0.8), 3.9 * rows
+    figure, axes = style.panels(rows, columns, size)
+    for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
-    for ax, panel in zip(axes.flat, panels, strict=False):
+    for ax, panel in zip(axes.flat, shown, strict=False):
         KINDS[panel["kind"]](ax, panel)
-        ax.set_title(panel["title"], fontsize=11)
+        ax.set_title(panel["title"], fontsize=10)
         ax.set_xlabel(panel["xlabel"])
         ax.set_ylabel(panel["ylabel"])
-    figure.suptitle(textwrap.fill(title, 52 * columns), fontsize=12)
-    handles = {h.get_label(): h for ax in axes.flat for h in ax.get_legend_handles_labels()[0]}
-    lines = 0
-    if handles:
-        if any(getattr(ax, "paper", False) for ax in axes.flat):
-            handles["the paper"] = plt.Line2D([], [], ls="", marker="x", color="gray", alpha=0.7)
-        across = min(len(handles), max(4, 3 * columns))
-        figure.legend(
-            handles.values(), handles, loc="lower center", ncols=across, frameon=False, fontsize=9
-        )
-        lines = -(-len(handles) // across)
-    figure.tight_layout(rect=(0, 0.06 * lines / rows, 1, 1))
-    figure.savefig(path)
-    plt.close(figure)
+    title = textwrap.fill(made["title"], int(11 * figure.get_figwidth()))
+    figure.suptitle(title, fontsize=11)
+    legend = {name.replace("RL2", "RL²"): h for name, h in style.named(*axes.flat).items()}
+    style.explain(figure, _note(made), made["preset"], legend)
+    return figure
+
+
+def _note(made: Mapping[str, Any]) -> str:
+    """What bands are, of how many seeds and rollouts, and whose the open marks are."""
+    panels, seeds = made["panels"], style.counted(made["seeds"], "training seed")
+    if panels[0]["kind"] == "map":
+        return "One rollout on one held-out task, by the model of the first training seed."
+    rollouts = sorted({run["rollouts"] for run in made["runs"].values() if "rollouts" in run})
+    lines = [line for panel in panels for line in (*panel.get("curves", ()), *_points_of(panel))]
+    with_spread = ["std" in line for line in lines]
+    parts = []
+    if any(with_spread):
+        over = panels[0].get("spread", "training seeds and rollouts")
+        what = "bands" if panels[0]["kind"] == "curves" else "error bars"
+        parts.append(f"Means over tasks; {what}: ± one standard deviation over {over}.")
+        many = " to ".join(str(n) for n in dict.fromkeys((rollouts[0], rollouts[-1])))
+        parts.append(f"{seeds}, {many} rollouts of each model on each task.".capitalize())
+    if not all(with_spread):
+        parts.append("Sources: means over tasks and streams of one run, no bands.")
+    if any(mark is not None for panel in panels for mark in _of_the_paper(panel)):
+        parts.append("Open marks: the paper's values, read off its curves.")
+    return " ".join(parts)
+
+
+def _points_of(panel: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [point["value"] for series in panel.get("series", ()) for point in series["points"]]
+
+
+def _of_the_paper(panel: Mapping[str, Any]) -> list[Any]:
+    points = [point["paper"] for s in panel.get("series", ()) for point in s["points"]]
+    levels = [level.get("paper") for level in panel.get("levels", ())]
+    return [*points, *levels, *(mark for c in panel.get("curves", ()) for mark in c["paper"])]
 
 
 def _curves(ax: Any, panel: Mapping[str, Any]) -> None:
-    """Mean ± a standard deviation; the paper's values as faint marks; levels as dashed lines."""
+    """Mean ± a standard deviation, and levels across."""
     limit = panel.get("xlim") or max(max(c["x"]) for c in panel["curves"])
     for i, c in enumerate(panel["curves"]):
-        color = c.get("color") or COLORS.get(c["name"], CYCLE[i % len(CYCLE)])
+        drawn = style.number(c["name"], i)
         x, mean = np.array(c["x"]), np.array(c["mean"])
-        ax.plot(x, mean, color=color, label=c["name"], lw=1.6, ls=c.get("style", "-"))
+        ax.plot(x, mean, label=c.get("label", c["name"]), **style.line(drawn))
         if "std" in c:
             std = np.array(c["std"])
-            ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.18, lw=0)
-        _paper(ax, [p for p in c["paper"] if p[0] <= limit], color)
+            style.band(ax, x, mean - std, mean + std, drawn)
+        _paper(ax, [p for p in c["paper"] if p[0] <= limit], drawn)
     for level in panel.get("levels", ()):
-        if level["name"] not in COLORS:  # a bound
-            ax.axhline(level["value"], color="#444444", ls=":", lw=0.8)
-            ax.annotate(level["name"], (limit, level["value"]), (0, 2), ha="right", fontsize=8,
-                        textcoords="offset points", color="#444444")  # fmt: skip
-            continue
-        color = COLORS[level["name"]]
-        ax.axhline(level["value"], color=color, ls="--", lw=1.4, label=level["name"])
-        _paper(ax, [(limit, level["paper"])], color)
+        if level["name"] in style.OF_NAME:  # the others are bounds
+            drawn = style.number(level["name"])
+            label = level.get("label", level["name"])
+            across = {**style.line(drawn), "ls": (0, (1, 1)), "markevery": [0]}
+            ax.plot([0, limit], [level["value"]] * 2, label=label, **across, clip_on=False)
+            _paper(ax, [(limit, level["paper"])], drawn)
     ax.set_xlim(0, limit)
-    _finish(ax)
+    if limit >= 1e5:
+        ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    _finish(ax, panel)
 
 
 def _points(ax: Any, panel: Mapping[str, Any]) -> None:
-    """One number for each setting, over a category axis."""
-    names = list(dict.fromkeys(p["x"] for s in panel["series"] for p in s["points"]))
+    """One number for each setting, over an axis of numbers."""
+    ax.set_xscale(panel.get("xscale", "linear"))
     for i, series in enumerate(panel["series"]):
-        color = COLORS.get(series["name"], CYCLE[i % len(CYCLE)])
-        at = [names.index(p["x"]) for p in series["points"]]
+        drawn = style.number(series["name"], i)
+        x = [float(p["x"]) for p in series["points"]]
         mean, std = ([p["value"][k] for p in series["points"]] for k in ("mean", "std"))
-        ax.errorbar(at, mean, std, color=color, marker="o", ms=4, capsize=3, label=series["name"])
-        _paper(ax, [(a, p["paper"]) for a, p in zip(at, series["points"], strict=True)
-                    if p["paper"] is not None], color)  # fmt: skip
-    ax.set_xticks(range(len(names)), names)
-    _finish(ax)
+        drawing = {**style.line(drawn), "markevery": 1}
+        ax.errorbar(x, mean, std, capsize=3, label=series["name"], **drawing)
+        _paper(ax, [(a, p["paper"]) for a, p in zip(x, series["points"], strict=True)
+                    if p["paper"] is not None], drawn)  # fmt: skip
+    names = dict.fromkeys(p["x"] for s in panel["series"] for p in s["points"])
+    ax.set_xticks([float(name) for name in names], names)
+    ax.xaxis.set_minor_locator(NullLocator())
+    _finish(ax, panel)
 
 
 def _bars(ax: Any, panel: Mapping[str, Any]) -> None:
@@ -146,35 +173,41 @@ def _bars(ax: Any, panel: Mapping[str, Any]) -> None:
     names = [p["x"] for p in panel["series"][0]["points"]]
     width = 0.8 / len(panel["series"])
     for i, series in enumerate(panel["series"]):
-        color = COLORS.get(series["name"], CYCLE[i % len(CYCLE)])
+        drawn = style.number(series["name"], i)
         at = np.arange(len(names)) + (i - (len(panel["series"]) - 1) / 2) * width
         mean, std = ([p["value"][k] for p in series["points"]] for k in ("mean", "std"))
-        ax.bar(at, mean, width * 0.92, yerr=std, color=color, label=series["name"], capsize=2)
+        ax.bar(
+            at, mean, width * 0.92, yerr=std, label=series["name"], capsize=2, edgecolor="white",
+            color=style.LINES[drawn]["color"], hatch=style.HATCHES[drawn], lw=0,
+        )  # fmt: skip
         _paper(ax, [(a, p["paper"]) for a, p in zip(at, series["points"], strict=True)
-                    if p["paper"] is not None], "black")  # fmt: skip
+                    if p["paper"] is not None], drawn, "black")  # fmt: skip
     ax.set_xticks(range(len(names)), names)
-    ax.axhline(0, color="black", lw=0.8)
-    _finish(ax)
+    _finish(ax, panel)
 
 
 def _map(ax: Any, panel: Mapping[str, Any]) -> None:
     """Attention: queries downwards, keys to the right; lines where episodes begin."""
-    ax.imshow(np.array(panel["weights"]) ** 0.5, cmap="magma", interpolation="nearest")
+    weights = np.array(panel["weights"])
+    image = ax.imshow(weights, norm=PowerNorm(0.5, vmin=0), cmap="cividis", interpolation="nearest")
     for start in panel["starts"]:
         ax.axvline(start - 0.5, color="white", lw=0.5, alpha=0.6)
         ax.axhline(start - 0.5, color="white", lw=0.5, alpha=0.6)
+    ax.figure.colorbar(image, ax=ax, shrink=0.75, label="attention weight")
 
 
-def _paper(ax: Any, marks: Sequence, color: str) -> None:
+def _paper(ax: Any, marks: Sequence, drawn: int, edge: str = "") -> None:
+    """The paper's values: the markers of the line that they belong to, open."""
     if marks:
         x, y = zip(*marks, strict=True)
-        ax.plot(x, y, ls="", marker="x", color=color, alpha=0.5, ms=6, zorder=3, clip_on=False)
-        ax.paper = True
+        shape = {"ls": "", "marker": style.LINES[drawn]["marker"], "ms": 6, "mfc": "white"}
+        ax.plot(x, y, mec=edge or style.LINES[drawn]["color"], zorder=3, clip_on=False, **shape)
 
 
-def _finish(ax: Any) -> None:
+def _finish(ax: Any, panel: Mapping[str, Any]) -> None:
+    levels = {level["name"]: level["value"] for level in panel.get("levels", ())}
+    style.bounds(ax, {name: v for name, v in levels.items() if name not in style.OF_NAME})
     ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 KINDS = {"curves": _curves, "points": _points, "bars": _bars, "map": _map}

@@ -197,15 +197,14 @@ class Results:
             else:
                 parts.append(evaluate.load_results(root / job.folder / "evaluation"))
         self.episode_steps = episode_steps(run.config)
+        self.group, self.optimum, self.chance = _bounds(_world_key(run.config))
         if run.stage == "collect":
             return
         self.returns = np.concatenate([p["returns"] for p in parts])
         self.prompt_returns = np.concatenate([p["prompt_returns"] for p in parts])
-        self.group = parts[0]["group"]
         self.costs["device"] = str(parts[0]["device"])
         self.costs["train"] = [float(p["train_seconds"]) for p in parts]
         self.costs["evaluate"] = [float(p["seconds"]) for p in parts]
-        self.optimum, self.chance = _bounds(_world_key(run.config))
 
     def normalized(self) -> np.ndarray:
         """(return - random) / (optimal - random) [seed, task, rollout, episode], held-out tasks.
@@ -227,12 +226,12 @@ def _world_key(config: ml_collections.ConfigDict) -> str:
 
 
 @functools.cache
-def _bounds(key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(optimal, random) returns of the tasks of an evaluation."""
+def _bounds(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Groups of the tasks of an evaluation, and their optimal and random returns."""
     kept = ml_collections.ConfigDict(json.loads(key))
     world = build.world(kept)
     tasks = evaluate.evaluation_tasks(world, kept.train_tasks)
     optimum = bounds.optimal_returns(world.env, tasks.params)
     if optimum is None:
         optimum = np.ones(len(tasks.ids))
-    return optimum, bounds.random_returns(world.env, tasks.params)
+    return tasks.group, optimum, bounds.random_returns(world.env, tasks.params)

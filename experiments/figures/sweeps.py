@@ -5,8 +5,9 @@ from typing import Any
 
 from ad_jax.distributed import processes
 from experiments.figures import presets
+from experiments.figures.fig04_main import bounds_of
 from experiments.figures.figure import Figure, Panels
-from experiments.figures.panels import point
+from experiments.figures.panels import RETURN, point
 from experiments.figures.runs import Results
 
 HARD = "dark_room_hard"
@@ -15,7 +16,7 @@ HARD = "dark_room_hard"
 def sweep(
     title: str,
     environment: str,
-    settings: Mapping[str, tuple[str, Mapping[Any, float]]],
+    settings: Mapping[str, tuple[str, str, str, Mapping[str, float]]],
     chosen: Mapping[str, Mapping[str, tuple]],
     claims: Mapping[str, Callable[[Panels], bool]],
     also: Callable[[Any, str, Any], Mapping[str, Any]] = lambda config, key, value: {},
@@ -25,7 +26,8 @@ def sweep(
     Args:
       title: what varies.
       environment: on whose held-out tasks it is judged.
-      settings: a panel for each: its axis, and (key of the config, the paper's values).
+      settings: a panel for each, by a short name: (key of the config, label of the axis, its
+        scale, the paper's values).
       chosen: for each preset, the values of each axis.
       claims: of the figure.
       also: ``also(config, key, value)``, what has to change with it.
@@ -37,13 +39,13 @@ def sweep(
             f"{axis} {value}": presets.ad(
                 environment, preset, {key: value, **also(base, key, value)}
             )
-            for axis, (key, _) in settings.items()
+            for axis, (key, *_) in settings.items()
             for value in chosen[preset][axis]
         }
 
     def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         made = []
-        for axis, (_, paper) in settings.items():
+        for axis, (_, label, scale, paper) in settings.items():
             points = [
                 {
                     "x": name.removeprefix(f"{axis} "),
@@ -55,8 +57,9 @@ def sweep(
                 if name.startswith(f"{axis} ")
             ]
             made.append({
-                "kind": "points", "title": f"{TITLES[environment]}: {axis}", "xlabel": axis,
-                "ylabel": "return", "series": [{"name": "AD", "points": points}],
+                "kind": "points", "title": f"{TITLES[environment]}: {axis}", "xlabel": label,
+                "xscale": scale, "ylabel": RETURN, "series": [{"name": "AD", "points": points}],
+                "levels": bounds_of(next(iter(results.values()))),
             })  # fmt: skip
         return made
 
@@ -95,7 +98,7 @@ CONTEXT_LENGTH = sweep(
     "How many episodes a context has to span (an episode is 50 steps)",
     presets.KEY_TO_DOOR,
     {
-        "context": ("model.context",
+        "context": ("model.context", "length of the context (steps of the environment)", "log",
                     named({20: .54, 30: .64, 40: .88, 50: 1.13, 100: 1.76, 200: 1.84})),
     },
     {
@@ -116,9 +119,9 @@ MODEL_SIZE = sweep(
     "How large a model has to be",
     presets.KEY_TO_DOOR,
     {
-        "width": ("model.width", named(_WIDTHS)),
-        "layers": ("model.num_layers", named(_LAYERS)),
-        "heads": ("model.num_heads", named(_HEADS)),
+        "width": ("model.width", "width (units)", "log", named(_WIDTHS)),
+        "layers": ("model.num_layers", "layers", "linear", named(_LAYERS)),
+        "heads": ("model.num_heads", "heads in each layer", "log", named(_HEADS)),
     },
     {
         "smoke": {"width": (8, 16), "layers": (1, 2), "heads": (1, 2)},
@@ -133,7 +136,14 @@ _SMOOTHING = {0.0: 0.25, 0.1: 0.36, 0.2: 0.68, 0.3: 0.59}
 LABEL_SMOOTHING = sweep(
     "Label smoothing",
     HARD,
-    {"label smoothing": ("train.label_smoothing", named(_SMOOTHING))},
+    {
+        "label smoothing": (
+            "train.label_smoothing",
+            "label smoothing (probability)",
+            "linear",
+            named(_SMOOTHING),
+        )
+    },
     {
         "smoke": {"label smoothing": (0.0, 0.2)},
         "cpu": {"label smoothing": tuple(_SMOOTHING)},
@@ -147,7 +157,7 @@ _TASKS = {1: .44, 9: .50, 18: .52, 37: .71, 75: .84, 151: .95, 303: 1.31, 606: 1
 TRAINING_TASKS = sweep(
     "How many tasks have to be trained on",
     presets.KEY_TO_DOOR,
-    {"training tasks": ("tasks.num_train", named(_TASKS))},
+    {"training tasks": ("tasks.num_train", "number of training tasks", "log", named(_TASKS))},
     {
         "smoke": {"training tasks": (2, 40)},
         "cpu": {"training tasks": (1, 9, 37, 151, 512)},
@@ -161,7 +171,8 @@ _MASKS = {0.1: 1.80, 0.3: 1.87, 0.5: 1.86, 0.7: 1.43, 0.9: 0.20}
 INPUT_MASK = sweep(
     "Hiding input tokens in training",
     presets.KEY_TO_DOOR,
-    {"mask probability": ("model.mask_probability", named(_MASKS))},
+    {"mask probability": ("model.mask_probability", "probability that an input token is hidden",
+                          "linear", named(_MASKS))},
     {
         "smoke": {"mask probability": (0.3, 0.9)},
         "cpu": {"mask probability": tuple(_MASKS)},

@@ -2,53 +2,53 @@
 
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
-COLORS = {"heldout": "#c0392b", "train": "#2471a3", "even": "#8e44ad", "uniform": "#1e8449"}
+from experiments.pictures import style
+
 LABELS = {"heldout": "held-out tasks", "train": "training tasks"}
-SOURCE, BOUND = "#7d8a8c", "#444444"
 
 
-def learning_curve(summary: dict[str, Any], path: Any) -> None:
+def learning_curve(summary: dict[str, Any]) -> Figure:
     """Return by in-context episode, with its interval, its bounds, and the source's curve.
 
     Where the reference is not positive, returns are drawn as they are, without interval or bounds.
     """
     scaled = np.isfinite([summary[name]["final"] for name in summary["groups"]]).all()
     shown = "normalized" if scaled else "return"
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), dpi=120)
+    figure, [[axes]] = style.panels(1, 1, (7.2, 4.2))
     episode = np.arange(1, summary["episodes"] + 1)
-    for name in summary["groups"]:
-        split = summary[name]
+    for i, name in enumerate(summary["groups"]):
+        split, drawn = summary[name], style.number(name, i)
         label = f"{LABELS.get(name, name)}, in context ({split['tasks']})"
-        axes.plot(episode, split[shown], color=COLORS.get(name), label=label)
+        axes.plot(episode, split[shown], label=label, **style.line(drawn))
         if scaled:
-            low, high = np.array(split["ci95"]).T
-            axes.fill_between(episode, low, high, color=COLORS.get(name), alpha=0.2, lw=0)
+            style.band(axes, episode, *np.array(split["ci95"]).T, drawn)
     if "source" in summary:
         source = np.array(summary["source"][shown])[: len(episode)]
         axes.plot(
-            np.arange(1, len(source) + 1), source, color=SOURCE, ls="--", label="source, one stream"
-        )
+            np.arange(1, len(source) + 1), source, label="source, one stream",
+            **style.line(style.number("source, one stream")),
+        )  # fmt: skip
     if scaled:
-        axes.axhline(1, color=BOUND, lw=0.8, ls=":")
-        note = dict(textcoords="offset points", color=BOUND, fontsize=8)
-        axes.annotate(summary["reference"], (1, 1), (0, 3), **note)
         chance = summary["heldout"]["random_normalized"]
-        axes.axhline(chance, color=BOUND, lw=0.8, ls=":")
-        axes.annotate("random policy", (summary["episodes"], chance), (0, 3), ha="right", **note)
-        axes.set_ylim(0, 1.1)
-    axes.set_xlim(1, summary["episodes"])
+        style.bounds(axes, {summary["reference"]: 1, "random policy": chance})
+        axes.set_ylim(min(0, axes.get_ylim()[0]), 1.1)
+    axes.set_xlim(1, max(2, summary["episodes"]))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("episode")
-    axes.set_ylabel(f"return / {summary['reference']}" if scaled else "return")
+    axes.set_xlabel("episode in context")
+    axes.set_ylabel(summary["unit"] if scaled else "return of the episode")
     axes.set_title(f"{summary['environment']}: learning in context, weights frozen")
-    axes.legend(frameon=False, fontsize=9, loc="best")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    text = f"Lines: means over tasks and {sample(summary)}."
+    if scaled:
+        text += " Bands: 95 % bootstrap interval over these rollouts; the tasks are fixed."
+    style.explain(figure, text, summary["preset"], style.named(axes))
+    return figure
+
+
+def sample(summary: dict[str, Any], what: str = "rollout") -> str:
+    """How many rollouts, or windows, of how many models a mean is taken over."""
+    each = style.counted(summary[f"{what}s_per_task"], what)
+    seeds = style.counted(len(summary["seeds"]), "training seed")
+    return f"{each} of each task by each model ({seeds})"

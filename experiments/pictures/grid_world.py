@@ -2,37 +2,38 @@
 
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from PIL import Image, ImageDraw, ImageFont
 
 from ad_jax.evaluation.statistics import last_tenth
-from experiments.pictures.curves import COLORS
+from experiments.pictures import style
+from experiments.pictures.curves import sample
 from experiments.pictures.rollouts import GIF_EPISODES, median_task, shown_episodes
 from experiments.stages.evaluate import HELDOUT
 
 _CELL = 36  # pixels
 
 
-def draw(env: Any, params: Any, results: dict, reference: np.ndarray, folder: Any) -> list[str]:
-    """Writes goals.png and rollout.gif; returns their names."""
-    goals(results, params, reference, env.size, folder / "goals.png")
+def draw(
+    env: Any, params: Any, results: dict, reference: np.ndarray, summary: dict, folder: Any
+) -> list[str]:
+    """Writes goals.png, its PDF and rollout.gif; returns their names."""
+    figure = goals(results, params, reference, env.size, summary)
     rollout(results, params, reference, env.size, folder / "rollout.gif")
-    return ["goals.png", "rollout.gif"]
+    return [*style.save(figure, folder / "goals.png"), "rollout.gif"]
 
 
 def goals(
-    results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
-) -> None:
+    results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int,
+    summary: dict[str, Any],
+) -> Figure:  # fmt: skip
     """Final return by the cell of the goal (or of the key, and of the door), as maps."""
     final = last_tenth(results["returns"]).mean((1, 2)) / optimum
     places = _places(params)
-    figure, panels = plt.subplots(
-        1, len(places), figsize=(4.6 * len(places) + 0.8, 4.4), dpi=120, squeeze=False
-    )
+    figure, panels = style.panels(1, len(places), (4.2 * len(places) + 0.8, 4.2))
     for axes, (name, cell) in zip(panels[0], places.items(), strict=True):
         index = cell[:, 1] * size + cell[:, 0]
         count = np.bincount(index, minlength=size**2)
@@ -40,20 +41,24 @@ def goals(
         mean = np.where(count, total / np.maximum(count, 1), np.nan).reshape(size, size)
         image = axes.imshow(mean, vmin=0, vmax=1, cmap="viridis")
         for x, y in {tuple(c) for c in cell[results["group"] == HELDOUT].tolist()}:
-            axes.add_patch(
-                plt.Rectangle(
-                    (x - 0.45, y - 0.45), 0.9, 0.9, fill=False, color=COLORS[HELDOUT], lw=2
-                )
-            )
-        axes.set_title(f"final return / optimum by cell of the {name}", fontsize=10)
-        axes.set_xlabel(
-            "outlined: held-out tasks" if len(places) == 1 else "outlined: in a held-out task"
-        )
-        axes.set_xticks([])
-        axes.set_yticks([])
-    figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8)
-    figure.savefig(path)
-    plt.close(figure)
+            outline = Rectangle((x - 0.42, y - 0.42), 0.84, 0.84, fill=False, color="white", lw=1.5)
+            outline.set_path_effects([withStroke(linewidth=3.5, foreground="black")])
+            axes.add_patch(outline)
+        axes.set_title(f"by the cell of the {name}", fontsize=10)
+        axes.set_xlabel("column")
+        axes.set_ylabel("row")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    label = f"return / {summary['reference']}"
+    figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8, label=label)
+    figure.suptitle(f"{summary['environment']}: return at the end", fontsize=11)
+    which = "held-out tasks" if len(places) == 1 else "cells of a held-out task"
+    text = (
+        f"Means over the last tenth of the episodes and {sample(summary)}. "
+        f"Outlined: {which}; blank: cells of no task that was evaluated."
+    )
+    style.explain(figure, text, summary["preset"])
+    return figure
 
 
 def rollout(

@@ -4,26 +4,31 @@ from typing import Any
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from ad_jax.envs import raycast, watermaze
+from experiments.pictures import style
 from experiments.pictures.rollouts import median_task, shown_episodes
 
 _EPISODES = 4
 _STRIDE = 2  # steps between two pictures of an animation
 _ZOOM = 2
+_DISTANCE = 300  # units between a landmark and who looks at it
 _MAP = _ZOOM * raycast.FRAME_SHAPE[0]  # pixels along a side, as high as the frame
 _HEADER = 22
 
 
-def draw(env: Any, params: Any, results: dict, reference: np.ndarray, folder: Any) -> list[str]:
-    """Writes rollout.gif and landmarks.png; returns their names."""
+def draw(
+    env: Any, params: Any, results: dict, reference: np.ndarray, summary: dict, folder: Any
+) -> list[str]:
+    """Writes rollout.gif, landmarks.png and its PDF; returns their names."""
+    del summary
     task = median_task(results, reference)
     platform = np.asarray(params.platform)[task]
     picture = jax.jit(env.render_observation)
     rollout(results, task, platform, picture, folder / "rollout.gif")
-    landmarks(picture).save(folder / "landmarks.png")
-    return ["rollout.gif", "landmarks.png"]
+    return ["rollout.gif", *style.save(landmarks(picture), folder / "landmarks.png")]
 
 
 def rollout(results: dict, task: int, platform: np.ndarray, picture: Any, path: Any) -> None:
@@ -52,16 +57,22 @@ def rollout(results: dict, task: int, platform: np.ndarray, picture: Any, path: 
     )
 
 
-def landmarks(picture: Any) -> Image.Image:
-    """What is seen of each landmark from 300 units before its wall."""
+def landmarks(picture: Any) -> Figure:
+    """What is seen of each landmark from a place before its wall."""
     angles = np.arange(0, raycast.TURN, raycast.TURN // 8)
     radians = 2 * np.pi * angles / raycast.TURN
-    distance = (raycast.APOTHEM - 300) * raycast.POSITION_SCALE
+    distance = (raycast.APOTHEM - _DISTANCE) * raycast.POSITION_SCALE
     poses = np.stack([distance * np.cos(radians), distance * np.sin(radians), angles], -1)
     views = np.asarray(picture(np.rint(poses).astype(np.int32)))
-    rows = [np.concatenate(list(row), 1) for row in (views[:4], views[4:])]
-    image = Image.fromarray(np.concatenate(rows))
-    return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
+    figure, panels = style.panels(2, 4, (8, 3.4))
+    for axes, view, name in zip(panels.flat, views, raycast.LANDMARKS, strict=True):
+        axes.imshow(view, interpolation="nearest")
+        axes.set_title(name, fontsize=9)
+        axes.axis("off")
+    figure.suptitle("Watermaze: the eight landmarks", fontsize=11)
+    text = f"Each as the agent sees it from {_DISTANCE} units before its wall."
+    style.explain(figure, text, "")
+    return figure
 
 
 def beside(view: np.ndarray, poses: np.ndarray, platform: np.ndarray, text: str) -> Image.Image:

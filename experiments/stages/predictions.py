@@ -9,13 +9,10 @@ import time
 from typing import Any
 
 import jax
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import ml_collections
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from ad_jax import build
@@ -27,7 +24,8 @@ from data_pipelines import windows
 from data_pipelines.files import atomic_write, growing, read_json, write_text_atomically
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.writer import PROVENANCE
-from experiments.pictures.curves import BOUND, COLORS, LABELS
+from experiments.pictures import style
+from experiments.pictures.curves import LABELS, sample
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
@@ -144,11 +142,12 @@ def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: In
     }
     workdir.report.mkdir(exist_ok=True)
     with growing(workdir.report) as (folder, _):
-        draw(summary, folder / PICTURE)
+        names = style.save(draw(summary), folder / PICTURE)
     text = json.dumps(summary, indent=1, allow_nan=False)
     write_text_atomically(workdir.report / SUMMARY, text)
     print(table(summary))
-    print(workdir.report / PICTURE, workdir.report / SUMMARY, sep="\n")
+    for name in (*names, SUMMARY):
+        print(workdir.report / name)
 
 
 def _summarize(results: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]:
@@ -164,29 +163,29 @@ def _summarize(results: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, 
     return found
 
 
-def draw(summary: dict[str, Any], path: Any) -> None:
+def draw(summary: dict[str, Any]) -> Figure:
     """Loss and agreement by the step of the context."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), dpi=120)
+    figure, [panels] = style.panels(1, 2, (9, 3.8))
     step = np.arange(1, summary["context"] + 1)
     names = {"loss": "cross-entropy (nats)", "agreement": "part of the actions predicted"}
     for axes, (name, label) in zip(panels, names.items(), strict=True):
-        for group in summary["groups"]:
-            split, colour = summary[group], COLORS.get(group)
+        for i, group in enumerate(summary["groups"]):
+            split, drawn = summary[group], style.number(group, i)
             text = f"{LABELS.get(group, group)} ({split['tasks']})"
-            axes.plot(step, split[name], color=colour, label=text)
-            axes.fill_between(
-                step, *np.array(split[f"{name}_ci95"]).T, color=colour, alpha=0.2, lw=0
-            )
+            axes.plot(step, split[name], label=text, **style.line(drawn))
+            style.band(axes, step, *np.array(split[f"{name}_ci95"]).T, drawn)
         axes.set_xlabel("steps seen of the history")
         axes.set_ylabel(label)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].axhline(summary["heldout"]["baseline_loss"], color=BOUND, lw=0.8, ls=":",
-                      label="frequencies of the actions")  # fmt: skip
-    panels[0].legend(frameon=False, fontsize=9)
-    figure.suptitle("the source's next action, predicted by a frozen model", fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)
+    style.bounds(panels[0], {"frequencies of the actions": summary["heldout"]["baseline_loss"]})
+    figure.suptitle("The source's next action, predicted by a frozen model", fontsize=11)
+    style.explain(
+        figure,
+        f"Lines: means over tasks and {sample(summary, 'window')}. Bands: 95 % bootstrap interval "
+        "over these windows; the tasks are fixed.",
+        summary["preset"],
+        style.named(panels[0]),
+    )
+    return figure
 
 
 def table(summary: dict[str, Any]) -> str:

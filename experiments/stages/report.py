@@ -18,7 +18,7 @@ from data_pipelines.files import growing, read_json, write_text_atomically
 from data_pipelines.writer import PROVENANCE
 from experiments.page.html import html
 from experiments.page.run_page import document
-from experiments.pictures import bandit, curves, grid_world, watermaze
+from experiments.pictures import bandit, curves, grid_world, style, watermaze
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
@@ -27,7 +27,8 @@ from experiments.stages import evaluate
 SUMMARY, CURVE, PAGE = "summary.json", "learning_curve.png", "index.html"
 LABELS = {evaluate.HELDOUT: "held-out", evaluate.TRAIN: "training"}
 _SOURCE_TRIALS = 32  # of each bandit
-# Beside the learning curve; ``draw(env, params, results, reference, folder) -> names of files``.
+# Beside the learning curve: ``draw(env, params, results, reference, summary, folder)`` gives the
+# names of the files it wrote.
 PICTURES = {
     AdversarialBandit: bandit.draw,
     GridWorld: grid_world.draw,
@@ -96,17 +97,17 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     pictures = []
     with growing(workdir.report) as (folder, _):
         if config.evaluation.episodes > 1:
-            curves.learning_curve(summary, folder / CURVE)
-            pictures.append(CURVE)
+            pictures += style.save(curves.learning_curve(summary), folder / CURVE)
         for kind, draw in PICTURES.items():
             if isinstance(world.env, kind):
                 scale = np.where(reference > 0, reference, np.nan)
-                pictures += draw(world.env, tasks.params, results, scale, folder)
+                pictures += draw(world.env, tasks.params, results, scale, summary, folder)
         # The page itself draws curves, and what there is to see of a room.
-        embedded = [] if isinstance(world.env, GridWorld) else pictures
+        shown = lambda name: name != CURVE and not name.endswith(".pdf")
+        embedded = [] if isinstance(world.env, GridWorld) else filter(shown, pictures)
         page = document(
             world.env, tasks.params, results, zero, reference, chance, null_for_nan(summary),
-            config.to_dict(), [folder / name for name in embedded if name != CURVE],
+            config.to_dict(), [folder / name for name in embedded],
         )  # fmt: skip
         (folder / PAGE).write_text(html(page), encoding="utf-8")
     text = json.dumps(null_for_nan(summary), indent=1, allow_nan=False)

@@ -70,7 +70,9 @@ def test_without_a_known_optimum_returns_are_shown_as_they_are(tmp_path):
     path = run(tmp_path / "cart", np.ones((1, 3, 4, 2)) * 20, config)
     scores, _, facts = compare.gather([path])
     assert facts["unit"] == "return" and (scores["cart"] == 20).all()
-    compare.draw(compare.compare(scores), facts, 10.0, tmp_path)
+    assert facts["presets"] == ["smoke"]
+    words = [text.get_text() for text in compare.draw(compare.compare(scores), facts, 10.0).texts]
+    assert "not a result" in " ".join(words)
 
 
 def test_what_can_not_be_compared_is_one_clear_line(runs, tmp_path):

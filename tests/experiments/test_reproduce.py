@@ -1,10 +1,13 @@
 """The command that reproduces figures: plans, shards, interruption, bad input."""
 
+import contextlib
 import sys
 import threading
 import time
+import types
 
 import pytest
+from matplotlib.figure import Figure
 
 from ad_jax.errors import UserError
 from experiments import reproduce
@@ -50,7 +53,84 @@ def test_what_is_done_is_skipped_and_what_was_stopped_goes_on(tmp_path, never, c
     assert [job.done(tmp_path) for job in todo] == [True, False]
     reproduce.do(tmp_path, todo, never)
     assert all(job.done(tmp_path) for job in todo)
-    assert "1 of 2 jobs are done already" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 of 2 jobs are done already" in printed
+    assert f"[1/1] {todo[1].folder}   no estimate for 1 job" in printed  # another environment's
+
+
+def test_before_the_first_job_the_plan_is_told(tmp_path, capsys):
+    """The jobs of each stage, how long they took where the docs' figures were made, and what is
+    not known."""
+
+    class Stop:
+        """Nothing is begun."""
+
+        def check(self):
+            raise Interrupted
+
+    whole = plan(4, 2)
+    published = reproduce.published_seconds(4, "cpu", FIGURES[4].runs("cpu"), 2)
+    assert {job.folder for job in whole} == published.keys()
+    known = {job.folder: 600.0 for job in whole if job.stage == "train"}
+    with pytest.raises(Interrupted):
+        reproduce.do(tmp_path, whole, Stop(), known)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "0 of 42 jobs are done already"
+    counts = [line.split() for line in lines[2:6]]
+    assert [(words[0], words[1]) for words in counts] == [
+        ("collect", "6"), ("train", "18"), ("evaluate", "18"), ("all", "42"),
+    ]  # fmt: skip
+    assert "no estimate for 6 jobs" in lines[2] and "about 3.0 h" in lines[3]
+    assert "about 3.0 h, no estimate for 24 more jobs" in lines[5] and "docs/figures" in lines[1]
+    assert lines[6].startswith("[1/42]") and "no estimate for 24 more jobs" in lines[6]
+
+
+@pytest.mark.parametrize(
+    "seconds, said",
+    [
+        ([0.4, 0.1, 3.0], "less than a minute"),
+        ([70.0, 60.0], "about 3 min"),
+        ([7200.0, None], "about 2.0 h, no estimate for 1 more job"),
+        ([None, None], "no estimate for 2 jobs"),
+    ],
+)
+def test_what_remains_covers_all_jobs(seconds, said):
+    """Never 0 minutes, as long as there is something to do."""
+    assert reproduce.remaining(range(len(seconds)), lambda i: seconds[i]) == said
+
+
+def test_times_of_another_preset_or_device_are_no_estimate(monkeypatch):
+    runs = FIGURES[9].runs("paper")
+    assert reproduce.published_seconds(9, "paper", runs, 1) == {}
+    device = types.SimpleNamespace(device_kind="a GPU")
+    monkeypatch.setattr(reproduce.jax, "devices", lambda: [device])
+    assert reproduce.published_seconds(9, "cpu", FIGURES[9].runs("cpu"), 1) == {}
+
+
+def test_a_job_takes_as_long_as_those_like_it_did_here(tmp_path):
+    """For each unit of work; only then as long as it took elsewhere."""
+    first, second = (job for job in plan(7, 2) if job.stage == "train" and "-1-" in job.folder
+                     and job.config.model.context in (20, 200))  # fmt: skip
+    (tmp_path / first.folder).mkdir(parents=True)
+    with reproduce._timed(tmp_path, first):
+        time.sleep(0.05)
+    rates = {}
+    assert reproduce._estimate(second, rates, {second.folder: 7.0}) == 7.0
+    assert reproduce._estimate(second, rates, {}) is None
+    reproduce._learn(rates, tmp_path, first)
+    took = reproduce._seconds(tmp_path, first)
+    found = reproduce._estimate(second, rates, {second.folder: 7.0})
+    assert found == pytest.approx(took * second.work / first.work) and found < 5
+
+
+def test_a_job_that_was_stopped_counts_all_of_its_time(tmp_path):
+    job = plan(9)[0]
+    (tmp_path / job.folder).mkdir(parents=True)
+    for _ in range(2):
+        with contextlib.suppress(Interrupted), reproduce._timed(tmp_path, job):
+            time.sleep(0.05)
+            raise Interrupted
+    assert 0.1 <= reproduce._seconds(tmp_path, job) < 5
 
 
 def test_a_job_waits_for_whoever_is_at_it(tmp_path, never, monkeypatch, capsys):
@@ -109,7 +189,8 @@ def test_every_process_makes_the_panels_and_the_first_one_draws(tmp_path, monkey
     """Panels of a trained model need all devices: one process alone would wait for ever."""
     made, drawn = [], []
     figure = FIGURES[1]._replace(
-        panels=lambda results: made.append(results) or [], draw=lambda *_: drawn.append(True)
+        panels=lambda results: made.append(results) or [],
+        draw=lambda _: drawn.append(True) or Figure(),
     )
     monkeypatch.setitem(reproduce.FIGURES, 1, figure)
     for is_first in (False, True):

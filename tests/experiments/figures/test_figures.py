@@ -22,6 +22,7 @@ def test_a_figure_is_run_and_drawn(number, shared, never):
             assert np.all(np.diff(line["x"]) > 0)
         for series in panel.get("series", ()):
             assert np.isfinite([p["value"]["mean"] for p in series["points"]]).all()
+    assert (shared / "figures" / f"fig{number:02}.pdf").read_bytes().startswith(b"%PDF")
     with Image.open(shared / "figures" / f"fig{number:02}.png") as image:
         assert len(set(image.convert("RGB").resize((60, 40)).getdata())) > 5  # not a blank page
 

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from ad_jax.envs import registry
-from experiments.pictures import grid_world
+from experiments.pictures import grid_world, style
 from experiments.pictures.rollouts import shown_episodes
 
 
@@ -27,7 +27,10 @@ def test_goals_shows_the_final_return_at_the_cell_of_the_goal(tmp_path):
     returns = np.tile(final[:, None, None], (1, 2, 10))
     tasks, results = rollouts("DarkRoom", returns)
     params = tasks.params(results["task"])
-    grid_world.goals(results, params, np.ones(81), 9, tmp_path / "goals.png")
+    summary = {"environment": "DarkRoom", "reference": "optimal return", "preset": "cpu",
+               "rollouts_per_task": 2, "seeds": [0]}  # fmt: skip
+    figure = grid_world.goals(results, params, np.ones(81), 9, summary)
+    style.save(figure, tmp_path / "goals.png")
     image = np.asarray(Image.open(tmp_path / "goals.png").convert("RGB")).astype(int)
     height, width = image.shape[:2]
     top = image[: height // 3, : width // 2].reshape(-1, 3)

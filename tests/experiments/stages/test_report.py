@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ad_jax.errors import UserError
-from experiments.pictures import curves
+from experiments.pictures import curves, style
 from experiments.stages import evaluate, report
 
 GROUP = np.array(["heldout", "heldout", "train"])
@@ -22,6 +22,7 @@ def summary_of(reference, returns=None, zero=(0.0, 0.0, 0.0)):
     )  # fmt: skip
     return {
         "environment": "World", "method": "AD", "reference": "one", "unit": "return", "episodes": 4,
+        "preset": "cpu", "rollouts_per_task": 2, "seeds": [0],
         "groups": ["heldout", "train"], "seconds": {"train": 1.0}, **found,
         "source": {"return": [-2.0] * 4, "normalized": [math.nan] * 4},
     }  # fmt: skip
@@ -33,7 +34,7 @@ def test_a_reference_that_is_not_positive_leaves_gaps(reference, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         summary = summary_of(reference)
-        curves.learning_curve(summary, tmp_path / "curve.png")
+        style.save(curves.learning_curve(summary), tmp_path / "curve.png")
         table = report.table(summary)
     stored = json.loads(json.dumps(report.null_for_nan(summary), allow_nan=False))
     assert stored["heldout"]["final"] is None and stored["heldout"]["random_normalized"] is None
