@@ -7,6 +7,7 @@ from experiments.pictures import curves, style
 
 SUMMARY = {
     "environment": "DarkRoom", "preset": "cpu", "reference": "optimal return", "episodes": 4,
+    "unit": "return / optimal return",
     "rollouts_per_task": 8, "seeds": [0, 1], "groups": ["heldout", "train"],
     **{name: {"final": 0.5, "tasks": 3, "normalized": [0.1, 0.2, 0.3, 0.5],
               "ci95": [[0.0, 0.2], [0.1, 0.3], [0.2, 0.4], [0.4, 0.6]], "random_normalized": 0.1}
