@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Large pages for XLA's temporaries: about a fifth of a training step on a CPU (Linux).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-quick lint docs bench
+.PHONY: quickstart test test-quick test-lowest lint docs bench
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m experiments.run --config=experiments/configs/dark_room.py:quickstart --workdir=runs/quickstart
@@ -17,6 +17,16 @@ test: $(VENV)/installed
 # What one runs between edits.
 test-quick: $(VENV)/installed
 	$(BIN)/python -m pytest -m 'not slow'
+
+# The fast tests with the oldest versions that setup.py allows.
+test-lowest: .venv-lowest/installed
+	.venv-lowest/bin/python -m pytest -m 'not slow'
+
+.venv-lowest/installed: setup.py
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip install --quiet --python=.venv-lowest/bin/python --resolution=lowest-direct -e '.[test]'
+	touch $@
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

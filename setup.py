@@ -15,7 +15,7 @@ COMMANDS = {
 PLAY = ["flask>=3", "waitress>=3"]  # the page of `experiments.play`
 DOCS = ["furo>=2025.9", "myst-parser>=5", "sphinx>=9"]  # `make docs`
 WANDB = ["wandb>=0.31"]  # curves in Weights & Biases
-CONVERT = ["h5py>=3.10", "minari>=0.5"]  # formats of `data_pipelines.convert`
+CONVERT = ["h5py>=3.12", "minari>=0.5"]  # formats of `data_pipelines.convert`
 
 setup(
     name="ad_jax",
@@ -47,24 +47,24 @@ setup(
         "grain>=0.2.15",
         "gymnasium>=1.0",
         "gymnax>=1.0.1",
-        "jax>=0.10",
+        "jax>=0.10.2",
         "matplotlib>=3.10",
         "ml_collections>=1.1",
         "numpy>=2.2",
-        "optax>=0.2.7",
-        "orbax-checkpoint>=0.12",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
         "pillow>=11",
         "safetensors>=0.5",
         "scipy>=1.15",
         "six>=1.16",  # gymnax 1.0.1 imports it without saying so
         "tensorboardX>=2.6",
-        "tensorflow-datasets>=4.9.8",
+        "tensorflow-datasets>=4.9.10",
         "tqdm>=4.67",
     ],
     extras_require={
         "cpu": [],  # as a choice among the three
-        "cuda": ["jax[cuda12]>=0.10"],
-        "tpu": ["jax[tpu]>=0.10"],
+        "cuda": ["jax[cuda12]>=0.10.2"],
+        "tpu": ["jax[tpu]>=0.10.2"],
         "gcs": ["gcsfs>=2025.9", "google-cloud-storage>=3"],  # gs:// paths; the second is Orbax's
         "play": PLAY,
         "convert": CONVERT,

@@ -8,7 +8,7 @@ import contextlib
 import pathlib
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import ml_collections
 from absl import app, flags
@@ -96,7 +96,7 @@ def _parse(argv: list[str]) -> list[str]:
         _ = _CONFIG.value.preset  # raises if the file could not be read
         return rest
     except _OF_CONFIG as error:
-        raise UserError(_reason(str(error))) from error
+        raise UserError(_located(_reason(str(error)), argv)) from error
 
 
 def _with_files(argv: list[str]) -> list[str]:
@@ -123,6 +123,21 @@ def _reason(text: str) -> str:
     if "Traceback" in text:  # it quotes the traceback of get_config
         text = text.strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")
     return " ".join(text.replace("\\n", " ").replace("\\'", "").replace("'", "").split())
+
+
+def _located(text: str, argv: Sequence[str]) -> str:
+    """A message that is no more than the part of a key that is missing, with the whole key."""
+    missing, _, hint = text.partition(" ")
+    missing = missing.strip('"')
+    for argument in argv:
+        key = argument.partition("=")[0].lstrip("-")
+        if key.startswith("config.") and missing in key.split("."):
+            more = hint or (
+                "settings of an environment, a source, a core or a method are there where the "
+                "config file names it"
+            )
+            return f"--{key}: the config has no {missing} there; {more[0].lower()}{more[1:]}"
+    return text
 
 
 def entry_point() -> None:

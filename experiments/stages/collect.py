@@ -134,6 +134,11 @@ def describe(
     check_quality(ids, join("early"), join("late"), join("first_action_share"),
                   config.collect.min_improved)  # fmt: skip
     episodes = min(len(s["mean_return"][0]) for s in summaries)
+    if not episodes:
+        raise UserError(
+            f"the histories of {world.env.name} hold no episode that all streams have finished: "
+            "raise collect.updates, or shorten the episodes, in another workdir"
+        )
     returns = np.concatenate([np.array(s["mean_return"])[:, :episodes] for s in summaries])
     return {
         "config": config.to_dict(),

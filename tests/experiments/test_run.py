@@ -170,7 +170,14 @@ def enter(monkeypatch, capsys):
 BAD_INPUT = {
     "unknown preset": (["--config=experiments/configs/dark_room.py:huge"], "no preset huge"),
     "no such config": (["--config=experiments/configs/no.py:smoke"], "No such file"),
-    "mistyped key": (["--config.train.stepz=3"], "stepz"),
+    "mistyped key": (
+        ["--config.train.stepz=3"],
+        '--config.train.stepz: the config has no stepz there; did you mean "steps"',
+    ),
+    "setting of another environment": (
+        ["--config.env.kwargs.length=3"],
+        "--config.env.kwargs.length: the config has no length there; settings of an environment",
+    ),
     "wrong type": (["--config.train.steps=many"], "train.steps=many"),
     "unknown flag": (["--wrkdir=x"], "wrkdir"),
     "unknown stage": (["--stages=collect,trian"], "trian"),
