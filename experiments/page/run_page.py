@@ -89,6 +89,23 @@ def _chosen(heldout: np.ndarray, final: np.ndarray) -> list[int]:
     return indices
 
 
+def of_predictions(summary: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What page.html draws of a run that has no world to act in.
+
+    Args:
+      summary: of ``stages.predictions``, JSON values.
+      config: of the run, JSON values.
+    """
+    return {
+        "live": False,
+        "title": f"{summary['environment']}, {summary['method']}: the source's next action",
+        "world": {"kind": "none", "places": []},
+        "choices": [],
+        "summary": summary,
+        "config": config,
+    }
+
+
 def _name(task: dict[str, Any]) -> str:
     final = "" if task["final"] is None else f": {task['final']:.2f} at the end"
     group = {HELDOUT: "held-out", "train": "training"}.get(task["group"], task["group"])

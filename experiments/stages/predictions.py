@@ -24,13 +24,15 @@ from data_pipelines import windows
 from data_pipelines.files import atomic_write, growing, read_json, write_text_atomically
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.writer import PROVENANCE
+from experiments.page.html import html
+from experiments.page.run_page import of_predictions
 from experiments.pictures import style
 from experiments.pictures.curves import LABELS, sample
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate
-from experiments.stages.report import SUMMARY
+from experiments.stages.report import PAGE, SUMMARY
 
 PICTURE = "predictions.png"
 
@@ -143,10 +145,12 @@ def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: In
     workdir.report.mkdir(exist_ok=True)
     with growing(workdir.report) as (folder, _):
         names = style.save(draw(summary), folder / PICTURE)
+        page = html(of_predictions(summary, config.to_dict()))
+        (folder / PAGE).write_text(page, encoding="utf-8")
     text = json.dumps(summary, indent=1, allow_nan=False)
     write_text_atomically(workdir.report / SUMMARY, text)
     print(table(summary))
-    for name in (*names, SUMMARY):
+    for name in (*names, SUMMARY, PAGE):
         print(workdir.report / name)
 
 

@@ -17,6 +17,7 @@ from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
 from experiments.stages import evaluate
 from tests.experiments.conftest import finish, start
+from tests.experiments.page.browser import browser, needs_browser
 
 
 def given(tasks=6, streams=2, steps=120):
@@ -70,6 +71,17 @@ def test_the_predictions_improve_along_the_context(run, workdir):
     assert "loss of frequencies" in run
     picture = np.asarray(Image.open(workdir / "report" / "predictions.png").convert("L"))
     assert picture.std() > 5
+
+
+@needs_browser
+def test_a_browser_shows_the_predictions(run, workdir):
+    with browser() as driver:
+        driver.get((workdir / "report" / "index.html").as_uri())
+        assert not driver.find_element("id", "stage").is_displayed()
+        for curve in ("loss", "agreement"):
+            drawn = driver.find_elements("css selector", f"#{curve} polyline")
+            assert len(drawn) >= 2, curve
+        assert "loss in the later half" in driver.find_element("id", "facts").text
 
 
 def test_the_losses_are_the_models(run, workdir):
