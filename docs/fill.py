@@ -200,20 +200,6 @@ def paper(name: str, episodes: int) -> str:
     return ", ".join(f"{number(shown[mark])} after {mark:.0f}" for mark in marks)
 
 
-def readme_quickstart(results: Results) -> str:
-    """The quickstart's curve at a few episodes."""
-    summary = summary_of(QUICKSTART, results)
-    marks = (1, 2, 5, 10, 20)
-    rows = []
-    for group, name in (("heldout", "held-out goals"), ("train", "training goals")):
-        found = summary[group]
-        *values, last = (number(found["normalized"][mark - 1]) for mark in marks)
-        rows.append([f"{found['tasks']} {name}", *values, f"**{last}**",
-                     interval(found["ci95"][marks[-1] - 1])])  # fmt: skip
-    header = " | ".join(map(str, marks))
-    return table(f"episode | {header} | 95 % interval at episode {marks[-1]}", rows)
-
-
 def readme_environments(results: Results) -> str:
     """A row for each environment of the paper."""
     bandit = summary_of(BANDIT.path, results)
@@ -303,7 +289,7 @@ def results_gymnax(results: Results) -> str:
                 f"{link(found['environment'], path)}, {preset(found)}", str(found["episodes"]),
                 improves(found), number(found["random_return"]),
                 number(end(found["source"]["return"])),
-                f"{final(found['heldout'])} of {found['reference']}",
+                final(found["heldout"]),
                 seconds(found), device(found),
             ])  # fmt: skip
     return table(
@@ -481,7 +467,7 @@ def learners(results: Results) -> str:
 BLOCKS: dict[str, Callable[[Results], str]] = {
     made.__name__: made
     for made in (
-        readme_quickstart, readme_environments, readme_speed,
+        readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
         speed_cpu, sizes_and_start, speed_h100, tpu_steps, costs, learners,
     )

@@ -48,15 +48,15 @@ def test_a_result_that_changes_changes_all_pages_that_show_it(path, change, page
 
 def test_a_number_changed_by_hand_is_found_and_written_anew():
     page = PAGES["README.md"]
-    changed = page.replace("**0.82**", "**0.92**")
+    changed = page.replace("**1.97**", "**1.99**")
     assert stale(RESULTS, {"README.md": changed}) == {"README.md"} and changed != page
     assert fill.fill(changed, RESULTS) == page
 
 
 def test_the_text_around_a_block_stays_and_its_indent_too():
-    text = "- a\n\n  <!--numbers:readme_quickstart-->\n  old\n  <!--end-->\n  b <!--end-->\n"
+    text = "- a\n\n  <!--numbers:readme_environments-->\n  old\n  <!--end-->\n  b <!--end-->\n"
     filled = fill.fill(text, RESULTS)
-    assert filled.startswith("- a\n\n  <!--numbers:readme_quickstart-->\n  | episode |")
+    assert filled.startswith("- a\n\n  <!--numbers:readme_environments-->\n  | environment |")
     assert filled.endswith("  <!--end-->\n  b <!--end-->\n") and "old" not in filled
     assert fill.fill(filled, RESULTS) == filled
 
@@ -82,7 +82,7 @@ def test_runs_of_gymnax_are_found_by_the_name_of_their_file():
     assert len(table) == len(fill.results_gymnax(RESULTS).split("\n")) + 1
     row = table[-1].split(" | ")
     assert row[0] == "| [Acrobot-v1](results/gymnax_acrobot.json), `cpu`"
-    assert row[2] == "-400 → **-100**" and row[5] == "– of the source's final return"
+    assert row[2] == "-400 → **-100**" and row[5] == "–"
 
 
 def test_the_end_of_a_curve_is_what_the_summary_calls_final():
