@@ -64,6 +64,7 @@ def time_stage(stage: str, quick: bool, device: str | None) -> dict:
     processes.split_cpu()  # before what follows: gymnax starts JAX's backend when it is imported
     import jax
 
+    from experiments.runtime import version
     from experiments.runtime.memory import keep_freed_memory
 
     if device not in (None, jax.default_backend()):
@@ -75,7 +76,7 @@ def time_stage(stage: str, quick: bool, device: str | None) -> dict:
     for row in rows:
         print(describe(row), flush=True)
     return {
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores",
+        "device": f"{version.devices()}, {os.cpu_count()} cores",
         "machine": platform.machine(),
         "jax": jax.__version__,
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),

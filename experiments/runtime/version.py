@@ -28,6 +28,11 @@ def commit() -> str:
     return said.stdout.strip()
 
 
+def devices() -> str:
+    """How many devices of which kind all processes have."""
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
 def line(workdir: str, mesh: Mapping[str, int] | None = None) -> str:
     """What a program says at its start: version, commit, devices, processes, mesh and workdir.
 
@@ -35,10 +40,10 @@ def line(workdir: str, mesh: Mapping[str, int] | None = None) -> str:
       workdir: as it was given.
       mesh: devices along each axis, as of a config; None where each run has its own.
     """
-    count, number = jax.device_count(), jax.process_count()
+    number = jax.process_count()
     parts = [
         f"ad_jax {ad_jax.__version__} ({commit()})",
-        f"{count} x {jax.devices()[0].device_kind}",
+        devices(),
         f"{number} process{'es' if number > 1 else ''}",
     ]
     if mesh is not None:

@@ -30,6 +30,7 @@ from ad_jax.models.base import SequenceModel
 from ad_jax.paths import Path
 from ad_jax.rollout import make_rollouts
 from data_pipelines.files import atomic_write
+from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.metrics import write_returns
 from experiments.runtime.workdir import Folders, Workdir
@@ -144,7 +145,7 @@ def _store(
             action=action,
             reward=reward[0, :, 0],
             is_last=is_last[0, :, 0],
-            device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            device=version.devices(),
             **costs,
         )
     curve = returns[..., prompt:].mean((0, 2))

@@ -83,7 +83,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         "loss": loss,
         "agreement": agreement,
         "baseline": -np.log(frequency)[action[0]].mean((1, 2)),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": version.devices(),
         "seconds": time.perf_counter() - began,
         "steps": loss.size,
         **{f"train_{name}": value for name, value in training.items()},

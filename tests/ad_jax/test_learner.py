@@ -65,6 +65,20 @@ def test_each_of_several_training_seeds(tmp_path):
         load(tmp_path, seed=5)
 
 
+def test_the_exact_mode_looks_at_the_whole_context_again(learner, workdir):
+    """Within the context both modes are the same function; the config says which is usual."""
+    exact = load(workdir, mode="exact")
+    states = [one.reset(seed=1) for one in (learner, exact)]
+    for step in range(6):
+        actions = []
+        for i, one in enumerate((learner, exact)):
+            action, states[i] = one.act(states[i], [1, 1], 0.0, step == 0)
+            actions.append(int(action))
+        assert actions[0] == actions[1]
+    memories = [jax.tree.map(jnp.shape, state.memory) for state in states]
+    assert memories[0] != memories[1]
+
+
 def test_nothing_is_logged(workdir, caplog):
     load(workdir)
     assert not caplog.records
