@@ -285,8 +285,10 @@ def results_gymnax(results: Results) -> str:
     for path in results:
         if path.startswith(("docs/results/cart_pole.", "docs/results/gymnax_")):
             found = summary_of(path, results)
+            config = "cart_pole" if "cart_pole" in path else "gymnax"
             rows.append([
-                f"{link(found['environment'], path)}, {preset(found)}", str(found["episodes"]),
+                f"{link(found['environment'], path)}, `{config}:{found['preset']}`",
+                str(found["episodes"]),
                 improves(found), number(found["random_return"]),
                 number(end(found["source"]["return"])),
                 final(found["heldout"]),

@@ -81,7 +81,7 @@ def test_runs_of_gymnax_are_found_by_the_name_of_their_file():
     table = fill.results_gymnax({**RESULTS, "docs/results/gymnax_acrobot.json": made}).split("\n")
     assert len(table) == len(fill.results_gymnax(RESULTS).split("\n")) + 1
     row = table[-1].split(" | ")
-    assert row[0] == "| [Acrobot-v1](results/gymnax_acrobot.json), `cpu`"
+    assert row[0] == "| [Acrobot-v1](results/gymnax_acrobot.json), `gymnax:cpu`"
     assert row[2] == "-400 → **-100**" and row[5] == "–"
 
 
