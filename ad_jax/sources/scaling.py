@@ -15,7 +15,7 @@ LARGEST = 10.0  # of a standardised number: those beyond are cut off
 
 @struct.dataclass
 class Moments:
-    """Of all values so far: number [], mean and sum of squared deviations [*shape], float32."""
+    """Of all values so far: number [], mean and sum of squared deviations ``[*shape]``, float32."""
 
     count: jax.Array
     mean: jax.Array
@@ -38,7 +38,7 @@ def unknown(shape: tuple[int, ...], streams: int) -> Scale:
 
 
 def joined(moments: Moments, values: jax.Array) -> Moments:
-    """With further values, [n, *shape] (Chan et al. 1983, the pairwise update)."""
+    """With further values, ``[n, *shape]`` (Chan et al. 1983, the pairwise update)."""
     number = values.shape[0]
     mean = values.mean(0)
     count = moments.count + number
@@ -53,13 +53,13 @@ def joined(moments: Moments, values: jax.Array) -> Moments:
 
 
 def deviation(moments: Moments) -> jax.Array:
-    """The standard deviation, [*shape]; 1 where all values were equal, or there were none."""
+    """The standard deviation, ``[*shape]``; 1 where all values were equal, or there were none."""
     variance = moments.spread / jnp.maximum(moments.count, 1)
     return jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
 
 
 def standardised(moments: Moments, values: jax.Array) -> jax.Array:
-    """Values [..., *shape] less their mean, by their deviation, at most ``LARGEST``."""
+    """Values ``[..., *shape]`` less their mean, by their deviation, at most ``LARGEST``."""
     return jnp.clip((values - moments.mean) / deviation(moments), -LARGEST, LARGEST)
 
 
@@ -70,7 +70,7 @@ def measured(
 
     Args:
       scale: before it.
-      seen: [time, stream, *shape].
+      seen: ``[time, stream, *shape]``.
       reward, is_last: [time, stream].
       discount: γ of the returns, which begin anew with each episode.
     """
