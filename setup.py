@@ -48,7 +48,7 @@ setup(
         "gymnasium>=1.0",
         "gymnax>=1.0.1",
         "jax>=0.10.2",
-        "matplotlib>=3.10",
+        "matplotlib>=3.11",
         "ml_collections>=1.1",
         "numpy>=2.2",
         "optax>=0.2.8",
