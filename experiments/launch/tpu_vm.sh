@@ -7,7 +7,7 @@
 #   experiments/launch/tpu_vm.sh create      # the VMs, with what is committed here installed
 #   experiments/launch/tpu_vm.sh run --config=FILE.py:PRESET --workdir=gs://BUCKET/DIR [--config.x=…]
 #   experiments/launch/tpu_vm.sh keep --config=… --workdir=…   # both, and again after a preemption
-#   experiments/launch/tpu_vm.sh status      # of the run: running, its exit status, or none
+#   experiments/launch/tpu_vm.sh status      # of the run: running, stopped, none, or its exit status
 #   experiments/launch/tpu_vm.sh log         # of the first VM, until Ctrl-C
 #   experiments/launch/tpu_vm.sh stop        # saves; "run" goes on
 #   experiments/launch/tpu_vm.sh fetch DIR [HERE]              # also gs://BUCKET/DIR
@@ -16,7 +16,7 @@
 # "run" returns once it has started the run: it goes on without this machine, and writes
 # ~/ad_jax/run.log on each VM. "keep" stays: every minute (SECONDS_BETWEEN) it makes the slice again
 # if it was preempted, starts the run if there is none, and starts it again after a failure, at most
-# three times (RESTARTS). It ends with the status of the run.
+# three times (RESTARTS). It ends with the status of the run, or with 0 after "stop".
 #
 # A bare image is enough: "create" installs uv, which fetches Python 3.11 (PYTHON=3.12, or the path
 # of an interpreter on the VMs, asks for another). With DRY_RUN=1 all commands are printed, and
@@ -40,24 +40,28 @@ everywhere() { # a shell command on every VM
     tpu ssh "$NAME" --worker=all --command="$1"
 }
 
-create() {
+make() { # the VMs
+    tpu create "$NAME" --accelerator-type="${TYPE:?say what, as in TYPE=v5litepod-16}" \
+        --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}
+}
+
+install() { # on VMs that are there
     code=$(mktemp -d)
     trap 'rm -r "$code"' EXIT
     git archive --format=tar.gz --output="$code/ad_jax.tar.gz" HEAD
-    tpu create "$NAME" --accelerator-type="${TYPE:?say what, as in TYPE=v5litepod-16}" \
-        --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}
     tpu scp "$code/ad_jax.tar.gz" "$NAME": --worker=all
     everywhere "set -e
         mkdir -p ad_jax && tar -xzf ad_jax.tar.gz -C ad_jax && cd ad_jax
         echo $(git rev-parse --short=10 HEAD) >commit
         export PATH=\$HOME/.local/bin:\$PATH
         command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
-        uv venv -q --python=$(printf %q "${PYTHON:-3.11}") .venv
-        uv pip install -q -c constraints.txt -e '.[tpu,gcs]'"
-    if [[ ${SHARE:-} ]]; then
-        everywhere "sudo apt-get install -qy nfs-common && sudo mkdir -p /mnt/ad_jax &&
-            sudo mount -o rw $(printf %q "$SHARE") /mnt/ad_jax && sudo chmod 777 /mnt/ad_jax"
-    fi
+        uv venv -q --clear --python=$(printf %q "${PYTHON:-3.11}") .venv
+        uv pip install -q -c constraints.txt -e '.[tpu,gcs]'
+        if [ '${SHARE:-}' ] && ! mountpoint -q /mnt/ad_jax; then
+            sudo apt-get install -qy nfs-common && sudo mkdir -p /mnt/ad_jax
+            sudo mount -o rw '${SHARE:-}' /mnt/ad_jax && sudo chmod 777 /mnt/ad_jax
+        fi
+        touch installed"
 }
 
 run() { # ARGUMENT…, of ad-jax run
@@ -67,65 +71,115 @@ run() { # ARGUMENT…, of ad-jax run
             echo "error: a run is going on: stop it first" >&2
             exit 1
         fi
-        rm -f run.pid run.status
+        rm -f run.pid run.status stopped
         nohup bash -c "\"\$@\" & echo \$! >run.pid; wait \$!; echo \$? >run.status" - \
             env AD_JAX_COMMIT="$(cat commit)" .venv/bin/python -m ad_jax run'"$(printf ' %q' "$@")"' >>run.log 2>&1 </dev/null &
-        until [ -s run.pid ]; do sleep 0.1; done'
+        for i in $(seq 100); do
+            [ -s run.pid ] && exit
+            sleep 0.1
+        done
+        echo "error: the run can not be started: see whether the disk is full" >&2
+        exit 1'
 }
 
-status() { # of the run, on the first VM
+status() { # on the first VM
     # shellcheck disable=SC2016 # expanded over there
-    tpu ssh "$NAME" --worker=0 --command='cd ad_jax && cat run.status 2>/dev/null ||
-        if kill -0 $(cat run.pid) 2>/dev/null; then echo running; else echo none; fi'
+    tpu ssh "$NAME" --worker=0 --command='cd ad_jax 2>/dev/null && [ -e installed ] || {
+            echo bare
+            exit
+        }
+        if kill -0 $(cat run.pid) 2>/dev/null; then
+            echo running
+        elif [ -e stopped ]; then
+            echo stopped
+        else
+            cat run.status 2>/dev/null || echo none
+        fi'
 }
 
-slice() { # its state: READY, PREEMPTED, …; absent where there is none
-    gcloud compute tpus tpu-vm describe "$NAME" --zone="$ZONE" --format='value(state)' \
-        2>/dev/null || echo absent
+slice() { # its state: READY, PREEMPTED, …; absent where there is none, unknown where nobody says
+    local said
+    if said=$(gcloud compute tpus tpu-vm describe "$NAME" --zone="$ZONE" \
+        --format='value(state)' 2>&1); then
+        echo "$said" | tail -n 1
+    elif [[ $said == *NOT_FOUND* ]]; then
+        echo absent
+    else
+        echo "$said" >&2
+        echo unknown
+    fi
 }
 
 keep() { # ARGUMENT…, of ad-jax run
-    local failures=0 now
+    local failures=0 tries=0 now # of a run; to bring one about
     while true; do
         now=$(slice)
-        case $now in
-        READY)
+        if [[ $now == READY ]]; then
             now=$(bash "$0" status | tail -n 1 || true) # a VM may be going away
-            case $now in
-            none) bash "$0" run "$@" || true ;;
-            0 | 130 | 143) return "$now" ;; # complete, or stopped as somebody asked
-            [0-9]*)
-                if ((++failures > ${RESTARTS:-3})); then
-                    echo "error: the run ended with status $now once more: see $0 log" >&2
-                    return "$now"
-                fi
-                echo "the run ended with status $now: it is started again"
-                bash "$0" run "$@" || true
-                ;;
-            esac
+        fi
+        case $now in
+        0) return ;;
+        stopped)
+            echo "the run was stopped, as somebody asked"
+            return
             ;;
-        absent)
-            if bash "$0" create; then
-                continue
+        running) tries=0 ;;
+        bare | none)
+            if ((++tries > ${RESTARTS:-3} + 1)); then
+                echo "error: no run can be started there: see above" >&2
+                return 1
             fi
-            echo "no slice could be made: the next attempt follows" >&2
-            bash "$0" delete || true # what there is of it
+            if [[ $now == bare ]]; then
+                bash "$0" install || true
+            else
+                bash "$0" run "$@" || true
+            fi
             ;;
+        143) bash "$0" run "$@" || true ;; # stopped by a preemption or for maintenance
+        [0-9]*)
+            if ((++failures > ${RESTARTS:-3})); then
+                echo "error: the run ended with status $now once more: see $0 log" >&2
+                return "$now"
+            fi
+            echo "the run ended with status $now, and is started again"
+            bash "$0" run "$@" || true
+            ;;
+        absent) bash "$0" make || echo "no slice could be made: the next attempt follows" >&2 ;;
         PREEMPTED | TERMINATED | STOPPED)
-            echo "the slice is $now: it is made again"
+            echo "the slice is $now, and is made again"
             bash "$0" delete || true
-            continue
             ;;
         esac
         sleep "${SECONDS_BETWEEN:-60}"
     done
 }
 
+kept() { # whether the workdir outlives the VMs
+    local word
+    for word in "$@"; do
+        case $word in
+        --workdir=gs://*) return ;;
+        --workdir=/mnt/ad_jax/*)
+            if [[ ${SHARE:-} ]]; then
+                return
+            fi
+            ;;
+        esac
+    done
+    echo "error: give a workdir that outlives the VMs: gs://BUCKET/DIR, or /mnt/ad_jax/DIR with SHARE" >&2
+    return 2
+}
+
 if [[ "${1:-} ${2:-}" != "fetch gs://"* ]]; then
     : "${NAME:?say which slice, as in NAME=ad}" "${ZONE:?say where, as in ZONE=us-west4-a}"
 fi
 case ${1:-} in
-create) create ;;
+create)
+    make
+    install
+    ;;
+make) make ;;
+install) install ;;
 run)
     run "${@:2}"
     if [[ ! ${DRY_RUN:-} ]]; then
@@ -133,8 +187,10 @@ run)
     fi
     ;;
 keep)
+    kept "${@:2}"
     if [[ ${DRY_RUN:-} ]]; then # where there is no slice yet
-        create
+        make
+        install
         run "${@:2}"
     else
         keep "${@:2}"
@@ -142,7 +198,7 @@ keep)
     ;;
 status) status ;;
 log) tpu ssh "$NAME" --worker=0 --command='tail -n 100 -F ad_jax/run.log' ;;
-stop) everywhere "kill -TERM \$(cat ad_jax/run.pid)" ;;
+stop) everywhere "cd ad_jax && touch stopped && kill -TERM \$(cat run.pid)" ;;
 fetch)
     case ${2:?say which folder} in
     gs://*) call gcloud storage cp --recursive "$2" "${3:-.}" ;;

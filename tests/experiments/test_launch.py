@@ -25,12 +25,12 @@ trap 'echo saved > "$OUT/saved-$JAX_PROCESS_ID$SLURM_PROCID"; exit ${STATUS:-0}'
 if [[ ${DEAF:-} ]]; then trap '' TERM; fi
 for i in $(seq ${TENTHS:-1}); do sleep 0.1; done
 """
-# Two tasks, and signals are handed on.
+# Two tasks. It does not hand on a SIGTERM, but kills them.
 SRUN = """#!/bin/bash
 echo "$@" > "$OUT/options"
 while [[ $1 == --* ]]; do shift; done
 for i in 0 1; do SLURM_PROCID=$i "$@" & runs+=($!); done
-trap 'kill -TERM "${runs[@]}"' TERM
+trap 'kill -KILL "${runs[@]}"' TERM
 wait "${runs[@]}" || true
 wait "${runs[@]}"
 """
@@ -42,6 +42,7 @@ def stand_ins(tmp_path):
     scripts = {
         "run": RUN,
         "srun": SRUN,
+        "scancel": '#!/bin/bash\necho "$@" > "$OUT/cancelled"\nkill -TERM $(cat "$OUT"/pid-*)\n',
         "squeue": '#!/bin/bash\necho "${STATE:-RUNNING}"\n',
         "scontrol": '#!/bin/bash\necho "$@" > "$OUT/requests"\n',
         "nvidia-smi": "#!/bin/bash\nfor ((i = 0; i < ${GPUS:-0}; i++)); do echo GPU $i; done\n",
@@ -96,6 +97,8 @@ def test_a_signal_stops_all_and_what_was_saved_goes_back_into_the_queue(
     assert requeued == (script == "slurm.sbatch" and (status, state) == (75, "RUNNING"))
     if requeued:
         assert (tmp_path / "requests").read_text() == "requeue 77\n"
+    if script == "slurm.sbatch":
+        assert (tmp_path / "cancelled").read_text() == "--signal=TERM 77\n"
 
 
 def test_processes_that_slurm_stops_itself_go_back_into_the_queue(stand_ins, tmp_path):
@@ -203,7 +206,10 @@ GCLOUD = """#!/bin/bash
 for word in "$@"; do printf '%s\\n' "$word"; done >> "$OUT/gcloud"
 echo == >> "$OUT/gcloud"
 case $4 in
-describe) cat "$OUT/state" 2>/dev/null; exit ;;
+describe)
+    if [[ ${OFFLINE:-} ]]; then echo "ERROR: no network" >&2; exit 1; fi
+    cat "$OUT/state" 2>/dev/null || { echo "ERROR: NOT_FOUND: there is no such slice" >&2; exit 1; }
+    exit ;;
 create) echo READY > "$OUT/state" ;;
 delete) rm -rf "$OUT/state" "$OUT/home" ;;
 scp) mkdir -p "$OUT/home" && cp "$6" "$OUT/home" ;;
@@ -306,13 +312,13 @@ def test_tpu_vms_get_the_committed_code_a_newer_python_and_the_share(tmp_path, b
     given = {"SHARE": "1.2.3.4:/v", "SPOT": "1", "PYTHON": "3.12"}
     result, calls = tpu_vm(tmp_path, "create", **bare, **given)
     assert result.returncode == 0, result.stderr
-    assert [call[3] for call in calls] == ["create", "scp", "ssh", "ssh"]
+    assert [call[3] for call in calls] == ["create", "scp", "ssh"]
     assert {"--accelerator-type=v5litepod-16", "--spot"} <= set(calls[0])
     assert calls[1][5].endswith("ad_jax.tar.gz") and "--worker=all" in calls[1]
     folder = tmp_path / "home" / "ad_jax"
     assert (folder / "setup.py").exists() and len((folder / "commit").read_text()) == 11
     assert (tmp_path / "uv").read_text().splitlines() == [
-        f"{folder} venv -q --python=3.12 .venv",
+        f"{folder} venv -q --clear --python=3.12 .venv",
         f"{folder} pip install -q -c constraints.txt -e .[tpu,gcs]",
     ]
     assert "mount -o rw 1.2.3.4:/v /mnt/ad_jax" in (tmp_path / "sudo").read_text()
@@ -338,16 +344,58 @@ def test_keep_makes_a_preempted_slice_again_and_ends_with_the_run(tmp_path, bare
     assert [call[3] for call in calls_of_gcloud(tmp_path)].count("create") == 2
 
 
+def test_keep_goes_on_after_a_signal_of_the_cloud_but_not_after_stop(tmp_path, bare):
+    """A preempted VM's signal stops the run on all VMs, with the status of a stop."""
+    environment = gcloud_environment(tmp_path, **bare, TENTHS="600", STATUS="143")
+    keep = ["bash", str(LAUNCH / "tpu_vm.sh"), "keep", "--workdir=gs://b/w"]
+    process = subprocess.Popen(keep, cwd=ROOT, env=environment)
+    wait_for(tmp_path / "run-")
+    time.sleep(0.3)  # for the trap to be set
+    (tmp_path / "run-").unlink()
+    os.kill(int((tmp_path / "pid-").read_text()), signal.SIGTERM)
+    wait_for(tmp_path / "run-")
+    time.sleep(0.3)
+    assert tpu_vm(tmp_path, "stop", **bare)[0].returncode == 0
+    assert process.wait(20) == 0
+    assert [call[3] for call in calls_of_gcloud(tmp_path)].count("create") == 1
+
+
+def test_keep_leaves_a_slice_alone_that_nobody_can_ask_for(tmp_path, bare):
+    environment = gcloud_environment(tmp_path, **bare, OFFLINE="1")
+    keep = ["bash", str(LAUNCH / "tpu_vm.sh"), "keep", "--workdir=gs://b/w"]
+    process = subprocess.Popen(keep, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    while len(calls_of_gcloud(tmp_path)) < 3:
+        time.sleep(0.05)
+    process.terminate()
+    process.wait(20)
+    assert {call[3] for call in calls_of_gcloud(tmp_path)} == {"describe"}
+
+
+def test_keep_gives_up_where_nothing_can_be_installed(tmp_path, bare):
+    (tmp_path / "uv_here").write_text("#!/bin/bash\nexit 1\n")
+    result, calls = tpu_vm(tmp_path, "keep", "--workdir=gs://b/w", **bare, RESTARTS="1")
+    assert result.returncode == 1 and "no run can be started there" in result.stderr
+    assert [call[3] for call in calls].count("scp") == 2
+
+
+@pytest.mark.parametrize("workdir", ["runs/w", "/mnt/ad_jax/w"])
+def test_keep_wants_a_workdir_that_outlives_the_vms(tmp_path, bare, workdir):
+    result, calls = tpu_vm(tmp_path, "keep", f"--workdir={workdir}", **bare)
+    assert result.returncode == 2 and not calls
+    assert result.stderr.startswith("error: give a workdir that outlives the VMs: gs://BUCKET/DIR")
+
+
 def test_keep_starts_a_run_that_fails_again_but_not_for_ever(tmp_path, bare):
     (tmp_path / "run").write_text('#!/bin/bash\necho started >> "$OUT/starts"\nexit 3\n')
-    result, _ = tpu_vm(tmp_path, "keep", "--config=a", **bare, RESTARTS="2")
+    result, _ = tpu_vm(tmp_path, "keep", "--workdir=gs://b/w", **bare, RESTARTS="2")
     assert result.returncode == 3 and "ended with status 3 once more" in result.stderr
     assert (tmp_path / "starts").read_text() == "started\n" * 3
 
 
 @pytest.mark.parametrize("verb", ["create", "run", "keep", "stop", "delete"])
 def test_a_dry_run_on_tpu_vms_prints_what_would_run(tmp_path, bare, verb):
-    result, calls = tpu_vm(tmp_path, verb, "--config=a b", **bare, DRY_RUN="1")
+    words = ["--config=a b", "--workdir=gs://b/w"]
+    result, calls = tpu_vm(tmp_path, verb, *words, **bare, DRY_RUN="1")
     assert result.returncode == 0 and not calls
     words = shlex.split(result.stdout)
     verbs = [words[i + 4] for i, word in enumerate(words) if word == "gcloud"]
