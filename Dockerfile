@@ -6,11 +6,17 @@
 # docs/launching.md has more; `docker build --check .` looks for mistakes and builds nothing.
 FROM python:3.11-slim
 ARG DEVICE=cpu
+# The first process of a container has no signal that ends it; tini hands them on to one that has.
+RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 WORKDIR /ad_jax
-COPY . .
+# What changes seldom comes first: packages are downloaded once.
+COPY setup.py constraints.txt README.md ./
+COPY ad_jax/__init__.py ad_jax/
 RUN pip install --no-cache-dir --constraint=constraints.txt ".[$DEVICE,gcs,play]"
+COPY . .
+RUN pip install --no-cache-dir --no-deps --force-reinstall .
 ARG COMMIT=unknown
 ENV AD_JAX_COMMIT=$COMMIT PYTHONUNBUFFERED=1
 WORKDIR /runs
-ENTRYPOINT ["ad-jax"]
+ENTRYPOINT ["tini", "--", "ad-jax"]
 CMD ["--help"]

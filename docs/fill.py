@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ad_jax.errors import UserError
+from experiments.configs.common import LARGE
 from experiments.figures import fig03_bandits, fig04_main
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -285,7 +286,7 @@ def results_gymnax(results: Results) -> str:
     for path in results:
         if path.startswith(("docs/results/cart_pole.", "docs/results/gymnax_")):
             found = summary_of(path, results)
-            config = "cart_pole" if "cart_pole" in path else "gymnax"
+            config = "gymnax" if "gymnax_" in path else "cart_pole"
             rows.append([
                 f"{link(found['environment'], path)}, `{config}:{found['preset']}`",
                 str(found["episodes"]),
@@ -424,28 +425,36 @@ def costs(results: Results) -> str:
     speed = lambda row: rate(row["per_second"])
     large = find("dark_key_to_door:large")
     flop = large["model_tflop_per_second"] * 1e6 / large["per_second"]
-    minutes = 20_000 * 32 * 4096 / large["per_second"] / 60
+    width, layers, context, updates, windows = (
+        LARGE[key]
+        for key in ("model.width", "model.num_layers", "model.context", "train.steps",
+                    "train.batch_size")
+    )  # fmt: skip
+    minutes = updates * windows * context / large["per_second"] / 60
+    of_attention = context / (12 * width + context)
+    parameters = 12 * layers * width**2
     took = summary_of(PAPER_H100, results)["seconds"]["train"] / 60
     state = results[TPU]["memory_gib"]["state_and_batch"]
     short, long = (speed(find(f"128 environments, ring cache, context {c}")) for c in (40, 320))
     collecting = speed(find("PPO")), speed(results[CPU]["rows"][0])
     return table("cost | grows as | measured", [
         ["FLOPs of a transition, trained", "6 · 12 L E² + 6 L E T",
-         f"`large` {flop:.0f} MFLOP, 40 % of them attention"],
-        ["parameters", "12 L E²", f"`large` 25 M; with two moments, float32: {state:.2f} GiB"],
+         f"`large` {flop:.0f} MFLOP, {100 * of_attention:.0f} % of them attention"],
+        ["parameters", "12 L E²",
+         f"`large` {rate(parameters)}; with two moments, float32: {state:.2f} GiB"],
         ["activations of a step", "windows × T × L × E; scores are never stored",
          f"`large`, one H100, 32 windows: {large['peak_memory_gib']:.0f} GiB; `model.remat` and "
          "`train.accumulate` lower it"],
         ["time of training", "updates × windows × T × FLOPs",
-         f"one H100: `large`, 20,000 updates, would take {minutes:.0f} minutes at its measured "
-         f"rate; Dark Room's `paper` took {took:.0f}"],
+         f"one H100: `large`, {updates:,} updates, would take {minutes:.0f} minutes at its "
+         f"measured rate; Dark Room's `paper` took {took:.0f}"],
         ["acting in context, a step of an environment", "12 L E² + L E T, and a cache of 2 L E T "
          "numbers", f"H100, width 64: {short} env steps/s at context 40, {long} at 320"],
         ["collecting", "tasks × streams × steps; memory by the tile, not by the number of tiles",
          "with learning: H100 {} env steps/s, two CPU cores {}".format(*collecting)],
         ["bytes of histories", "transitions", "[speed](performance.md#two-cpu-cores)"],
         ["devices", "collection and evaluation: nothing is exchanged. Training on `data`: one "
-         "all-reduce of the gradients", "not measured on more than one"],
+         "all-reduce of the gradients", ""],
     ])  # fmt: skip
 
 

@@ -130,11 +130,12 @@ def card(results: dict[str, Any]) -> str:
     if scores:
         notes.append(f"Score (r - r_random) / (r_source - r_random): {', '.join(scores)}.")
     seeds = len(summary["seeds"])
+    unit = summary.get("unit", f"return / {summary['reference']}")  # without one: older versions
     return _CARD.format(
         **{key: results[key] for key in ("name", "world", "parameters", "command")},
         **{key: summary[key] for key in ("environment", "version", "commit", "jax", "device")},
         reference=summary["reference"],
-        unit=summary["unit"][0].upper() + summary["unit"][1:],
+        unit=unit[0].upper() + unit[1:],
         core=config["model"]["core"],
         context=config["model"]["context"],
         method=config["method"],

@@ -14,6 +14,7 @@ import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
+from ad_jax.config import defaults
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from experiments.runtime import joining
@@ -131,13 +132,22 @@ def _located(text: str, argv: Sequence[str]) -> str:
     missing = missing.strip('"')
     for argument in argv:
         key = argument.partition("=")[0].lstrip("-")
-        if key.startswith("config.") and missing in key.split("."):
-            more = hint or (
-                "settings of an environment, a source, a core or a method are there where the "
-                "config file names it"
-            )
-            return f"--{key}: the config has no {missing} there; {more[0].lower()}{more[1:]}"
+        if key.startswith("config.") and _first_missing(key.split(".")[1:]) == missing:
+            if not hint and key.startswith(("config.env.", "config.source.", "config.model.")):
+                hint = "a part of your own is named, and then has its settings, in a config file"
+            more = f": {hint[0].lower()}{hint[1:]}" if hint else ""
+            return f"--{key}: the config has no {missing} there{more}"
     return text
+
+
+def _first_missing(parts: Sequence[str]) -> str | None:
+    """The part of a key that the defaults lack."""
+    group = defaults()
+    for part in parts:
+        if not isinstance(group, ml_collections.ConfigDict) or part not in group:
+            return part
+        group = group[part]
+    return None
 
 
 def entry_point() -> None:

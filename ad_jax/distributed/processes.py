@@ -130,13 +130,13 @@ def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
       variables: of the environment.
 
     Returns:
-      None where SLURM gave no GPUs, or JAX may choose.
+      None where there are no GPUs to share, and JAX may choose.
 
     Raises:
       UserError: there are more processes than GPUs.
     """
     names = "SLURM_LOCALID", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"
-    if not all(variables.get(name) for name in names):
+    if not all(variables.get(name) for name in names) or variables.get("JAX_PLATFORMS") == "cpu":
         return None
     local, on_node = (_number(variables, name) for name in names[:2])
     visible = len(variables["CUDA_VISIBLE_DEVICES"].split(","))
@@ -146,7 +146,7 @@ def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
     if here > visible:
         raise UserError(
             f"{here} processes can't share the {visible} GPUs of a node: give "
-            f"--ntasks-per-node={visible} or fewer"
+            f"--ntasks-per-node={visible} or fewer, or set JAX_PLATFORMS=cpu"
         )
     share, more = divmod(visible, here)
     first = local * share + min(local, more)

@@ -15,11 +15,19 @@ LARGEST = 10.0  # of a standardised number: those beyond are cut off
 
 @struct.dataclass
 class Moments:
-    """Of all values so far: number [], mean and sum of squared deviations ``[*shape]``, float32."""
+    """Of all values so far, float32.
+
+    Attributes:
+      count: how many there are, [].
+      mean, spread: and the sum of squared deviations, ``[*shape]``.
+      low, high: the smallest and the largest, ``[*shape]``.
+    """
 
     count: jax.Array
     mean: jax.Array
     spread: jax.Array
+    low: jax.Array
+    high: jax.Array
 
 
 @struct.dataclass
@@ -33,7 +41,11 @@ class Scale:
 
 def unknown(shape: tuple[int, ...], streams: int) -> Scale:
     """Before anything was seen: of observations of a shape, and so many streams."""
-    none = lambda shape: Moments(jnp.zeros(()), jnp.zeros(shape), jnp.zeros(shape))
+
+    def none(shape: tuple[int, ...]) -> Moments:
+        nothing = jnp.zeros(shape)
+        return Moments(jnp.zeros(()), nothing, nothing, nothing + jnp.inf, nothing - jnp.inf)
+
     return Scale(none(shape), none(()), jnp.zeros(streams))
 
 
@@ -49,13 +61,16 @@ def joined(moments: Moments, values: jax.Array) -> Moments:
         moments.spread
         + jnp.square(values - mean).sum(0)
         + jnp.square(apart) * moments.count * number / count,
+        jnp.minimum(moments.low, values.min(0)),
+        jnp.maximum(moments.high, values.max(0)),
     )
 
 
 def deviation(moments: Moments) -> jax.Array:
     """The standard deviation, ``[*shape]``; 1 where all values were equal, or there were none."""
     variance = moments.spread / jnp.maximum(moments.count, 1)
-    return jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
+    differ = moments.high > moments.low  # a sum of rounded numbers says it less well
+    return jnp.where(differ & (variance > 0), jnp.sqrt(variance), 1.0)
 
 
 def standardised(moments: Moments, values: jax.Array) -> jax.Array:

@@ -49,7 +49,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         "kind": "curves", "title": "Dark Room",
         "xlabel": "steps of the environment in training", "curves": curves, "levels": levels,
         "ylabel": "return / optimum, last episode of a trial",
-        "spread": "training seeds (none of one)",
+        "spread": "training seeds",
     }]  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def _note(made: Mapping[str, Any]) -> str:
         what = "bands" if panels[0]["kind"] == "curves" else "error bars"
         parts.append(f"Means over tasks; {what}: ± one standard deviation over {over}.")
         many = " to ".join(str(n) for n in dict.fromkeys((rollouts[0], rollouts[-1])))
-        parts.append(f"{seeds}, {many} rollouts of each model on each task.".capitalize())
+        parts.append(f"{seeds}, {many} rollouts of each model on each task.")
     if not all(with_spread):
         parts.append("Sources: means over tasks and streams of one run, no bands.")
     if any(mark is not None for panel in panels for mark in _of_the_paper(panel)):

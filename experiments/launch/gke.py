@@ -56,7 +56,7 @@ def jobset(
     container = {
         "name": "run",
         "image": image,
-        "command": ["ad-jax", "run", *arguments, "--stopped_status=1"],
+        "args": ["run", *arguments, "--stopped_status=1"],
         "ports": [{"containerPort": 8471}, {"containerPort": 8476}],
         "resources": {"limits": {"google.com/tpu": chips_per_host}},
     }

@@ -20,7 +20,7 @@ LINES = (
     {"color": "#7f7f7f", "ls": (0, (1, 1.2)), "marker": "*"},
 )
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo")
-# Who has which line in every picture; everybody else has the next one.
+# Who has which line in every picture; everybody else has that of its position in the picture.
 OF_NAME = {
     "AD": 0, "ED": 1, "RL2": 2, "RL2, LSTM": 2, "RL2, transformer": 4, "source": 6,
     "source, one stream": 7, "random pulls": 7, "heldout": 0, "train": 1, "even": 2, "uniform": 3,

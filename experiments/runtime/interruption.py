@@ -37,11 +37,10 @@ class Interruption:
     def __init__(self):
         self._requested = False
         self._questions = 0
-        self._since = 0.0
         self.signal = signal.SIGTERM
 
     def install(self) -> None:
-        """Handles SIGTERM and SIGINT; one that comes a second later ends the process at once."""
+        """Handles SIGTERM and SIGINT; one that comes later ends the process at once."""
         alone = jax.process_count() == 1
         signal.signal(signal.SIGINT, self._request if alone else self._pass_on)
         if alone:
@@ -54,7 +53,7 @@ class Interruption:
             self._questions += 1
             self._requested = multihost_utils.reached_preemption_sync_point(self._questions)
             if self._requested:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                _wait_for_the_same(signal.SIGTERM)
         return self._requested
 
     def check(self) -> None:
@@ -64,19 +63,30 @@ class Interruption:
 
     def _request(self, number, frame) -> None:
         del frame
-        if not self._requested:
-            self._requested, self.signal, self._since = True, number, time.monotonic()
-            os.write(2, _ACKNOWLEDGED)  # print may be under way
-        elif time.monotonic() - self._since > TOGETHER_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        if self._requested:
+            return
+        self._requested, self.signal = True, number
+        os.write(2, _ACKNOWLEDGED)  # print may be under way
+        _wait_for_the_same(signal.SIGTERM, signal.SIGINT)
 
     def _pass_on(self, number, frame) -> None:
         """Tells all processes, by what JAX looks for."""
         del frame
+        if self.signal == number:
+            return
         self.signal = number
-        signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+        _wait_for_the_same(number)
+
+
+def _wait_for_the_same(*numbers: int) -> None:
+    """Lets signals that come together with the first one pass; then one ends the process at once.
+
+    That is left to the system, since the interpreter may be waiting for a device by then.
+    """
+    time.sleep(TOGETHER_SECONDS)
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end_well(

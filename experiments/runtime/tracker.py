@@ -13,6 +13,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -127,10 +129,19 @@ def _lines(path: str) -> Iterator[dict[str, Any]]:
                     line = ""
 
 
+def _end_with_the_parent() -> None:
+    """Whoever has started this process may have been killed, and then does not end it."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    time.sleep(FINISH_SECONDS + 5)
+    os._exit(1)
+
+
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the end of stdin is what ends this process
         signal.signal(number, signal.SIG_IGN)
     run = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     tracker = run["tracker"]
     try:
         opened, where = TRACKERS[tracker](run)

@@ -222,7 +222,7 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
     if config.model.normalize and not scales:
         raise UserError(
             f"model.normalize: {workdir.histories} is of an older version, without statistics: "
-            "collect again in another workdir"
+            "collect or convert again, in another workdir"
         )
     with build.named_by_key({"context": "model.context"}):
         of_first = windows.make_sampler(

@@ -56,5 +56,20 @@ def test_integers_have_no_scale():
     room = Schema((2,), (0, 0), (5, 5), 5, (0.0, 1.0), 4)
     fields = {"reward": np.array([0, 1, 1, 1], np.uint8), "observation": np.zeros(4, np.uint8)}
     assert moments.of_steps(room, fields) == {
-        "reward": {"count": 4, "mean": [0.75], "deviation": [np.sqrt(0.1875)]}
-    }
+        "reward": {
+            "count": 4, "mean": [0.75], "deviation": [np.sqrt(0.1875)], "low": [0.0], "high": [1.0],
+        }
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("levels", [None, (-0.1, 0.0)])
+def test_what_is_always_the_same_has_no_deviation(levels):
+    """Also where sums of it are rounded."""
+    for steps in (3, 70, 997):
+        reward = np.full(steps, -0.1, np.float32) if levels is None else np.zeros(steps, np.uint8)
+        observation = np.full((steps, 2, 3), 0.3, np.float32)
+        fields = {"reward": reward, "observation": observation}
+        found = moments.of_steps(schema(levels), fields)
+        pooled = {k: moments.pooled([v, v, v]) for k, v in found.items()}
+        for measured in (*found.values(), *pooled.values()):
+            assert not np.any(measured["deviation"])

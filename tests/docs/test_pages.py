@@ -1,6 +1,7 @@
 """What the pages show as code runs as it stands there, and links lead somewhere."""
 
 import contextlib
+import importlib
 import importlib.util
 import pathlib
 import re
@@ -119,3 +120,12 @@ def test_commands_and_settings_exist(page):
 
 def test_the_readme_is_one_page():
     assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_the_table_of_configs_has_every_preset():
+    table = (ROOT / "docs" / "running.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (`.*) \|$", table, re.MULTILINE))
+    configs = [path.stem for path in (ROOT / "experiments/configs").glob("*.py")]
+    for name in set(configs) - {"__init__", "common", "stored"}:
+        module = importlib.import_module(f"experiments.configs.{name}")
+        assert set(re.findall(r"`([\w-]+)`", rows[name])) == set(module.PRESETS), name

@@ -454,8 +454,8 @@ def test_a_jobset_has_a_pod_for_each_host_of_the_slice(capsys, topology, hosts, 
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == topology
     (container,) = pod["containers"]
     assert container["resources"]["limits"] == {"google.com/tpu": chips}
-    want = ["ad-jax", "run", "--config=a b", "--workdir=/runs/w", "--stopped_status=1"]
-    assert container["command"] == want
+    want = ["run", "--config=a b", "--workdir=/runs/w", "--stopped_status=1"]
+    assert container["args"] == want  # of the image's entry point
     assert container["volumeMounts"][0]["mountPath"] == "/runs"
 
 

@@ -172,11 +172,11 @@ BAD_INPUT = {
     "no such config": (["--config=experiments/configs/no.py:smoke"], "No such file"),
     "mistyped key": (
         ["--config.train.stepz=3"],
-        '--config.train.stepz: the config has no stepz there; did you mean "steps"',
+        '--config.train.stepz: the config has no stepz there: did you mean "steps"',
     ),
     "setting of another environment": (
-        ["--config.env.kwargs.length=3"],
-        "--config.env.kwargs.length: the config has no length there; settings of an environment",
+        ["--config.model.width=8", "--config.env.kwargs.width=3"],
+        "--config.env.kwargs.width: the config has no width there: a part of your own is named",
     ),
     "wrong type": (["--config.train.steps=many"], "train.steps=many"),
     "unknown flag": (["--wrkdir=x"], "wrkdir"),

@@ -206,6 +206,7 @@ def test_more_processes_than_gpus_are_refused_under_slurm():
     }  # fmt: skip
     with pytest.raises(UserError, match="3 processes can't share the 2 GPUs of a node: give"):
         processes.slurm_devices(variables)
+    assert processes.slurm_devices({**variables, "JAX_PLATFORMS": "cpu"}) is None
 
 
 def test_workers_of_a_tpu_vm_find_each_other(monkeypatch):

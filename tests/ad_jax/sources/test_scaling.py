@@ -10,6 +10,7 @@ from gymnax.environments import environment, spaces
 from ad_jax.envs.dark_room import DarkRoom
 from ad_jax.sources import scaling
 from ad_jax.sources.a2c import A2CConfig, a2c
+from ad_jax.sources.actors import make_actors
 from ad_jax.sources.ppo import PPOConfig, ppo
 
 
@@ -68,11 +69,16 @@ def test_moments_are_those_of_all_values():
     np.testing.assert_allclose(scale.running, running, rtol=1e-5, atol=1e-6)
 
 
-def test_what_never_changes_is_not_divided_by_nothing():
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.0, -1000.0])
+def test_what_never_changes_is_not_divided_by_nothing(value):
     scale = scaling.unknown((1,), streams=2)
     assert scaling.deviation(scale.seen) == 1
-    scale = scaling.measured(scale, *jnp.ones((2, 3, 2)), jnp.zeros((3, 2), bool), 0.9)
-    assert scaling.standardised(scale.seen, jnp.ones(1)) == 0
+    for steps in (3, 20):
+        same = jnp.full((steps, 2), value)
+        last = jnp.ones(same.shape, bool)  # of episodes of one step
+        scale = scaling.measured(scale, same[..., None], same, last, 0.9)
+    assert scaling.deviation(scale.seen) == 1 and scaling.deviation(scale.returns) == 1
+    np.testing.assert_allclose(scaling.standardised(scale.seen, value), 0, atol=1e-3)
 
 
 def late_returns(source):
@@ -94,10 +100,15 @@ def test_numbers_far_from_1_are_learnt_when_they_are_scaled(make, config):
 
 
 def test_a_room_is_shown_as_it_is_and_its_rewards_are_scaled():
-    room = DarkRoom(size=5, max_steps_in_episode=10)
-    params = room.tasks().params(np.arange(1))
-    params = jax.tree.map(lambda x: x[0], params)
-    source = ppo(room, PPOConfig(normalize=True))
-    state, history = source.step(source.init(jax.random.key(1), params))
-    assert state.actors.scale.returns.count == history.reward.size
-    assert set(np.unique(history.reward)) <= {0.0, 1.0}
+    room = DarkRoom(size=3, max_steps_in_episode=10)
+    params = jax.tree.map(lambda x: x[0], room.tasks().params(np.arange(1)))
+    actors = make_actors(room, 4, privileged=False, scaled_by=0.9)
+    actions = jax.random.randint(jax.random.key(0), (50, 4), 0, 5)
+    state, made = actors.rollout(
+        actors.reset(jax.random.key(1), params), jax.random.key(2),
+        lambda seen, action: (action, ()), actions,
+    )  # fmt: skip
+    np.testing.assert_array_equal(made.seen, made.history.observation)
+    deviation = scaling.deviation(state.scale.returns)
+    assert made.history.reward.max() == 1 and abs(deviation - 1) > 0.01
+    np.testing.assert_allclose(made.reward, made.history.reward / deviation, rtol=1e-6)
