@@ -14,13 +14,13 @@ import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
-from ad_jax.config import defaults
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
+from ad_jax.config import defaults
 from experiments import configs, pipeline, validation
 from experiments.runtime import logs, memory, version
 from experiments.runtime.interruption import Interruption, end_well
