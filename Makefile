@@ -36,6 +36,7 @@ lint: $(VENV)/installed
 
 docs: $(VENV)/installed
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . docs/_build
+	@echo docs/_build/index.html
 
 bench: $(VENV)/installed .venv-rejax/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

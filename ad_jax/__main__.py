@@ -10,27 +10,31 @@ import runpy
 import sys
 
 COMMANDS = {
-    "run": "experiments.run",
-    "reproduce": "experiments.reproduce",
-    "play": "experiments.play",
-    "export": "experiments.export",
-    "compare": "experiments.compare",
-    "convert": "data_pipelines.convert",
+    "run": ("experiments.run", "collect, train, evaluate, report"),
+    "reproduce": ("experiments.reproduce", "the paper's figures"),
+    "play": ("experiments.play", "a learner in a browser"),
+    "export": ("experiments.export", "a learner to give away"),
+    "compare": ("experiments.compare", "several runs in one picture"),
+    "convert": ("data_pipelines.convert", "histories in and out"),
 }
+USAGE = "\n".join(
+    ["usage: ad-jax COMMAND [--help] [options]", ""]
+    + [f"  {name:<10}{what}" for name, (_, what) in COMMANDS.items()]
+)
 
 
 def main() -> None:
-    usage = f"usage: ad-jax {'|'.join(COMMANDS)} [--help] [options]"
+    """Runs the command that the first argument names."""
     if sys.argv[1:] == ["--help"]:
-        print(usage)
+        print(USAGE)
         return
     if sys.argv[1:2] == [] or sys.argv[1] not in COMMANDS:
-        sys.exit(usage)
+        sys.exit(USAGE)
     package = pathlib.Path(__file__).parent
     bundled = package / "bundled"
     sys.path.insert(0, str(bundled if bundled.exists() else package.parent))
     sys.path.append(os.getcwd())  # for environments, sources, cores and methods of a user's own
-    runpy.run_module(COMMANDS[sys.argv.pop(1)], run_name="__main__", alter_sys=True)
+    runpy.run_module(COMMANDS[sys.argv.pop(1)][0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,8 @@ class TaskEnv(gymnasium.Env):
             raise UserError(f"render_mode={render_mode!r}: there are pictures of dark rooms only")
         self.observation_space = self._world.observation_space
         self.action_space = self._world.action_space
+        if not isinstance(env, GridWorld):
+            self.metadata = {**self.metadata, "render_modes": []}
         self.render_mode = render_mode
         self._kept = _Kept(self._world, 1, task)
         self._key = jax.random.key(0)

@@ -115,7 +115,8 @@ def run_stages(
         interruption.check()
         if processes.first_decides(lambda name=name: is_done(name, config, workdir)):
             if processes.is_first():
-                print(f"{name}: already done, skipped", flush=True)
+                where = f": {workdir.report}" if name == "report" else ""
+                print(f"{name}: already done, skipped{where}", flush=True)
             continue
         processes.first_does(functools.partial(_begin, name, config, workdir))
         stage = STAGES[name]

@@ -235,7 +235,8 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     logs.set_level(None)
     if missing := [name for name in ("flask", "waitress") if not importlib.util.find_spec(name)]:
-        raise UserError(f"the page needs {' and '.join(missing)}: pip install 'ad_jax[play]'")
+        names = " and ".join(missing)
+        raise UserError(f"the page needs {names}: pip install '.[play]' in the clone")
     learner = load(options.learner, step=options.step, seed=options.seed)
     app = make_app(Player(learner), options.learner)
     server = serve(app, options.host, options.port)

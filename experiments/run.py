@@ -43,7 +43,6 @@ _STOPPED_STATUS = flags.DEFINE_integer(
 _PROFILE = flags.DEFINE_string(
     "profile", None, "Folder for a trace of a few steps of training, for TensorBoard or Perfetto."
 )
-flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str], interruption: Interruption) -> None:
@@ -94,6 +93,8 @@ def _parse(argv: list[str]) -> list[str]:
     """Parses flags and loads the config file; whatever is wrong there is the user's to mend."""
     try:
         rest = flags.FLAGS(_with_files(argv))
+        if not (_CONFIG.value and _WORKDIR.value):
+            raise UserError("give --config, such as dark_room:quickstart, and --workdir")
         _ = _CONFIG.value.preset  # raises if the file could not be read
         return rest
     except _OF_CONFIG as error:
@@ -114,7 +115,13 @@ def _with_files(argv: list[str]) -> list[str]:
         if found[3] is None:
             return f"{found[1]}{folder / 'stored.py'}:{found[2]}"
         file = folder / f"{found[3]}.py"
-        return f"{found[1]}{file}{found[4]}" if file.exists() else argument
+        if file.exists():
+            return f"{found[1]}{file}{found[4]}"
+        if not pathlib.Path(found[3]).exists():
+            known = sorted(path.stem for path in folder.glob("*.py"))
+            ours = ", ".join(n for n in known if n not in ("__init__", "common", "stored"))
+            raise UserError(f"--config={found[2]}: give a file, or one of ours: {ours}")
+        return argument
 
     return list(map(one, ["", *argv], argv))
 

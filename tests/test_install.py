@@ -56,8 +56,7 @@ def test_the_command_takes_our_configs_by_name_in_any_folder(installed, tmp_path
 def test_a_command_that_there_is_not(installed, tmp_path, arguments):
     run = ad_jax_command(installed, tmp_path, *arguments)
     assert (run.returncode, run.stdout) == (1, "")
-    usage = "usage: ad-jax run|reproduce|play|export|compare|convert [--help] [options]\n"
-    assert run.stderr == usage
+    assert run.stderr.startswith("usage: ad-jax COMMAND [--help] [options]\n\n  run  ")
 
 
 def test_a_users_own_folders_may_have_our_names(installed, tmp_path):

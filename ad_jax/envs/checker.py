@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnax.environments import environment
 
 from ad_jax.envs import registry, spaces
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
@@ -30,9 +31,9 @@ def check_env(env: Any, tasks: TaskDistribution | None = None) -> None:
     """Refuses an environment that does not keep to its interface.
 
     Looked at are the spaces, the tasks and what ``reset`` and ``step`` return; random rollouts of a
-    few tasks, whose observations must be in their space, whose rewards must be finite and declared,
-    and whose episodes must end; and whether a step gives the same alone, under ``jit`` and
-    under ``vmap``.
+    few tasks, whose observations must be in their space where it is one of whole numbers, whose
+    rewards must be finite and declared, and whose episodes must end; and whether a step gives the
+    same alone, under ``jit`` and under ``vmap``.
 
     Args:
       env: a gymnax environment.
@@ -76,6 +77,7 @@ def _check_shapes(env: Any, params: Any) -> None:
     if not isinstance(begun, tuple) or len(begun) != 2:
         raise UserError(f"{env.name}.reset returned {_said(begun)}: give (observation, state)")
     _check_observation(env, "reset", begun[0])
+    _check_step_env(env, begun[1], params)
     made = jax.eval_shape(env.step, key, begun[1], jnp.int32(0), params)
     if not isinstance(made, tuple) or len(made) != len(_PARTS):
         raise UserError(f"{env.name}.step returned {_said(made)}: give ({', '.join(_PARTS)})")
@@ -99,6 +101,21 @@ def _check_shapes(env: Any, params: Any) -> None:
     if "final_observation" not in info:
         raise UserError(
             f"{env.name}.step returned no info['final_observation']: keep what gymnax's returns"
+        )
+
+
+def _check_step_env(env: Any, state: Any, params: Any) -> None:
+    """What the environment's own step returns, where gymnax makes a whole one of it."""
+    if getattr(type(env), "step", None) is not environment.Environment.step:
+        return
+    made = jax.eval_shape(env.step_env, jax.random.key(0), state, jnp.int32(0), params)
+    right = "give (observation, state, reward, terminated, info)"
+    if not isinstance(made, tuple) or len(made) != 5:
+        raise UserError(f"{env.name}.step_env returned {_said(made)}: {right}")
+    if jax.tree.structure(made[1]) != jax.tree.structure(state):
+        raise UserError(
+            f"{env.name}.step_env returned {_said(made[1])} in place of the state, which reset_env "
+            f"has as {type(state).__name__}: {right}"
         )
 
 

@@ -55,9 +55,9 @@ panels, with the paper's values as open marks.
 - `--shard=1/4` … `--shard=4/4` split the work over machines that share the workdir; the command
   without `--shard` then draws.
 
-The table says what came of each figure, and how long all of its runs took, one after the other; its
-section names the preset, the number of seeds and the devices. Where a note says that other programs
-ran beside it, the time is an upper bound.
+The table says what came of each figure, and how long all of its runs took, one after the other,
+with so many training seeds (`--seeds=1` for one); its section names the preset and the devices.
+Where a note says that other programs ran beside it, the time is an upper bound.
 
 """
 _WHAT_VALUES_ARE = """
@@ -140,17 +140,18 @@ def text(folder: pathlib.Path) -> str:
     notes = json.loads((folder / "notes.json").read_text())
     paths = {number: folder / f"fig{number:02}.json" for number in FIGURES}
     made = {n: json.loads(path.read_text()) for n, path in paths.items() if path.exists()}
-    rows = ["| figure | result | minutes |", "|---|---|---|"]
+    rows = ["| figure | result | seeds | minutes |", "|---|---|---|---|"]
     sections = []
     for number, figure in FIGURES.items():
         note = notes.get(str(number), "")
         if number in made:
             title, word = _line(made[number]["title"]), judgement(made[number])
-            rows.append(f"| {number}. {title} | {word} | {_minutes(made[number]['runs'])} |")
+            took, seeds = _minutes(made[number]["runs"]), made[number]["seeds"]
+            rows.append(f"| {number}. {title} | {word} | {seeds} | {took} |")
             sections.append(_section(made[number], note))
         else:
             title = _line(figure.title)
-            rows.append(f"| {number}. {title} | Not run. | |")
+            rows.append(f"| {number}. {title} | Not run. | | |")
             sections.append(f"## Figure {number}: {title}\n\nNot run. {note}".strip() + "\n")
     return "\n".join([_HEAD + "\n".join(rows), _WHAT_VALUES_ARE, *sections])
 

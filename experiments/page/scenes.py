@@ -9,7 +9,7 @@ import numpy as np
 
 from ad_jax.envs import raycast, spaces, watermaze
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
-from ad_jax.envs.grid_world import GridWorld
+from ad_jax.envs.grid_world import MOVES, GridWorld
 from ad_jax.errors import UserError
 
 
@@ -27,6 +27,10 @@ class Scene(NamedTuple):
     facts: Callable[[Any], dict[str, Any]]
     places: Callable[[Any], tuple[str, ...]]
     check: Callable[[Any, str, np.ndarray], None]
+
+
+def _grid_facts(env: GridWorld) -> dict[str, Any]:
+    return {"size": env.size, "moves": MOVES.tolist()}
 
 
 def _places_of_grid(env: GridWorld) -> tuple[str, ...]:
@@ -71,7 +75,7 @@ def _maze_facts(env: Any) -> dict[str, Any]:
 
 
 SCENES: dict[type, Scene] = {
-    GridWorld: Scene("grid", lambda env: {"size": env.size}, _places_of_grid, _check_cell),
+    GridWorld: Scene("grid", _grid_facts, _places_of_grid, _check_cell),
     AdversarialBandit: Scene(
         "bandit", lambda env: {"arms": env.num_arms}, lambda _: ("probability",), _check_arms
     ),

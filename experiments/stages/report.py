@@ -234,7 +234,7 @@ def bandit_scores(
 
 def table(summary: dict[str, Any]) -> str:
     """What the terminal shows at the end: returns as they are where a ratio says nothing."""
-    number = lambda x: "–" if math.isnan(x) else f"{x:.2f}"
+    number = lambda x: "–" if math.isnan(x) else f"{round(x, 2) + 0.0:.2f}"  # and no -0.00
     last = summary["episodes"]
     scaled = all(math.isfinite(summary[name]["final"]) for name in summary["groups"])
     shown, unit = ("normalized", summary["unit"]) if scaled else ("return", "return")

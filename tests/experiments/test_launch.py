@@ -62,8 +62,9 @@ def launch(environment, script, *arguments):
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 20
-    while not path.exists():
+    """Until something is written there."""
+    deadline = time.monotonic() + 30
+    while not (path.exists() and path.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -116,6 +117,11 @@ def test_processes_that_slurm_stops_itself_go_back_into_the_queue(stand_ins, tmp
 def test_slurm_reads_the_setup_first(stand_ins, tmp_path):
     setup = tmp_path / "setup.sh"
     setup.write_text(f"export PYTHON={tmp_path}/run STATUS=0\necho read > {tmp_path}/setup\n")
+    dry = subprocess.run(
+        ["bash", str(LAUNCH / "slurm.sbatch")], text=True, capture_output=True,
+        env={**stand_ins, "SETUP": str(setup), "DRY_RUN": "1"},
+    )  # fmt: skip
+    assert dry.stdout.startswith(f"source {setup}\nsrun ") and not (tmp_path / "setup").exists()
     environment = {**stand_ins, "SETUP": str(setup), "PYTHON": "nowhere"}
     assert launch(environment, "slurm.sbatch", "--config=a").wait(20) == 0
     assert (tmp_path / "run-0").exists() and (tmp_path / "setup").exists()

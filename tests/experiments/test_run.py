@@ -170,6 +170,10 @@ def enter(monkeypatch, capsys):
 BAD_INPUT = {
     "unknown preset": (["--config=experiments/configs/dark_room.py:huge"], "no preset huge"),
     "no such config": (["--config=experiments/configs/no.py:smoke"], "No such file"),
+    "mistyped config": (
+        ["--config=dark_rom:smoke"],
+        "--config=dark_rom:smoke: give a file, or one of ours: adversarial_bandit, cart_pole,",
+    ),
     "mistyped key": (
         ["--config.train.stepz=3"],
         '--config.train.stepz: the config has no stepz there: did you mean "steps"',

@@ -26,6 +26,18 @@ class Five(Corridor):
         return super().step(key, state, action, params)[:5]
 
 
+class SixInside(Corridor):
+    def step_env(self, *args):
+        cell, state, reward, terminated, info = super().step_env(*args)
+        return cell, state, reward, terminated, jnp.bool(False), info
+
+
+class OrderOfGymnasium(Corridor):
+    def step_env(self, *args):
+        cell, _, reward, terminated, info = super().step_env(*args)
+        return cell, reward, terminated, jnp.bool(False), info
+
+
 class OneTooSmall(Corridor):
     def observation_space(self, params=None):
         return spaces.Discrete(8)
@@ -125,6 +137,14 @@ class Continuous(Corridor):
     "world, message",
     [
         (Five, r"step returned 5 values: give \(observation, state, reward, terminated"),
+        (
+            SixInside,
+            r"step_env returned 6 values: give \(observation, state, reward, terminated, info",
+        ),
+        (
+            OrderOfGymnasium,
+            "step_env returned .* in place of the state, which reset_env has as EnvState",
+        ),
         (OneTooSmall, r"outside its observation space: \d+, but components go from \[0\] to \[7\]"),
         (Wide, r"reset returned an observation of .*\[2\], its space has shape \(\)"),
         (Floats, "returned an observation of float32, its space is of int32"),
