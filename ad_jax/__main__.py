@@ -19,7 +19,7 @@ COMMANDS = {
 }
 USAGE = "\n".join(
     ["usage: ad-jax COMMAND [--help] [options]", ""]
-    + [f"  {name:<10}{what}" for name, (_, what) in COMMANDS.items()]
+    + [f"  {name:<11}{what}" for name, (_, what) in COMMANDS.items()]
 )
 
 

@@ -76,12 +76,14 @@ def test_the_readme_has_its_results_in_blocks_only():
 def test_runs_of_gymnax_are_found_by_the_name_of_their_file():
     """Also one whose returns are negative, and so have no ratio."""
     made = copy.deepcopy(RESULTS["docs/results/cart_pole.json"])
-    made["environment"] = "Acrobot-v1"
+    made["environment"] = "MountainCar-v0"
     made["heldout"].update({"return": [-400.0, -100.0], "final": None, "final_ci95": [None, None]})
-    table = fill.results_gymnax({**RESULTS, "docs/results/gymnax_acrobot.json": made}).split("\n")
+    table = fill.results_gymnax({**RESULTS, "docs/results/gymnax_mountain_car.json": made}).split(
+        "\n"
+    )
     assert len(table) == len(fill.results_gymnax(RESULTS).split("\n")) + 1
     row = table[-1].split(" | ")
-    assert row[0] == "| [Acrobot-v1](results/gymnax_acrobot.json), `gymnax:cpu`"
+    assert row[0] == "| [MountainCar-v0](results/gymnax_mountain_car.json), `gymnax:cpu`"
     assert row[2] == "-400 → **-100**" and row[5] == "–"
 
 
