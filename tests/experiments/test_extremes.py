@@ -72,9 +72,9 @@ class Extreme(environment.Environment):
 
 
 def extreme(**changes):
-    smoke = {**PRESETS["smoke"], "tasks.num_train": 2, "tasks.num_heldout": 2}
-    del smoke["env.kwargs"]
-    return choose("smoke", {"smoke": {**smoke, **changes}}, name=f"{__name__}:Extreme")
+    smoke = {k: v for k, v in PRESETS["smoke"].items() if not k.startswith("env.")}
+    smoke |= {"env.name": f"{__name__}:Extreme", "tasks.num_train": 2, "tasks.num_heldout": 2}
+    return choose("smoke", {"smoke": {**smoke, **changes}})
 
 
 SCALED = {"source.ppo.normalize": True, "model.normalize": True}
