@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
 import struct
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ from ad_jax.errors import UserError
 from experiments import validation
 from experiments.runtime import tracker
 from experiments.runtime.metrics import Metrics, write_returns
+from tests.experiments.conftest import ROOT
 
 # As much of trackio as is used: it needs a Pillow that is older than ours.
 FAKE = """
@@ -207,3 +211,19 @@ def test_the_real_wandb_offline(write, monkeypatch, capfd, tmp_path):
     assert rows == [(s, s) for s in (10, 20, 30, 40)]
     said = capfd.readouterr().err.split("\n")
     assert [s for s in said if s] == [f"wandb: wandb sync {file.parent}" for file in files]
+
+
+def test_a_tracker_that_hangs_ends_after_the_run_that_was_killed(tmp_path):
+    """Its stdin is closed by the system; nobody else will end it."""
+    (tmp_path / "wandb.py").write_text(
+        "import time\nSettings = dict\ninit = lambda **_: time.sleep(600)\n"
+    )
+    program = (
+        "from experiments.runtime import tracker; tracker.FINISH_SECONDS = -4.5; tracker.main()"
+    )
+    run = {"tracker": "wandb", "id": "a", "name": "n", "group": "g", "config": {}, "rows": []}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(run) + "\n", text=True, timeout=60,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert ended.returncode == 1
