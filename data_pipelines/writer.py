@@ -101,16 +101,15 @@ class Writer:
             check_data=False,
             description="Learning histories of source learners, for Algorithm Distillation.",
         )
-        # A shard of an older version has none, and then the data set has none.
         of_shards = [s.get("statistics", {}) for s in summaries]
+        measured = of_shards[0] if all(of_shards) else ()  # a shard of an older version has none
         document = {
             "version": VERSION,
             "schema": dataclasses.asdict(self.schema),
             **provenance,
             "statistics": {
-                name: moments.pooled([measured[name] for measured in of_shards])
-                for name in of_shards[0]
-                if all(of_shards)
+                name: moments.pooled([of_shard[name] for of_shard in of_shards])
+                for name in measured
             },
             "shards": {
                 self.path(i).name: {k: s[k] for k in ("records", "bytes", "crc32")}

@@ -129,18 +129,14 @@ def make_actors(
             action, extras = select_action(shown(state, before), draws)
             now, history, info = interact_all(state.now, action, keys, state.env_params)
             state = ActorState(state.env_params, now, state.scale)
-            return state, Rollout(history, history.reward, before, info[next_seen], extras)
+            return state, (history, before, info[next_seen], extras)
 
-        after, made = jax.lax.scan(act, state, (draws, keys))
+        after, (h, before, then, extras) = jax.lax.scan(act, state, (draws, keys))
         if scaled_by is None:
-            return after, made
-        h = made.history
-        scale = scaling.measured(state.scale, made.seen, h.reward, h.is_last, scaled_by)
-        made = made.replace(
-            reward=h.reward / scaling.deviation(scale.returns),
-            seen=shown(state, made.seen),
-            next_seen=shown(state, made.next_seen),
-        )
+            return after, Rollout(h, h.reward, before, then, extras)
+        scale = scaling.measured(state.scale, before, h.reward, h.is_last, scaled_by)
+        reward = h.reward / scaling.deviation(scale.returns)
+        made = Rollout(h, reward, shown(state, before), shown(state, then), extras)
         return ActorState(after.env_params, after.now, scale), made
 
     return Actors(space, reset, seen, rollout)

@@ -6,8 +6,8 @@
 In each task the actions are permuted and the components of a float vector have other signs
 (``ad_jax.envs.variants``).
 smoke: seconds, no result.
-cpu: CartPole-v1, eight minutes on two cores; to begin with for an id of your own.
-FourRooms-misc, Acrobot-v1: the same for these, a quarter of an hour each.
+cpu: CartPole-v1, five minutes on two cores; to begin with for an id of your own.
+FourRooms-misc, Acrobot-v1: the same for these, ten and fifteen minutes (docs/results.md).
 """
 
 from experiments.configs import dark_room

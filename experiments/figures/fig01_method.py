@@ -35,7 +35,7 @@ def draw(made: Mapping[str, Any]) -> Picture:
     for left, bottom, width, height, color, text in _BOXES:
         shape = FancyBboxPatch(
             (left, bottom), width, height, boxstyle="round,pad=0.02,rounding_size=0.12",
-            facecolor=color, edgecolor="#444444",
+            facecolor=color, edgecolor=style.BOUND,
         )  # fmt: skip
         ax.add_patch(shape)
         ax.text(left + width / 2, bottom + height / 2, text, ha="center", va="center", fontsize=9)
@@ -46,10 +46,10 @@ def draw(made: Mapping[str, Any]) -> Picture:
     # The model's actions and what follows them come back into its context.
     ax.add_patch(FancyArrowPatch(
         (13.6, 0.73), (12.1, 0.73), connectionstyle="arc3,rad=-0.7", arrowstyle="-|>",
-        mutation_scale=11, color="#d55e00",
+        mutation_scale=11, color=style.LINES[0]["color"],
     ))  # fmt: skip
     fed_back = "actions, observations, rewards"
-    ax.text(12.85, -0.12, fed_back, ha="center", fontsize=8, color="#d55e00")
+    ax.text(12.85, -0.12, fed_back, ha="center", fontsize=8, color=style.LINES[0]["color"])
     ax.set_xlim(-0.2, 14.4)
     ax.set_ylim(-0.4, 3.6)
     ax.axis("off")

@@ -7,7 +7,7 @@
 #   experiments/launch/tpu_vm.sh create      # the VMs, with what is committed here installed
 #   experiments/launch/tpu_vm.sh run --config=FILE.py:PRESET --workdir=gs://BUCKET/DIR [--config.x=…]
 #   experiments/launch/tpu_vm.sh keep --config=… --workdir=…   # both, and again after a preemption
-#   experiments/launch/tpu_vm.sh status      # of the run: running, stopped, none, or its exit status
+#   experiments/launch/tpu_vm.sh status      # of the run: running, stopped, none, bare, or its exit status
 #   experiments/launch/tpu_vm.sh log         # of the first VM, until Ctrl-C
 #   experiments/launch/tpu_vm.sh stop        # saves; "run" goes on
 #   experiments/launch/tpu_vm.sh fetch DIR [HERE]              # also gs://BUCKET/DIR
