@@ -49,8 +49,7 @@ def goals(
         axes.set_ylabel("row")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
-    label = f"return / {summary['reference']}"
-    figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8, label=label)
+    figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8, label=summary["unit"])
     figure.suptitle(f"{summary['environment']}: return at the end", fontsize=11)
     which = "held-out tasks" if len(places) == 1 else "cells of a held-out task"
     text = (

@@ -27,7 +27,7 @@ def test_goals_shows_the_final_return_at_the_cell_of_the_goal(tmp_path):
     returns = np.tile(final[:, None, None], (1, 2, 10))
     tasks, results = rollouts("DarkRoom", returns)
     params = tasks.params(results["task"])
-    summary = {"environment": "DarkRoom", "reference": "optimal return", "preset": "cpu",
+    summary = {"environment": "DarkRoom", "unit": "return / optimal return", "preset": "cpu",
                "rollouts_per_task": 2, "seeds": [0]}  # fmt: skip
     figure = grid_world.goals(results, params, np.ones(81), 9, summary)
     style.save(figure, tmp_path / "goals.png")
