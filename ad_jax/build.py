@@ -42,11 +42,12 @@ def key(config: ml_collections.ConfigDict, purpose: str, seed: int | None = None
 
 
 class World(NamedTuple):
-    """An environment, its tasks, and which of them are for training."""
+    """An environment, its tasks, and which of them are for what; see ``Split``."""
 
     env: Any
     tasks: TaskDistribution
     train: np.ndarray
+    validation: np.ndarray
     heldout: np.ndarray
 
 
@@ -56,10 +57,7 @@ def world(config: ml_collections.ConfigDict) -> World:
     distribution = None if own is None else registries.imported("env.tasks", own)
     with named_by_key({name: f"env.kwargs.{name}" for name in config.env.kwargs}):
         env, tasks = registry.make(config.env.name, distribution, **config.env.kwargs)
-    train, heldout = tasks.split(
-        config.tasks.seed, config.tasks.num_heldout, config.tasks.num_train
-    )
-    return World(env, tasks, train, heldout)
+    return World(env, tasks, *tasks.split(**config.tasks))
 
 
 def acts(env: Any) -> bool:

@@ -19,7 +19,7 @@ from ad_jax.sources import SOURCES
 # Keys of the config that older versions called otherwise.
 RENAMED = {"model.attention_block": "model.attention_chunk"}
 # What a key that an older config lacks stands for, where that is not today's default.
-OLD_VALUES: dict[str, Any] = {}
+OLD_VALUES: dict[str, Any] = {"tasks.num_validation": 0}
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -37,7 +37,8 @@ def defaults() -> ml_collections.ConfigDict:
     }
     config.tasks = {
         "seed": 0,
-        "num_heldout": 16,
+        "num_heldout": 16,  # results are of these
+        "num_validation": 8,  # settings are chosen by these
         "num_train": ml_collections.config_dict.placeholder(int),  # all that are left
     }
     config.source = {
@@ -45,7 +46,7 @@ def defaults() -> ml_collections.ConfigDict:
         **{name: dataclasses.asdict(spec.settings()) for name, spec in SOURCES.items()},
     }
     config.collect = {
-        "tasks": "train",  # or "heldout": how the source fares on them, for figures only
+        "tasks": "train",  # or another group: how the source fares on it, for figures only
         "updates": 100,  # of the source, each on one rollout
         "updates_per_chunk": 20,  # a chunk is the unit of memory, and of a record
         "tasks_per_tile": 1024,  # a tile is the work of a device, and of resumption: one shard
@@ -81,7 +82,8 @@ def defaults() -> ml_collections.ConfigDict:
     config.evaluation = {
         "episodes": 20,
         "rollouts": 8,  # per task
-        "train_tasks": 256,  # at most so many training tasks are evaluated
+        "tasks": "heldout",  # or "validation", as long as settings are chosen,
+        "train_tasks": 256,  # and at most so many training tasks
         "mode": "fast",  # or "exact"
         "temperature": 1.0,  # 0 is greedy
         "prompt_episodes": 0,  # of a demonstrator, before the model acts,

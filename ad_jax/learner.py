@@ -53,11 +53,13 @@ class Tasks(NamedTuple):
 
     Attributes:
       train: ids of those it was trained on, int32 [task].
+      validation: ids of those by which its settings were chosen, int32 [task].
       heldout: ids of those it has never seen, int32 [task].
       params: ``params(ids) -> EnvParams``, each leaf with a leading axis [task].
     """
 
     train: np.ndarray
+    validation: np.ndarray
     heldout: np.ndarray
     params: Callable[[np.ndarray], Any]
 
@@ -264,7 +266,7 @@ def load(
         build.method(config, world).agent, params, mode=options.mode if mode is None else mode
     )
     agent = make_agent(temperature=options.temperature if temperature is None else temperature)
-    tasks = Tasks(world.train, world.heldout, world.tasks.params)
+    tasks = Tasks(world.train, world.validation, world.heldout, world.tasks.params)
     return Learner(config, module, params, world.env, tasks, make_agent, agent)
 
 

@@ -281,6 +281,7 @@ def config_of(recording: Recording) -> ml_collections.ConfigDict:
         "max_steps_in_episode": recording.longest,
     }
     config.tasks.num_heldout = max(1, tasks // 5)
+    config.tasks.num_validation = tasks // 10
     shortest = min(len(s.history.action) for s in recording.streams)
     config.model.context = min(config.model.context, shortest)
     return config

@@ -33,7 +33,10 @@ PICTURE = "compared.png"
 
 
 def load(path: str) -> tuple[ml_collections.ConfigDict, np.ndarray, np.ndarray]:
-    """A run's config, held-out tasks, and returns there, float [seed, task, rollout, episode].
+    """A run's config, the tasks it is tested on, and its returns there.
+
+    Returns:
+      (config, int [task], float [seed, task, rollout, episode]).
 
     Raises:
       UserError: there is no run, or its evaluation is not complete.
@@ -47,8 +50,8 @@ def load(path: str) -> tuple[ml_collections.ConfigDict, np.ndarray, np.ndarray]:
     results = evaluate.load_results(folders.evaluation)
     if "returns" not in results:
         raise UserError(f"{path} has predictions, no returns: give runs that act")
-    heldout = results["group"] == evaluate.HELDOUT
-    return config, results["task"][heldout], results["returns"][:, heldout]
+    tested = evaluate.is_tested(results["group"])
+    return config, results["task"][tested], results["returns"][:, tested]
 
 
 def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
@@ -76,7 +79,7 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
     for run, other, of_other, other_shape in worlds[1:]:
         same = other.env.to_dict() == config.env.to_dict() and np.array_equal(of_other, tasks)
         if not same:
-            raise UserError(f"{run} was evaluated on other held-out tasks than {first}")
+            raise UserError(f"{run} was evaluated on other tasks than {first}")
         if other_shape != shape:
             raise UserError(
                 f"{run} has {other_shape} rollouts and episodes, {first} {shape}: evaluate alike"

@@ -65,6 +65,7 @@ BELOW_ONE = Range(0, 1, high_open=True)
 RANGES = {
     "seed": COUNT_OR_ZERO,
     "tasks.seed": COUNT_OR_ZERO,
+    "tasks.num_validation": COUNT_OR_ZERO,
     "collect.min_improved": PART,
     "model.attention_window": COUNT_OR_ZERO,
     "model.dropout": BELOW_ONE,
@@ -200,7 +201,7 @@ def episode_limit(world: build.World) -> int:
     Raises:
       UserError: episodes need not end, or the parameters of several tasks are not a batch.
     """
-    groups = [(ids, world.tasks.params(ids)) for ids in (world.train, world.heldout) if len(ids)]
+    groups = [(ids, world.tasks.params(ids)) for ids in world[2:] if len(ids)]
     limit = max(tasks.episode_limit(params, world.env.name) for _, params in groups)
     for ids, params in groups:
         if any(np.shape(leaf)[:1] != (len(ids),) for leaf in jax.tree.leaves(params)):

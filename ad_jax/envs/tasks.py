@@ -1,14 +1,28 @@
-"""What a task is, how tasks are numbered, and how they are split into train and held-out tasks."""
+"""What a task is, how tasks are numbered, and how they are split."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ad_jax.errors import UserError
 
 MAX_TASK_ID = 2**31 - 1
+
+
+class Split(NamedTuple):
+    """Disjoint tasks, each group a sorted int32 array of ids.
+
+    Attributes:
+      train: a model learns from their histories.
+      validation: settings are chosen by how it fares on these.
+      heldout: results are of these, and nothing is chosen by them.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    heldout: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +42,19 @@ class TaskDistribution:
     shifted: Mapping[str, "TaskDistribution"] = dataclasses.field(default_factory=dict)
 
     def split(
-        self, seed: int, num_heldout: int, num_train: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws disjoint train and held-out tasks, uniformly and without replacement.
+        self, seed: int, num_heldout: int, num_validation: int = 0, num_train: int | None = None
+    ) -> Split:
+        """Draws disjoint groups of tasks, uniformly and without replacement.
 
-        The held-out tasks depend on ``seed`` and ``num_heldout`` alone, so runs with fewer or
-        more training tasks are judged on the same ones.
+        The held-out tasks depend on ``seed`` and ``num_heldout`` alone, and those for validation
+        on ``num_validation`` besides, so runs with fewer or more training tasks are judged on the
+        same ones.
 
         Args:
           seed: of the draw.
           num_heldout: number of held-out tasks.
+          num_validation: number of tasks for validation.
           num_train: number of training tasks; ``None`` takes all that are left.
-
-        Returns:
-          (train, heldout): sorted int32 arrays of task ids.
 
         Raises:
           UserError: there are not that many tasks.
@@ -54,19 +67,22 @@ class TaskDistribution:
             total = MAX_TASK_ID
         else:
             total = self.num_tasks
-            num_train = total - num_heldout if num_train is None else num_train
-        if num_heldout < 0 or num_train < 1 or num_heldout + num_train > total:
+            if num_train is None:
+                num_train = total - num_heldout - num_validation
+        numbers = num_heldout, num_validation, num_train
+        if min(numbers) < 0 or num_train < 1 or sum(numbers) > total:
             raise UserError(
-                f"tasks: {num_train} training and {num_heldout} held-out tasks were asked for, "
-                f"but the environment has {total}: lower tasks.num_train or tasks.num_heldout"
+                f"tasks: {num_train} tasks for training, {num_validation} for validation and "
+                f"{num_heldout} held out were asked for, but the environment has {total}: lower "
+                "tasks.num_train, tasks.num_validation or tasks.num_heldout"
             )
         rng = np.random.default_rng(seed)
         if self.num_tasks is None:
-            ids = _distinct_ids(rng, num_heldout + num_train)
+            ids = _distinct_ids(rng, sum(numbers))
         else:
             ids = rng.permutation(total).astype(np.int32)
-        heldout, train = ids[:num_heldout], ids[num_heldout : num_heldout + num_train]
-        return np.sort(train), np.sort(heldout)
+        heldout, validation, train, _ = map(np.sort, np.split(ids, np.cumsum(numbers)))
+        return Split(train, validation, heldout)
 
 
 def episode_limit(params: Any, name: str) -> int:

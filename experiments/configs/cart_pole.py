@@ -51,6 +51,7 @@ PRESETS = {
     "cpu": {
         **WORLD,
         "tasks.num_heldout": 32,
+        "tasks.num_validation": 32,
         "tasks.num_train": 128,
         "source.ppo.num_streams": 16,
         "source.ppo.rollout_steps": 50,

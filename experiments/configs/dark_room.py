@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "env.kwargs": {"size": 3, "max_steps_in_episode": 8},
         "tasks.num_heldout": 2,
+        "tasks.num_validation": 1,
         "source.ppo.rollout_steps": 8,
         "collect.updates": 40,
         "model.width": 16,

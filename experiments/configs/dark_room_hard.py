@@ -20,6 +20,7 @@ PRESETS = {
     },
     "cpu": {
         "tasks.num_heldout": 29,
+        "tasks.num_validation": 16,
         "source.ppo.num_streams": 64,
         "source.ppo.learning_rate": 3e-3,
         "source.ppo.discount": 0.95,
@@ -43,6 +44,7 @@ PRESETS = {
         **PAPER_SOURCE,
         **PAPER,
         "tasks.num_heldout": 29,
+        "tasks.num_validation": 16,
         "source.a2c.privileged": True,
         "collect.updates": 500,
         "collect.streams": 8,

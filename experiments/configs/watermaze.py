@@ -32,6 +32,7 @@ PRESETS = {
     "cpu": {
         "env.kwargs.goal_mode": "terminate",
         "tasks.num_heldout": 32,
+        "tasks.num_validation": 32,
         "tasks.num_train": 512,
         "source.ppo.num_streams": 16,
         "source.ppo.rollout_steps": 50,
@@ -67,6 +68,7 @@ PRESETS = {
     "paper": {
         **PAPER,
         "tasks.num_heldout": 64,
+        "tasks.num_validation": 64,
         "tasks.num_train": 4000,
         "source.name": "dqn",
         "source.dqn.num_streams": 16,

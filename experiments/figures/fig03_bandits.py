@@ -36,7 +36,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     """(r - r_random) / (r_UCB - r_random), means over bandits taken first."""
     config = results["AD"].config
     world = build.world(config)
-    tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
+    tasks = evaluate.evaluation_tasks(world, config.evaluation.tasks, config.evaluation.train_tasks)
     source = bounds.source_rewards(
         build.source(config, world.env), build.key(config, "report"), tasks.params, _SOURCE_TRIALS
     ).sum(-1)

@@ -230,7 +230,7 @@ def _bounds(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Groups of the tasks of an evaluation, and their optimal and random returns."""
     kept = ml_collections.ConfigDict(json.loads(key))
     world = build.world(kept)
-    tasks = evaluate.evaluation_tasks(world, kept.train_tasks)
+    tasks = evaluate.evaluation_tasks(world, evaluate.HELDOUT, kept.train_tasks)
     optimum = bounds.optimal_returns(world.env, tasks.params)
     if optimum is None:
         optimum = np.ones(len(tasks.ids))

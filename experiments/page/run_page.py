@@ -11,7 +11,7 @@ from ad_jax.evaluation.statistics import last_tenth
 from ad_jax.paths import Path
 from experiments.page import scenes
 from experiments.pictures.rollouts import shown_episodes
-from experiments.stages.evaluate import HELDOUT
+from experiments.stages.evaluate import is_tested
 
 _TASKS = {True: 24, False: 12}  # whose rollouts are in the page, held-out ones and others
 _EPISODES = 40  # of each rollout
@@ -54,7 +54,7 @@ def document(
             zip(results["task"], results["group"], final, strict=True)
         )
     ]
-    chosen = _chosen(results["group"] == HELDOUT, final)
+    chosen = _chosen(is_tested(results["group"]), final)
     return {
         "live": False,
         "title": f"{summary['environment']}, {summary['method']}: learning in context",
@@ -76,11 +76,11 @@ def document(
     }
 
 
-def _chosen(heldout: np.ndarray, final: np.ndarray) -> list[int]:
-    """Indices of tasks from the whole range of returns, held-out ones first."""
+def _chosen(tested: np.ndarray, final: np.ndarray) -> list[int]:
+    """Indices of tasks from the whole range of returns, those that are tested first."""
     indices: list[int] = []
     for group in (True, False):
-        of_group = np.flatnonzero(heldout == group)
+        of_group = np.flatnonzero(tested == group)
         order = of_group[np.argsort(-np.nan_to_num(final[of_group]), kind="stable")]
         count = min(len(order), _TASKS[group])
         picked = order[np.linspace(0, len(order) - 1, count).round().astype(int)]
@@ -108,7 +108,7 @@ def of_predictions(summary: dict[str, Any], config: dict[str, Any]) -> dict[str,
 
 def _name(task: dict[str, Any]) -> str:
     final = "" if task["final"] is None else f": {task['final']:.2f} at the end"
-    group = {HELDOUT: "held-out", "train": "training"}.get(task["group"], task["group"])
+    group = {"heldout": "held-out", "train": "training"}.get(task["group"], task["group"])
     return f"{group} {task['task']}{final}"
 
 

@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 
 from experiments.pictures import style
 
-LABELS = {"heldout": "held-out tasks", "train": "training tasks"}
+LABELS = {
+    "heldout": "held-out tasks", "validation": "validation tasks", "train": "training tasks",
+}  # fmt: skip
 
 
 def learning_curve(summary: dict[str, Any]) -> Figure:
@@ -32,7 +34,7 @@ def learning_curve(summary: dict[str, Any]) -> Figure:
             **style.line(style.number("source, one stream")),
         )  # fmt: skip
     if scaled:
-        chance = summary["heldout"]["random_normalized"]
+        chance = summary[summary["groups"][0]]["random_normalized"]
         style.bounds(axes, {summary["reference"]: 1, "random policy": chance})
         axes.set_ylim(min(0, axes.get_ylim()[0]), 1.1)
     axes.set_xlim(1, max(2, summary["episodes"]))

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ad_jax.evaluation.statistics import last_tenth
 from experiments.pictures import style
-from experiments.pictures.curves import sample
+from experiments.pictures.curves import LABELS, sample
 from experiments.pictures.rollouts import GIF_EPISODES, median_task, shown_episodes
-from experiments.stages.evaluate import HELDOUT
+from experiments.stages.evaluate import is_tested
 
 _CELL = 36  # pixels
 
@@ -40,7 +40,7 @@ def goals(
         total = np.bincount(index, np.nan_to_num(final), minlength=size**2)
         mean = np.where(count, total / np.maximum(count, 1), np.nan).reshape(size, size)
         image = axes.imshow(mean, vmin=0, vmax=1, cmap="viridis")
-        for x, y in {tuple(c) for c in cell[results["group"] == HELDOUT].tolist()}:
+        for x, y in {tuple(c) for c in cell[is_tested(results["group"])].tolist()}:
             outline = Rectangle((x - 0.42, y - 0.42), 0.84, 0.84, fill=False, color="white", lw=1.5)
             outline.set_path_effects([withStroke(linewidth=3.5, foreground="black")])
             axes.add_patch(outline)
@@ -51,7 +51,8 @@ def goals(
         axes.yaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(image, ax=panels[0].tolist(), shrink=0.8, label=summary["unit"])
     figure.suptitle(f"{summary['environment']}: return at the end", fontsize=11)
-    which = "held-out tasks" if len(places) == 1 else "cells of a held-out task"
+    tested = LABELS[results["group"][0]]
+    which = tested if len(places) == 1 else f"cells of {tested}"
     text = (
         f"Means over the last tenth of the episodes and {sample(summary)}. "
         f"Outlined: {which}; blank: cells of no task that was evaluated."
@@ -63,7 +64,7 @@ def goals(
 def rollout(
     results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
 ) -> None:
-    """The held-out task whose first rollout ends at the median return, step by step."""
+    """The tested task whose first rollout ends at the median return, step by step."""
     task = median_task(results, optimum)
     observation, reward = results["observation"][task], results["reward"][task]
     ends = np.flatnonzero(results["is_last"][task]) + 1

@@ -3,21 +3,21 @@
 import numpy as np
 
 from ad_jax.evaluation.statistics import last_tenth
-from experiments.stages.evaluate import HELDOUT
+from experiments.stages.evaluate import is_tested
 
 GIF_EPISODES = 12
 
 
 def median_task(results: dict[str, np.ndarray], reference: np.ndarray) -> int:
-    """Index of the held-out task whose first rollout, the one that is drawn, ends at the median.
+    """Index of the tested task whose first rollout, the one that is drawn, ends at the median.
 
     Args:
       results: of the stage "evaluate".
       reference: float [task], what returns are divided by.
     """
     final = last_tenth(results["returns"][:, 0]).mean(-1) / reference
-    heldout = np.flatnonzero(results["group"] == HELDOUT)
-    return heldout[np.argsort(final[heldout])[len(heldout) // 2]]
+    tested = np.flatnonzero(is_tested(results["group"]))
+    return tested[np.argsort(final[tested])[len(tested) // 2]]
 
 
 def shown_episodes(episodes: int, most: int = GIF_EPISODES) -> np.ndarray:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ad_jax import build
 from ad_jax.distributed import processes, sharding
+from ad_jax.envs.tasks import Split
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Source
 from data_pipelines.schema import Schema
@@ -154,12 +155,12 @@ def describe(
 
 
 def collected_tasks(config: ml_collections.ConfigDict, world: build.World) -> np.ndarray:
-    """The tasks that the source learns: the training tasks, or those held out for it to be seen.
+    """The tasks that the source learns: the training tasks, or others for it to be seen there.
 
     Raises:
       UserError: there is no such group.
     """
-    groups = {"train": world.train, "heldout": world.heldout}
+    groups = {name: getattr(world, name) for name in Split._fields}
     if config.collect.tasks not in groups:
         raise UserError(f"collect.tasks={config.collect.tasks!r}: choose one of {sorted(groups)}")
     return groups[config.collect.tasks]

@@ -1,4 +1,6 @@
-"""Stage 3: the frozen model learns in context, on training tasks and on held-out ones.
+"""Stage 3: the frozen model learns in context, on training tasks and on those it is tested on.
+
+These are held out for results, or, as long as settings are chosen, those for validation.
 
 Where an environment has shifted distributions of tasks, it is tested on as many of theirs.
 """
@@ -21,6 +23,7 @@ from tqdm import tqdm
 from ad_jax import build
 from ad_jax.checkpoint import Checkpoints
 from ad_jax.distributed import processes, sharding
+from ad_jax.envs.tasks import TaskDistribution
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import demonstrator, prompted_agent
 from ad_jax.evaluation.statistics import episode_returns
@@ -36,7 +39,7 @@ from experiments.runtime.metrics import write_returns
 from experiments.runtime.workdir import Folders, Workdir
 
 RESULTS = "rollouts.npz"
-HELDOUT, TRAIN = "heldout", "train"
+HELDOUT, VALIDATION, TRAIN = "heldout", "validation", "train"
 _EPISODES_PER_CALL = 5
 PROBE_TASKS, PROBE_ROLLOUTS, PROBE_EPISODES = 8, 2, 10  # at most, of each group
 
@@ -60,7 +63,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     world = build.world(config)
     model = build.model(config, world.env)
     options = config.evaluation
-    tasks = evaluation_tasks(world, options.train_tasks)
+    tasks = evaluation_tasks(world, options.tasks, options.train_tasks)
     limit = int(np.max(tasks.params.max_steps_in_episode))
     models, training = trained(config, workdir.checkpoints, model, mesh)
     episodes = options.prompt_episodes + options.episodes
@@ -187,27 +190,54 @@ def load_results(folder: Path) -> dict[str, np.ndarray]:
 
 
 class EvaluationTasks(NamedTuple):
-    """Tasks in the order of the results: ids int32 [task], group str [task], batched params."""
+    """Tasks in the order of the results, those that are tested first.
+
+    ids are int32 [task], group str [task], and params batched.
+    """
 
     ids: np.ndarray
     group: np.ndarray
     params: Any
 
 
-def evaluation_tasks(world: build.World, train_tasks: int) -> EvaluationTasks:
-    """The held-out tasks, at most ``train_tasks`` training tasks, and those of each shift."""
+def evaluation_tasks(world: build.World, tested: str, train_tasks: int) -> EvaluationTasks:
+    """The tasks of an evaluation.
+
+    Args:
+      world: with all tasks.
+      tested: which of them the model is tested on, "heldout" or "validation"; the tasks of a
+        shifted distribution have the same ids.
+      train_tasks: at most so many training tasks are there as well.
+
+    Raises:
+      UserError: there is no such group, or none in it.
+    """
+    if tested not in (HELDOUT, VALIDATION):
+        raise UserError(f"evaluation.tasks={tested!r}: choose {HELDOUT!r} or {VALIDATION!r}")
+    ids = getattr(world, tested)
+    if not len(ids):
+        raise UserError(f"evaluation.tasks={tested!r}, but tasks.num_{tested} is 0: raise it")
     spread = np.linspace(0, len(world.train) - 1, min(len(world.train), train_tasks))
     groups = {
-        HELDOUT: (world.tasks, world.heldout),
+        tested: (world.tasks, ids),
         TRAIN: (world.tasks, world.train[spread.astype(int)]),
-        **{name: (shift, world.heldout) for name, shift in world.tasks.shifted.items()},
+        **{name: (shift, ids) for name, shift in world.tasks.shifted.items()},
     }
+    return _joined(groups)
+
+
+def _joined(groups: dict[str, tuple[TaskDistribution, np.ndarray]]) -> EvaluationTasks:
     params = [distribution.params(ids) for distribution, ids in groups.values()]
     return EvaluationTasks(
         ids=np.concatenate([ids for _, ids in groups.values()]),
         group=np.repeat(list(groups), [len(ids) for _, ids in groups.values()]),
         params=jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *params),
     )
+
+
+def is_tested(group: np.ndarray) -> np.ndarray:
+    """Which tasks of an evaluation, bool [task], are those that the model is tested on."""
+    return group == group[0]
 
 
 def make_evaluator(env: Any, make_agent: Callable[[Any, Any], Agent], mesh: Mesh):
@@ -249,6 +279,8 @@ def make_probe(
 ) -> Callable[[list[Any]], dict[str, np.ndarray]]:
     """A short evaluation for the curves of training, on few tasks and episodes, without prompts.
 
+    It tests on tasks for validation: nobody need look at held-out ones while settings are chosen.
+
     Args:
       config: of the run.
       world: its tasks.
@@ -259,8 +291,10 @@ def make_probe(
       ``probe(params of each seed) -> metrics``: for each group of tasks, the mean return in the
       first and in the last episode, float [seed].
     """
-    few = {"heldout": world.heldout[:PROBE_TASKS], "train": world.train[:PROBE_TASKS]}
-    tasks = evaluation_tasks(world._replace(**few), PROBE_TASKS)
+    groups = {name: (world.tasks, getattr(world, name)[:PROBE_TASKS])
+              for name in (VALIDATION, TRAIN)}  # fmt: skip
+    shifts = {name: (shift, groups[VALIDATION][1]) for name, shift in world.tasks.shifted.items()}
+    tasks = _joined({name: (_, ids) for name, (_, ids) in (groups | shifts).items() if len(ids)})
     options = config.evaluation
     episodes = min(options.episodes, PROBE_EPISODES)
     steps = episodes * int(np.max(tasks.params.max_steps_in_episode))

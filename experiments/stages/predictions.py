@@ -54,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     models, training = evaluate.trained(config, workdir.checkpoints, model, mesh)
     histories = Histories(workdir.histories)
     build.check_version(world.env, histories.provenance)
-    tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
+    tasks = evaluate.evaluation_tasks(world, config.evaluation.tasks, config.evaluation.train_tasks)
     schema = histories.schema
 
     @jax.jit
@@ -180,7 +180,8 @@ def draw(summary: dict[str, Any]) -> Figure:
             style.band(axes, step, *np.array(split[f"{name}_ci95"]).T, drawn)
         axes.set_xlabel("steps seen of the history")
         axes.set_ylabel(label)
-    style.bounds(panels[0], {"frequencies of the actions": summary["heldout"]["baseline_loss"]})
+    baseline = summary[summary["groups"][0]]["baseline_loss"]
+    style.bounds(panels[0], {"frequencies of the actions": baseline})
     figure.suptitle("The source's next action, predicted by a frozen model", fontsize=11)
     style.explain(
         figure,

@@ -25,7 +25,9 @@ from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
 
 SUMMARY, CURVE, PAGE = "summary.json", "learning_curve.png", "index.html"
-LABELS = {evaluate.HELDOUT: "held-out", evaluate.TRAIN: "training"}
+LABELS = {
+    evaluate.HELDOUT: "held-out", evaluate.VALIDATION: "validation", evaluate.TRAIN: "training",
+}  # fmt: skip
 _SOURCE_TRIALS = 32  # of each bandit
 # Beside the learning curve: ``draw(env, params, results, reference, summary, folder)`` gives the
 # names of the files it wrote.
@@ -53,7 +55,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     collected = None
     if build.reads_windows(config):
         collected = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
-    tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
+    tasks = evaluate.evaluation_tasks(world, config.evaluation.tasks, config.evaluation.train_tasks)
     chance = bounds.random_returns(world.env, tasks.params)
     zero, reference = np.zeros_like(chance), bounds.optimal_returns(world.env, tasks.params)
     named, unit = "optimal return", "return / optimal return"
@@ -75,7 +77,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         "seeds": [config.seed + i for i in range(config.train.seeds)],
         "groups": list(dict.fromkeys(results["group"].tolist())),
         **summarize(results, zero, reference, chance),
-        "heldout_return_by_seed": last_tenth(of_seeds[:, results["group"] == evaluate.HELDOUT])
+        "return_by_seed": last_tenth(of_seeds[:, evaluate.is_tested(results["group"])])
         .mean((1, 2, 3))
         .tolist(),
         **costs(results, collected),
@@ -129,7 +131,7 @@ def null_for_nan(value: Any) -> Any:
 def summarize(
     results: dict[str, np.ndarray], zero: np.ndarray, reference: np.ndarray, chance: np.ndarray
 ) -> dict[str, Any]:
-    """Each group of tasks, and the bounds of the held-out ones; see docs/running.md.
+    """Each group of tasks, and the bounds of those that are tested; see docs/running.md.
 
     Args:
       results: of the stage "evaluate", with returns ``by_task``.
@@ -168,11 +170,11 @@ def summarize(
             "random_normalized": float(random.mean()),
         }
 
-    heldout = results["group"] == evaluate.HELDOUT
+    tested = evaluate.is_tested(results["group"])
     return {
         **{name: split(results["group"] == name) for name in np.unique(results["group"]).tolist()},
-        "optimal_return": float(reference[heldout].mean()),
-        "random_return": float(chance[heldout].mean()),
+        "optimal_return": float(reference[tested].mean()),
+        "random_return": float(chance[tested].mean()),
     }
 
 
@@ -254,7 +256,8 @@ def table(summary: dict[str, Any]) -> str:
             f"   {number(split['final'])} [{low}, {high}]{score}"
         )
     seconds = summary["seconds"]
-    random = summary["heldout"]["random_normalized"] if scaled else summary["random_return"]
+    tested = summary[summary["groups"][0]]
+    random = tested["random_normalized"] if scaled else summary["random_return"]
     lines.append(
         f"a random policy has {number(random)}; "
         + ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())

@@ -55,7 +55,7 @@ def test_the_summary_says_what_was_measured(smoke_run):
     assert summary["seeds"] == [0]
     assert summary["version"] == ad_jax.__version__ and summary["commit"]
     last = results["returns"][0, results["group"] == "heldout", :, -1]
-    assert summary["heldout_return_by_seed"] == pytest.approx([last.mean()])
+    assert summary["return_by_seed"] == pytest.approx([last.mean()])
     assert summary["optimal_return"] == pytest.approx(optimum)
     assert len(summary["source"]["return"]) == 40
     assert summary["source"]["env_steps_total"] == 7 * 8 * 40 * 8

@@ -110,7 +110,10 @@ LATE = {
     "mesh": ({"mesh.data": 3}, "do not multiply to the 4 devices"),
     "fsdp": ({"mesh.fsdp": 4, "model.width": 18, "model.num_heads": 1}, "mesh.fsdp=4 .* divide"),
     "curve": ({"train.evaluate_every": 15}, "train.evaluate_every=15 .* train.log_every=10"),
-    "tasks": ({"tasks.num_heldout": 9}, "lower tasks.num_train or tasks.num_heldout"),
+    "tasks": (
+        {"tasks.num_heldout": 9},
+        "lower tasks.num_train, tasks.num_val",
+    ),
     "arguments": ({"env.kwargs.size": 0}, "size"),
 }
 OF_SOURCES = {

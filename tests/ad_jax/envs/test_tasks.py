@@ -59,62 +59,76 @@ def test_params_look_like_the_default_task():
 
 @pytest.mark.parametrize("num_heldout", [0, 1, 300, 999])
 def test_split_is_disjoint_and_covers_everything(num_heldout):
-    train, heldout = thousand.split(0, num_heldout)
-    assert len(heldout) == num_heldout
-    assert sorted([*train, *heldout]) == list(range(1000))
-    for ids in (train, heldout):
+    split = thousand.split(0, num_heldout, (999 - num_heldout) // 2)
+    assert len(split.heldout) == num_heldout
+    assert len(split.validation) == (999 - num_heldout) // 2
+    assert sorted(np.concatenate(split)) == list(range(1000))
+    for ids in split:
         assert ids.dtype == np.int32
         assert np.all(np.diff(ids) > 0)
 
 
 @pytest.mark.parametrize("distribution", [thousand, endless])
 def test_the_seed_decides_the_split(distribution):
-    first, again, other = (distribution.split(seed, 50, 100) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(first[1], again[1])
+    first, again, other = (distribution.split(seed, 50, 50, 100) for seed in (3, 3, 4))
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
     # Two draws of 50 out of 1000 share 2.5 on average.
-    assert len(np.intersect1d(first[1], other[1])) < 15
-    assert len(np.intersect1d(first[0], other[0])) < 40
+    assert len(np.intersect1d(first.heldout, other.heldout)) < 15
+    assert len(np.intersect1d(first.validation, other.validation)) < 15
+    assert len(np.intersect1d(first.train, other.train)) < 40
 
 
 def test_heldout_tasks_are_drawn_from_everywhere():
-    _, heldout = thousand.split(0, 200)
-    counts, _ = np.histogram(heldout, bins=4, range=(0, 1000))
-    assert counts.min() > 30
+    split = thousand.split(0, 200, 200)
+    for ids in (split.heldout, split.validation):
+        counts, _ = np.histogram(ids, bins=4, range=(0, 1000))
+        assert counts.min() > 30
 
 
 @pytest.mark.parametrize("distribution", [thousand, endless])
-def test_heldout_tasks_do_not_depend_on_the_number_of_training_tasks(distribution):
-    few, many = (distribution.split(7, 40, num_train) for num_train in (5, 700))
-    np.testing.assert_array_equal(few[1], many[1])
-    assert len(few[0]) == 5 and len(many[0]) == 700
-    assert set(few[0]) <= set(many[0])
+def test_other_tasks_do_not_depend_on_the_number_of_training_tasks(distribution):
+    few, many = (distribution.split(7, 40, 30, num_train) for num_train in (5, 700))
+    np.testing.assert_array_equal(few.heldout, many.heldout)
+    np.testing.assert_array_equal(few.validation, many.validation)
+    assert len(few.train) == 5 and len(many.train) == 700
+    assert set(few.train) <= set(many.train)
+
+
+@pytest.mark.parametrize("distribution", [thousand, endless])
+def test_heldout_tasks_do_not_depend_on_those_for_validation(distribution):
+    none, some = (distribution.split(7, 40, number, 300) for number in (0, 60))
+    np.testing.assert_array_equal(none.heldout, some.heldout)
+    assert len(some.validation) == 60 and set(some.validation) <= set(none.train)
 
 
 def test_endless_tasks_have_distinct_ids():
-    train, heldout = endless.split(1, 200, 3000)
-    ids = np.concatenate([train, heldout])
-    assert len(np.unique(ids)) == 3200
+    ids = np.concatenate(endless.split(1, 200, 100, 3000))
+    assert len(np.unique(ids)) == 3300
     assert ids.dtype == np.int32
     assert ids.min() >= 0 and MAX_TASK_ID / 2 < ids.max() < MAX_TASK_ID
 
 
 @pytest.mark.parametrize(
-    ("num_heldout", "num_train"), [(1000, None), (1001, None), (500, 501), (10, 0), (-1, 10)]
-)
-def test_impossible_splits_are_user_errors(num_heldout, num_train):
+    "numbers",
+    [
+        (1000, 0, None), (1001, 0, None), (500, 0, 501), (10, 0, 0), (-1, 0, 10), (500, 500, None),
+        (10, -1, 10),
+    ],
+)  # fmt: skip
+def test_impossible_splits_are_user_errors(numbers):
     with pytest.raises(UserError, match="1000"):
-        thousand.split(0, num_heldout, num_train)
+        thousand.split(0, *numbers)
 
 
 def test_all_tasks_can_be_asked_for():
-    train, heldout = thousand.split(0, 400, 600)
-    assert len(train) + len(heldout) == 1000
+    split = thousand.split(0, 300, 100, 600)
+    assert sum(map(len, split)) == 1000
 
 
 def test_endless_tasks_need_a_number():
     with pytest.raises(UserError, match="num_train"):
-        endless.split(0, 10)
+        endless.split(0, 10, 0)
 
 
 def a_dict(self, params=None):

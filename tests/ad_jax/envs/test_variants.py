@@ -82,7 +82,7 @@ def test_tasks_are_all_different():
     params = tasks.params(np.arange(tasks.num_tasks))
     rows = np.concatenate([params.actions, params.signs], 1)
     assert len(np.unique(rows, axis=0)) == tasks.num_tasks
-    train, heldout = tasks.split(0, 8)
+    train, _, heldout = tasks.split(0, 8)
     assert not set(train) & set(heldout)
 
 

@@ -92,7 +92,7 @@ def test_a_folder_depends_on_what_its_stage_reads_alone():
     assert same({"source.ppo.discount": 0.5}) == [False, False, False]
 
 
-GOLDEN = ["600885fb23", "6d01e7d953", "b9e9e5cb24"]
+GOLDEN = ["d21fe97b84", "547c31de0d", "7d03135ee6"]
 
 
 def test_a_folder_is_found_again_by_later_versions(monkeypatch):

@@ -1,3 +1,4 @@
+import json
 import shutil
 import zipfile
 
@@ -10,7 +11,7 @@ from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods.train_state import init_params
 from experiments.runtime.workdir import Workdir
-from experiments.stages import evaluate, train
+from experiments.stages import evaluate, report, train
 from tests.experiments.stages.test_train import events
 
 
@@ -22,16 +23,50 @@ def trained(smoke_run, tmp_path, config):
 
 
 def test_results_do_not_depend_on_the_devices(trained, config, never, smoke_run):
-    """The smoke run had one device; here nine tasks are padded to twelve over four."""
+    """The smoke run had one device; here seven tasks are padded to eight over four."""
+    config.evaluation.train_tasks = 5
     evaluate.run(config, trained, never)
     got = np.load(trained.evaluation / evaluate.RESULTS)
     want = np.load(smoke_run[0] / "evaluation" / evaluate.RESULTS)
     world = build.world(config)
-    np.testing.assert_array_equal(got["task"], np.concatenate([world.heldout, world.train]))
-    assert got["returns"].shape == (1, 9, 2, 4) and (got["group"] == "heldout").sum() == 2
+    np.testing.assert_array_equal(got["task"][:2], world.heldout)
+    assert set(got["task"][2:]) <= set(world.train)
+    assert got["returns"].shape == (1, 7, 2, 4) and (got["group"] == "heldout").sum() == 2
+    rows = [want["task"].tolist().index(task) for task in got["task"]]
     # Float differences may turn a rare draw, and the rest of that rollout with it.
-    assert (got["returns"] == want["returns"]).mean() > 0.9
-    assert got["observation"].shape == (9, 32, 2)  # of the four episodes asked for
+    assert (got["returns"] == want["returns"][:, rows]).mean() > 0.9
+    assert got["observation"].shape == (7, 32, 2)  # of the four episodes asked for
+
+
+def test_while_settings_are_chosen_no_held_out_task_is_looked_at(smoke_run, trained, config, never):
+    config.evaluation.tasks = "validation"
+    shutil.copytree(smoke_run[0] / "histories", trained.histories)
+    evaluate.run(config, trained, never)
+    results = np.load(trained.evaluation / evaluate.RESULTS)
+    world = build.world(config)
+    np.testing.assert_array_equal(results["task"], np.concatenate([world.validation, world.train]))
+    assert results["group"].tolist() == ["validation"] + ["train"] * len(world.train)
+    assert not set(world.validation) & {*world.train, *world.heldout}
+    report.run(config, trained, never)
+    summary = json.loads((trained.report / "summary.json").read_text())
+    assert summary["groups"] == ["validation", "train"] and summary["validation"]["tasks"] == 1
+    assert len(summary["return_by_seed"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation.tasks": "test"}, "evaluation.tasks='test': choose 'heldout' or 'validation'"),
+        (
+            {"evaluation.tasks": "validation", "tasks.num_validation": 0},
+            "evaluation.tasks='validation', but tasks.num_validation is 0: raise it",
+        ),
+    ],
+)
+def test_a_group_that_is_not_there(config, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=message):
+        evaluate.evaluation_tasks(build.world(config), config.evaluation.tasks, 3)
 
 
 def test_only_so_many_training_tasks_are_evaluated(trained, config, never):
@@ -39,7 +74,7 @@ def test_only_so_many_training_tasks_are_evaluated(trained, config, never):
     evaluate.run(config, trained, never)
     results = np.load(trained.evaluation / evaluate.RESULTS)
     train = build.world(config).train
-    assert results["task"][results["group"] == "train"].tolist() == [train[0], train[3], train[-1]]
+    assert results["task"][results["group"] == "train"].tolist() == [train[0], train[2], train[-1]]
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut short", "flipped"])

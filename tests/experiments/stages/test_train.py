@@ -183,7 +183,7 @@ def test_evaluation_during_training_is_a_curve_and_changes_nothing(
     config.train.evaluate_every = 20
     watched = workdir_for(config, "watched")
     train.run(config, watched, never)
-    names = {f"{g}_return_{n}" for g in ("heldout", "train") for n in ("first", "last")}
+    names = {f"{g}_return_{n}" for g in ("validation", "train") for n in ("first", "last")}
     for before, row in zip(metrics(plain), metrics(watched), strict=True):
         assert names & row.keys() == (names if row["step"] in (20, 40) else set())
         assert all(0 <= row[name] <= 8 for name in names & row.keys())
