@@ -192,6 +192,12 @@ def traced_mesh() -> jax.sharding.AbstractMesh | None:
     return None if mesh.empty or mesh.manual_axes else mesh
 
 
+def traced_platform() -> str:
+    """What the function that is being traced will run on: "cpu", "gpu" or "tpu"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def on_one_device(function: Callable) -> Callable:
     """A function that places nothing, even where a mesh is known: to be vmapped over tasks.
 

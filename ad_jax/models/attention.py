@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from ad_jax.distributed.sharding import DATA, FSDP, MODEL, traced_mesh
+from ad_jax.distributed.sharding import DATA, FSDP, MODEL, traced_mesh, traced_platform
 
 IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30
@@ -36,7 +36,8 @@ def attention(
     Returns:
       [B, T, H, D], in the dtype of the values.
     """
-    impl = select_implementation(impl, _platform(), v_BxTxHxD.dtype, dropout, v_BxTxHxD.shape[-1])
+    width = v_BxTxHxD.shape[-1]
+    impl = select_implementation(impl, traced_platform(), v_BxTxHxD.dtype, dropout, width)
     if impl == "blocked":
         return blocked_attention(
             q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, window=window, chunk=chunk, dropout=dropout, key=key
@@ -69,12 +70,6 @@ def select_implementation(
         stacklevel=2,
     )
     return "blocked"
-
-
-def _platform() -> str:
-    """Of the mesh that the program is traced for, if there is one: "cpu", "gpu" or "tpu"."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.platform if device else jax.default_backend()
 
 
 def blocked_attention(
@@ -178,16 +173,16 @@ def cached_attention(q_HxD, k_HxCxD, v_HxCxD, visible_C):
     return jnp.einsum("hc,hcd->hd", weights.astype(v_HxCxD.dtype), v_HxCxD)
 
 
-def rotate(x_TxHxD, position_T):
-    """Rotary position embedding (Su et al., arXiv:2104.09864) of queries or keys.
+def rotate(x_Tx2xHxD, position_T):
+    """Rotary position embedding (Su et al., arXiv:2104.09864) of queries and keys.
 
     Args:
-      x_TxHxD: [..., T, H, D], D even.
+      x_Tx2xHxD: [..., T, 2, H, D], D even: both of them.
       position_T: int32 [T].
     """
-    half = x_TxHxD.shape[-1] // 2
+    half = x_Tx2xHxD.shape[-1] // 2
     frequency = 1e4 ** (-np.arange(half, dtype=np.float32) / half)
-    angle = position_T[:, None, None].astype(jnp.float32) * frequency
-    cos, sin = jnp.cos(angle).astype(x_TxHxD.dtype), jnp.sin(angle).astype(x_TxHxD.dtype)
-    a, b = x_TxHxD[..., :half], x_TxHxD[..., half:]
+    angle = position_T[:, None, None, None].astype(jnp.float32) * frequency
+    cos, sin = (f(angle).astype(x_Tx2xHxD.dtype) for f in (jnp.cos, jnp.sin))
+    a, b = jnp.split(x_Tx2xHxD, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)

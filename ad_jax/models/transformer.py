@@ -11,6 +11,7 @@ from ad_jax.distributed.sharding import FSDP, MODEL, shard_batch
 from ad_jax.errors import UserError
 from ad_jax.models.attention import IMPLEMENTATIONS, attention, cached_attention, rotate
 from ad_jax.models.base import DTYPES, SHARED_RULES, CoreConfig, Rules
+from ad_jax.models.dense import dot_general
 
 POSITIONS = ("rotary", "learned")
 NORMS = ("pre", "post")
@@ -115,8 +116,8 @@ class Block(nn.Module):
         c, dtype = self.config, DTYPES[self.config.dtype]
         self.qkv = nn.DenseGeneral((3, c.num_heads, c.width // c.num_heads), dtype=dtype)
         self.out = nn.DenseGeneral(c.width, axis=(-2, -1), dtype=dtype)
-        self.up = nn.Dense(c.mlp_width, dtype=dtype)
-        self.down = nn.Dense(c.width, dtype=dtype)
+        self.up = nn.Dense(c.mlp_width, dtype=dtype, dot_general=dot_general)
+        self.down = nn.Dense(c.width, dtype=dtype, dot_general=dot_general)
         self.norm_attention = nn.LayerNorm(dtype=dtype)
         self.norm_mlp = nn.LayerNorm(dtype=dtype)
         self.drop = nn.Dropout(c.dropout)
@@ -154,10 +155,12 @@ class Block(nn.Module):
     def _project(self, x, position):
         if self.config.norm == "pre":
             x = self.norm_attention(x)
-        q, k, v = jnp.moveaxis(self.qkv(x), -3, 0)
+        qk, v = jnp.split(self.qkv(x), [2], axis=-3)
         if self.config.positions == "rotary":
-            q, k = rotate(q, position), rotate(k, position)
-        return q, k, v
+            qk = rotate(qk, position)
+        # A split's gradient is one concatenation; that of indices would be sums of padded arrays.
+        q, k = jnp.split(qk, 2, axis=-3)
+        return tuple(x.squeeze(-3) for x in (q, k, v))
 
     def _residual(self, x, attend, train, place):
         """Both halves of a block; ``attend`` normalises its own input where norm is "pre".

@@ -139,7 +139,7 @@ def test_cached_attention_reads_only_what_is_visible():
 
 
 def test_rotated_scores_depend_on_the_distance_alone():
-    q, k, _ = (x[0, :1] for x in qkv())
+    q, k, _ = (x[0, :1, None] for x in qkv())  # [1 step, 1 of two, heads, width]
     score = lambda i, j: (rotate(q, jnp.array([i])) * rotate(k, jnp.array([j]))).sum()
     np.testing.assert_allclose(score(7, 3), score(107, 103), rtol=1e-3)
     assert abs(score(7, 3) - score(7, 4)) > 1e-2
