@@ -19,8 +19,8 @@ import sys
 from ad_jax.distributed import processes
 
 STAGES = ("collect", "train", "evaluate", "render", "utilisation", "data", "start")
-# Longer contexts, and what compiles for minutes, are left out.
-QUICK = {"train": {"contexts": (80,), "forms": 2}, "evaluate": {"contexts": (60,)}}
+# Longer contexts are left out.
+QUICK = {"train": {"contexts": (80,)}, "evaluate": {"contexts": (60,)}}
 
 
 def main(arguments: list[str]) -> None:
@@ -70,7 +70,7 @@ def time_stage(stage: str, quick: bool, device: str | None) -> dict:
     if device not in (None, jax.default_backend()):
         sys.exit(f"error: --device={device}: JAX has found {jax.devices()}")
     keep_freed_memory()
-    rounds = 4 if quick else 9
+    rounds = 5 if quick else 7
     run = importlib.import_module(f"benchmarks.{stage}").run
     rows = run(rounds, **(QUICK.get(stage, {}) if quick else {}))
     for row in rows:
@@ -99,6 +99,8 @@ def in_a_process(stage: str, arguments: list[str], output: pathlib.Path) -> dict
 
 def describe(line: dict) -> str:
     """One line of the table as text."""
+    if why := line.get("left_out"):
+        return f"{line['stage']:<9}{line['what']} is left out: {why}"
     if "per_second" not in line:
         numbers = [
             f"{k.replace('_', ' ')} {v:.2f}" for k, v in line.items() if k not in ("stage", "what")
@@ -106,8 +108,10 @@ def describe(line: dict) -> str:
         return f"{line['stage']:<9}{line['what']}: {', '.join(numbers)}"
     text = f"{line['stage']:<9}{line['per_second']:>12,.0f} {line['unit']}/s  {line['what']}"
     spread = "{median:.2f} [{low:.2f}, {high:.2f}]".format
-    if ratio := line.get("first_is_times"):
-        text += f"; ad_jax is {spread(**ratio)} times as fast"
+    if setting := line.get("setting"):
+        text += f" ({', '.join(f'{k} {v}' for k, v in setting.items())})"
+    if ratio := line.get("ours_is_times"):
+        text += f"; ours is {spread(**ratio)} times as fast"
     if share := line.get("share"):
         text += f"; {spread(**share)} of a matrix product's FLOP/s"
     return text
