@@ -15,6 +15,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 
 from ad_jax.distributed import processes
 
@@ -39,16 +40,18 @@ def main(arguments: list[str]) -> None:
         store(path, time_stage(stages[0], options.quick, options.device))
         return
 
-    tables, failed = [], []
+    tables, failed, seconds = [], [], {}
     for stage in stages:
+        began = time.perf_counter()
         table = in_a_process(stage, arguments, path.with_suffix(f".{stage}.json"))
+        seconds[stage] = time.perf_counter() - began
         if table is None:
             failed.append(stage)
         else:
             tables.append(table)
         joined = tables[0] if tables else {}
         rows = [row for table in tables for row in table["rows"]]
-        store(path, {**joined, "failed": failed, "rows": rows})
+        store(path, {**joined, "seconds": seconds, "failed": failed, "rows": rows})
     print(path)
     if failed:
         sys.exit(f"error: failed: {', '.join(failed)}; the rows of the others are in {path}")

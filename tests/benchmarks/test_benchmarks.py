@@ -96,6 +96,7 @@ def test_a_stage_that_fails_does_not_cost_the_others(tmp_path, monkeypatch, capf
         run.main(["--quick", "--stages=collect,data", f"--output={output}"])
     table = json.loads(output.read_text())
     assert (table["failed"], table["rows"]) == (["collect"], [row])
+    assert table["seconds"].keys() == {"collect", "data"} and min(table["seconds"].values()) > 0
     assert "collect  FAILED with status -6" in capfd.readouterr().out
 
 
