@@ -18,8 +18,8 @@ from benchmarks.timing import Candidate, compare
 PART = 2560  # transitions whose gradient is taken at once: what they need stays in the CPU's caches
 STEPS, FEW_STEPS = 4, 1  # in a round; few of what is slow
 EQUAL = (
-    "transformer, float32, loss on every position, clipped AdamW, batch of 64 windows in parts (ours "
-    "by a rule, PyTorch's by trial), large pages, freed memory kept"
+    "transformer, float32, loss on every position, clipped AdamW, batch of 64 windows in parts "
+    "(ours by a rule, PyTorch's by trial), large pages, freed memory kept"
 )
 PYTORCH = "PyTorch", "torch"
 # Forms of PyTorch: tokens of a transition, what it is asked for, steps, facts.

@@ -12,7 +12,7 @@ from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
-from benchmarks import run, timing, tpu, train
+from benchmarks import collect, run, timing, tpu, train
 from experiments.configs import dark_room
 from experiments.runtime import memory
 
@@ -77,6 +77,23 @@ def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, 
     assert rows["PyTorch"]["left_out"].startswith("not installed")
     assert rows.keys() - timed == {"PyTorch", *train.LEFT_OUT}
     assert capsys.readouterr().out.count("\n") == len(rows)
+
+
+def test_one_goal_is_not_compared_with_all_of_them(monkeypatch):
+    """And a peer that is not installed is left out by name."""
+    monkeypatch.setattr(collect, "STREAMS", 2)
+    monkeypatch.setattr(collect, "UPDATES", {"ad_jax": (2, 1)})
+    monkeypatch.setattr(collect, "REJAX", "no/such/python")
+    monkeypatch.setattr(collect, "STABLE_BASELINES3", ("Stable-Baselines3", "no_such_module"))
+    rows = collect.run(rounds=1)
+    every, table, one, *others = rows
+    assert "81 tasks" in every["what"] and every["setting"] == {"devices": jax.device_count()}
+    assert table["beside"] == every["what"] and table["ours_is_times"]["rounds"] == 1
+    assert "1 task x" in one["what"] and one["setting"] == {"devices": 1}
+    assert every["beside"] is None and one["beside"] is None
+    assert all(0 <= row["worst_return_of_optimum"] <= 1 for row in (every, table, one))
+    assert {row["what"] for row in others} == {"rejax", "Stable-Baselines3", "purejaxrl"}
+    assert all(row["left_out"] for row in others)
 
 
 def test_a_stage_that_fails_does_not_cost_the_others(tmp_path, monkeypatch, capfd):
