@@ -25,7 +25,7 @@ STREAMS, ROLLOUT = 32, 20
 ONE = 20  # the goal (2, 2), 4 moves from the centre
 # In a round: of one goal, of all goals.
 UPDATES = {"ad_jax": (100, 20), "rejax": (100, 20), "Stable-Baselines3": (10, 10)}
-LEARNED, LONG = 0.9, 80  # the part of the optimum that ours reaches after so many updates
+LEARNED, LONG = 0.9, 5  # the part of the optimum that all reach in so many rounds
 REJAX = os.environ.get("REJAX_PYTHON", ".venv-rejax/bin/python")
 STABLE_BASELINES3 = "Stable-Baselines3", "stable_baselines3"
 EQUAL = (
@@ -85,9 +85,10 @@ def run(rounds: int) -> list[dict[str, Any]]:
     optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(tasks.params(every))
     for row, one in zip(rows, learners.values(), strict=True):
         row["worst_return_of_optimum"] = float((one.returns() / optimum[one.goals]).min())
-    updates = (rounds + 1) * UPDATES["ad_jax"][-1]
-    if updates >= LONG and rows[0]["worst_return_of_optimum"] < LEARNED:
-        raise RuntimeError(f"the learner did not learn: {rows[0]}")
+        if row["worst_return_of_optimum"] < LEARNED and rounds >= LONG:
+            if "peer" not in row:
+                raise RuntimeError(f"the learner did not learn: {row}")
+            row["fair"] = False  # it has not done the same work
     return [*rows, *peers.left_out("collect", left_out)]
 
 

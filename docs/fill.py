@@ -395,8 +395,11 @@ def speed_conditions(results: Results) -> str:
             rows.append([f"{row['stage']}: {row['what']}", "left out", row["left_out"], "", "", ""])
         elif "peer" in row:
             equal = "as above" if row["equal"] == last else row["equal"]
+            differs = row["differs"]
+            if learned := row.get("worst_return_of_optimum"):
+                differs += f"; its worst goal has {number(learned)} of the optimum"
             rows.append([
-                f"{row['stage']}: {row_name(row)}", equal, row["differs"], setting(row),
+                f"{row['stage']}: {row_name(row)}", equal, differs, setting(row),
                 row["version"], str(row["ours_is_times"]["rounds"]),
             ])  # fmt: skip
             last = row["equal"]
