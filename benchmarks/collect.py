@@ -33,8 +33,7 @@ EQUAL = (
     "go on learning from round to round"
 )
 LEFT_OUT = {
-    "purejaxrl": "not on the registry, so that it can't be installed as a package; rejax is PPO of "
-    "the same design, one jitted function",
+    "purejaxrl": "no such package on the registry; rejax is PPO in one jitted function, too",
 }
 
 

@@ -32,8 +32,8 @@ FORMS = {
     ),
 }  # fmt: skip
 LEFT_OUT = {
-    "a public Algorithm Distillation in PyTorch": "none is a package on the registry; ad-eps, for "
-    "example, is scripts for each environment. Three tokens stand for its form"
+    "a public Algorithm Distillation in PyTorch": "none was found on the registry; ad-eps, for "
+    "example, is scripts for each environment. The form with three tokens is ours, not its code"
 }
 
 

@@ -354,8 +354,10 @@ def least_fair(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def bench_time(results: Results) -> str:
-    """How long it took to measure, by stage."""
+    """How it was measured: how long each stage took, or what else is known of the run."""
     found = results[CPU]
+    if "note" in found:
+        return found["note"]
     minutes = sum(found["seconds"].values()) / 60
     stages = ", ".join(f"{stage} {took:.0f} s" for stage, took in found["seconds"].items())
     return (

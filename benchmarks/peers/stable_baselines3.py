@@ -3,9 +3,9 @@
     python -m benchmarks.peers.stable_baselines3 STREAMS UPDATES THREADS
 
 Asked to "work" it trains for so many updates more; asked for the "return", it answers with that of
-its last episodes. Its documentation advises DummyVecEnv for environments as light as this one,
-SubprocVecEnv for others, and a VecEnv of one's own where all environments can step at once; and one
-thread for small networks. All of them are tried, with at most so many threads.
+its last episodes. Its maintainers find one thread faster for small networks, and processes slow for
+light environments (its issue 121); its documentation allows a VecEnv of one's own, here one of all
+rooms at once. All of them are tried, with at most so many threads.
 """
 
 import functools

@@ -125,6 +125,13 @@ def test_all_rows_stand_below_the_one_that_they_are_compared_with():
     assert len(rows) == 6 and rows[-2][2:] == ["P, long", "1.0 k", "0.5 (0.5 – 0.5)"]
 
 
+def test_how_long_it_took_or_what_else_has_to_be_known():
+    took = {"rounds": 7, "jax": "1.0", "seconds": {"collect": 60.0, "train": 120.4}}
+    said = fill.bench_time({fill.CPU: took})
+    assert "It took 3 minutes" in said and said.endswith("collect 60 s, train 120 s.")
+    assert fill.bench_time({fill.CPU: {"note": "a dry run"}}) == "a dry run"
+
+
 def test_conditions_of_every_peer_and_who_is_left_out():
     rows = fill.speed_conditions(SPEED).splitlines()[2:]
     assert rows[0] == "| train: P, short | all | none | parts 2 | P 1 | 5 |"
