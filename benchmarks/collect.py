@@ -1,14 +1,17 @@
-"""Collection: PPO on all goals of Dark Room at once, learning verified, beside one goal at a time.
+"""Collection: PPO learns goals of Dark Room, which is verified, beside other libraries' PPO.
 
-The peers have the same network, epochs and minibatches: Stable-Baselines3 (extra "bench"), and
-rejax in an environment of its own, whose Python REJAX_PYTHON names.
+Stable-Baselines3 comes with the extra "bench", rejax has an environment of its own, whose Python
+REJAX_PYTHON names.
 """
 
+import concurrent.futures
+import json
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ad_jax.distributed import sharding
@@ -16,116 +19,146 @@ from ad_jax.envs import dynamic_programming, registry
 from ad_jax.sources import networks
 from ad_jax.sources.ppo import PPOConfig, ppo
 from benchmarks import peers
-from benchmarks.timing import interleave, table
+from benchmarks.timing import Candidate, compare
 
-STREAMS = 32
-UPDATES = 20  # per round
-PEER_UPDATES = {"Stable-Baselines3": 10, "rejax": 20}
+STREAMS, ROLLOUT = 32, 20
+ONE = 20  # the goal (2, 2), 4 moves from the centre
+# In a round: of one goal, of all goals.
+UPDATES = {"ad_jax": (100, 20), "rejax": (100, 20), "Stable-Baselines3": (10, 10)}
+LEARNED, LONG = 0.9, 5  # the part of the optimum that all reach in so many rounds
 REJAX = os.environ.get("REJAX_PYTHON", ".venv-rejax/bin/python")
-OPTIMUM = 17  # of the peers' goal
+STABLE_BASELINES3 = "Stable-Baselines3", "stable_baselines3"
+EQUAL = (
+    "PPO; streams, rollout, epochs, one minibatch, learning rate, MLP, one-hot input, float32; all "
+    "go on learning from round to round"
+)
+LEFT_OUT = {
+    "purejaxrl": "no such package on the registry; rejax is PPO in one jitted function, too",
+}
 
 
-def run(rounds: int) -> list[dict]:
-    """Env steps per second: all goals, the same without looking the network up, and the peers."""
+class Learner(NamedTuple):
+    """Someone who learns goals.
+
+    Attributes:
+      work: goes on learning.
+      steps: of environments that it makes in ``work``.
+      returns: of its last episodes, float [goals].
+      goals: their ids.
+      facts: see ``Candidate``.
+    """
+
+    work: Callable[[], object]
+    steps: int
+    returns: Callable[[], np.ndarray]
+    goals: np.ndarray
+    facts: dict[str, Any]
+
+
+def run(rounds: int) -> list[dict[str, Any]]:
+    """Env steps per second, of all goals at once and of one goal.
+
+    Raises:
+      RuntimeError: ours did not learn.
+    """
     env, tasks = registry.make("DarkRoom")
-    mesh, number = sharding.make_mesh(), tasks.num_tasks
-    ids = sharding.padded(mesh, np.arange(number))
-    optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(tasks.params(ids))
+    every = np.arange(tasks.num_tasks)
+    learners, left_out = {}, LEFT_OUT | peers.missing(*STABLE_BASELINES3)
+    for goals in (every, every[[ONE]]):
+        many = len(goals) > 1
+        what = f"PPO, MLP 32, {len(goals)} task{'s' * many} x {STREAMS} streams"
+        learners[ours := f"ad_jax: {what}"] = _ours(goals, {"beside": None})
+        if many:
+            learners["the same, the network at every step"] = _ours(goals, {}, max_table=0)
+        shared = {"beside": ours, "fair": True, "equal": EQUAL}
+        if pathlib.Path(REJAX).exists():
+            learners[f"rejax: {what}"] = _rejax(goals, tasks.params(goals).goal, shared)
+        else:
+            left_out["rejax"] = "not installed: make .venv-rejax/installed"
+        if not peers.missing(*STABLE_BASELINES3):
+            what = what if not many else f"PPO, MLP 32, 1 task x {STREAMS} streams, on each core"
+            learners[f"Stable-Baselines3: {what}"] = _stable_baselines3(many, shared)
+
+    candidates = {n: Candidate(one.work, one.steps, one.facts) for n, one in learners.items()}
+    rows = compare("collect", "env steps", candidates, rounds)
+    optimum = jax.vmap(lambda p: dynamic_programming.optimal_return(env, p))(tasks.params(every))
+    for row, one in zip(rows, learners.values(), strict=True):
+        row["worst_return_of_optimum"] = float((one.returns() / optimum[one.goals]).min())
+        if row["worst_return_of_optimum"] < LEARNED and rounds >= LONG:
+            if "peer" not in row:
+                raise RuntimeError(f"the learner did not learn: {row}")
+            row["fair"] = False  # it has not done the same work
+    return [*rows, *peers.left_out("collect", left_out)]
+
+
+def _steps(library: str, goals: int) -> tuple[int, int]:
+    """Updates, and env steps, in a round."""
+    updates = UPDATES[library][goals > 1]
+    return updates, updates * goals * STREAMS * ROLLOUT
+
+
+def _ours(goals: np.ndarray, facts: dict[str, Any], max_table: int = networks.MAX_TABLE) -> Learner:
+    """As in a run: tasks are spread over the devices, so that one task has one of them."""
+    env, tasks = registry.make("DarkRoom")
+    mesh = sharding.local_mesh(len(goals))
+    ids = sharding.padded(mesh, goals)
     keys = jax.random.split(jax.random.key(0), len(ids))
     tiles = jax.tree.map(
         lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), (keys, tasks.params(ids))
     )
     tiles = jax.device_put(tiles, sharding.task_sharding(mesh))  # a tile is the work of a device
+    default, networks.MAX_TABLE = networks.MAX_TABLE, max_table
+    source = ppo(env, PPOConfig(num_streams=STREAMS, rollout_steps=ROLLOUT))
+    networks.MAX_TABLE = default
+    step = jax.vmap(source.step)
+    updates, steps = _steps("ad_jax", len(goals))
+
+    def learn(state):
+        state, blocks = jax.lax.scan(lambda s, _: step(s), state, length=updates)
+        return state, blocks.reward.sum(-1)[-1].mean(-1)
+
     on_each = lambda function: sharding.on_each_device(mesh, function)
-
-    def candidate(max_table: int):
-        """A learner that goes on learning from round to round, and how near its worst goal is."""
-        default, networks.MAX_TABLE = networks.MAX_TABLE, max_table
-        source = ppo(env, PPOConfig(num_streams=STREAMS))
-        networks.MAX_TABLE = default
-        step = jax.vmap(source.step)
-
-        def updates(state):
-            state, blocks = jax.lax.scan(lambda s, _: step(s), state, length=UPDATES)
-            return state, blocks.reward.sum(-1)[-1].mean(-1)
-
-        box = {"state": jax.jit(on_each(jax.vmap(source.init)))(*tiles)}
-        advance = jax.jit(on_each(updates), donate_argnums=0)
-
-        def work():
-            box["state"], box["return"] = jax.block_until_ready(advance(box["state"]))
-
-        return work, lambda: float(jnp.min(box["return"].ravel() / optimum))
-
-    everywhere = number * STREAMS * 20 * UPDATES
-    one = lambda name: STREAMS * 20 * PEER_UPDATES[name]
-    learners = {
-        f"ad_jax: PPO, MLP 32, {number} tasks x {STREAMS} streams": (
-            candidate(networks.MAX_TABLE), everywhere
-        ),
-        "the same, the network at every step": (candidate(0), everywhere),
-        f"Stable-Baselines3: PPO, MLP 32, 1 task x {STREAMS} streams": (
-            stable_baselines3(), one("Stable-Baselines3")
-        ),
-        f"rejax: PPO, MLP 32, 1 task x {STREAMS} streams": (rejax(), one("rejax")),
-    }  # fmt: skip
-    learners = {name: learner for name, learner in learners.items() if learner[0]}
-    seconds = interleave({name: work for name, ((work, _), _) in learners.items()}, rounds)
-    amounts = {name: amount for name, (_, amount) in learners.items()}
-    lines = table("collect", "env steps", seconds, amounts)
-    for line, ((_, last), _) in zip(lines, learners.values(), strict=True):
-        line["worst_return_of_optimum"] = last()
-    if (rounds + 1) * UPDATES >= 80 and lines[0]["worst_return_of_optimum"] < 0.9:
-        raise RuntimeError(f"the learner did not learn: {lines[0]}")
-    return lines
-
-
-def stable_baselines3():
-    """(work, the part of the optimum that it has reached), where it is installed."""
-    try:
-        import gymnasium
-        import torch
-        from stable_baselines3 import PPO
-        from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
-    except ImportError:
-        return None
-
-    class DarkRoom(gymnasium.Env):
-        observation_space = gymnasium.spaces.MultiDiscrete([9, 9])
-        action_space = gymnasium.spaces.Discrete(5)
-        moves = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]])
-
-        def reset(self, *, seed=None, options=None):
-            self.position, self.time = np.array([4, 4]), 0
-            return self.position, {}
-
-        def step(self, action):
-            self.position = np.clip(self.position + self.moves[action], 0, 8)
-            self.time += 1
-            reward = float((self.position == 2).all())
-            return self.position, reward, False, self.time == 20, {}
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    learner = PPO(
-        "MlpPolicy", VecMonitor(DummyVecEnv([DarkRoom] * STREAMS)), n_steps=20,
-        batch_size=STREAMS * 20, n_epochs=4, learning_rate=3e-3, gamma=0.9, gae_lambda=0.95,
-        clip_range=0.2, ent_coef=0.02, vf_coef=0.5, max_grad_norm=0.5, seed=0,
-        policy_kwargs={"net_arch": {"pi": [32], "vf": [32]}}, device="cpu",
-    )  # fmt: skip
+    box = {"state": jax.jit(on_each(jax.vmap(source.init)))(*tiles)}
+    advance = jax.jit(on_each(learn), donate_argnums=0)
 
     def work():
-        steps = STREAMS * 20 * PEER_UPDATES["Stable-Baselines3"]
-        learner.learn(steps, reset_num_timesteps=False)
+        box["state"], box["return"] = jax.block_until_ready(advance(box["state"]))
 
-    last = lambda: (
-        float(np.mean([e["r"] for e in list(learner.ep_info_buffer)[-STREAMS:]])) / OPTIMUM
+    last = lambda: np.asarray(box["return"]).ravel()[: len(goals)]
+    return Learner(work, steps, last, goals, {**facts, "setting": {"devices": mesh.size}})
+
+
+def _rejax(goals: np.ndarray, places: np.ndarray, shared: dict[str, Any]) -> Learner:
+    updates, steps = _steps("rejax", len(goals))
+    ask = peers.start(
+        "benchmarks.peers.rejax_ppo", STREAMS, updates, *np.ravel(places), python=REJAX
     )
-    return work, last
+    facts = {
+        **shared, **peers.facts(ask), "peer": "rejax",
+        "differs": "the end of an episode by its time limit counts as terminal; gradients are "
+        "clipped component by component",
+    }  # fmt: skip
+    returns = lambda: np.array(json.loads(ask("return")))
+    return Learner(lambda: ask("work"), steps, returns, goals, facts)
 
 
-def rejax():
-    """(work, the part of the optimum that it has reached), where its environment is."""
-    if not pathlib.Path(REJAX).exists():
-        return None
-    ask = peers.start("benchmarks.rejax_ppo", STREAMS, PEER_UPDATES["rejax"], python=REJAX)
-    return lambda: ask("work"), lambda: float(ask("return")) / OPTIMUM
+def _stable_baselines3(on_each_core: bool, shared: dict[str, Any]) -> Learner:
+    """It learns one goal at a time: several are learned side by side in processes of their own."""
+    cores = len(os.sched_getaffinity(0))
+    processes, threads = (cores, 1) if on_each_core else (1, cores)
+    pool = concurrent.futures.ThreadPoolExecutor(processes)
+    updates, steps = _steps("Stable-Baselines3", 1)
+    module = "benchmarks.peers.stable_baselines3"
+    begin = lambda _: peers.start(module, STREAMS, updates, threads)
+    asks = list(pool.map(begin, range(processes)))
+    all_answer = lambda question: list(pool.map(lambda ask: ask(question), asks))
+    facts = {
+        **shared, **peers.facts(asks[0]), "peer": "Stable-Baselines3",
+        "differs": "Python between the steps" + "; one goal for each process" * on_each_core,
+    }  # fmt: skip
+    facts["setting"] |= {"processes": processes}
+    return Learner(
+        lambda: all_answer("work"), steps * processes,
+        lambda: np.array([float(answer) for answer in all_answer("return")]),
+        np.full(processes, ONE), facts,
+    )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from ad_jax.envs import registry
 from ad_jax.interfaces import History
-from benchmarks.timing import interleave, table
+from benchmarks.timing import Candidate, compare
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import Schema
 from data_pipelines.windows import RAW_FIELDS, DeviceWindows, make_reader, make_sampler
@@ -17,6 +17,11 @@ from data_pipelines.writer import Writer
 TASKS, STREAMS, STEPS, BLOCK = 64, 8, 4000, 400
 WINDOW, BATCH = 300, 64
 BATCHES = {"disk": 20, "memory": 200, "npy": 20}  # per round
+NPY = {
+    "peer": "NumPy", "fair": True, "version": f"NumPy {np.__version__}", "setting": {},
+    "equal": "packed transitions, windows, files in the system's cache",
+    "differs": "whole files mapped into memory: no checksums, no buckets, one machine",
+}  # fmt: skip
 
 
 def run(rounds: int) -> list[dict]:
@@ -78,20 +83,19 @@ def _windows(folder: pathlib.Path, steps: dict[str, np.ndarray], rounds: int) ->
         places = list(zip(*sampler.draw(step), strict=True))
         return {k: np.stack([v[r, s : s + WINDOW] for r, s in places]) for k, v in maps.items()}
 
+    in_memory = lambda step: jax.block_until_ready(cut(arrays, sampler.starts(step)))
     makers = {
-        "ad_jax: from disk": (read, BATCHES["disk"]),
-        "ad_jax: from device memory": (
-            lambda step: jax.block_until_ready(cut(arrays, sampler.starts(step))), BATCHES["memory"]
-        ),
-        "npy files, mapped into memory": (from_npy, BATCHES["npy"]),
-    }  # fmt: skip
-    work = {
-        f"{name}, windows of {WINDOW}": lambda make=make, n=n: [make(step) for step in range(n)]
-        for name, (make, n) in makers.items()
+        "ad_jax: from disk": (read, BATCHES["disk"], {}),
+        "ad_jax: from device memory": (in_memory, BATCHES["memory"], {}),
+        "npy files, mapped into memory": (from_npy, BATCHES["npy"], NPY),
     }
-    amounts = [n * BATCH * WINDOW for _, n in makers.values()]
-    seconds = interleave(work, rounds)
-    return table("windows", "transitions", seconds, dict(zip(work, amounts, strict=True)))
+    candidates = {
+        f"{name}, windows of {WINDOW}": Candidate(
+            lambda make=make, n=n: [make(step) for step in range(n)], n * BATCH * WINDOW, facts
+        )
+        for name, (make, n, facts) in makers.items()
+    }
+    return compare("windows", "transitions", candidates, rounds)
 
 
 def _size(what: str, size: int) -> dict:

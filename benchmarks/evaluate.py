@@ -1,6 +1,6 @@
 """Evaluation in context: one agent in each of 81 Dark Rooms, by the length of the context."""
 
-import importlib.util
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,31 +13,48 @@ from ad_jax.models.base import SequenceModel
 from ad_jax.models.transformer import TransformerConfig
 from benchmarks import peers
 from benchmarks.peers import SHAPE
-from benchmarks.timing import interleave, table
+from benchmarks.timing import Candidate, compare
 from experiments.stages.evaluate import make_evaluator
 
 STEPS, FEW_STEPS = 100, 5  # per round; those that pass over the context at every step make few
 ROOMS = 81
+EQUAL = (
+    "transformer, float32, rooms, full contexts, sampled actions, the room's step included, large "
+    "pages, freed memory kept"
+)
+PYTORCH = "PyTorch", "torch"
+# Forms of PyTorch: what it is asked for, steps, facts.
+FORMS = {
+    "KV cache": ("eager", STEPS, {"fair": True, "differs": "eager"}),
+    "KV cache, compiled": (
+        "compiled", STEPS, {"fair": True, "differs": "torch.compile of the whole step"}
+    ),
+    "the context at every step": (
+        "recomputed", FEW_STEPS, {"fair": False, "differs": "as published code does: no cache"}
+    ),
+}  # fmt: skip
 
 
-def run(rounds: int, contexts: tuple[int, ...] = (60, 300)) -> list[dict]:
+def run(rounds: int, contexts: tuple[int, ...] = (60, 300)) -> list[dict[str, Any]]:
     """Env steps per second with the ring cache, without, and in PyTorch."""
-    return [line for context in contexts for line in _at(context, rounds)]
+    rows = [row for context in contexts for row in _at(context, rounds)]
+    return [*rows, *peers.left_out("evaluate", peers.missing(*PYTORCH))]
 
 
-def _at(context: int, rounds: int) -> list[dict]:
+def _at(context: int, rounds: int) -> list[dict[str, Any]]:
     what = f"{ROOMS} rooms, context {context}"
     candidates = {
-        f"ad_jax: {what}, ring cache": (_ours("fast", context, STEPS), STEPS),
-        "the same, the context at every step": (_ours("exact", context, FEW_STEPS), FEW_STEPS),
-        **_pytorch(context, what),
+        f"ad_jax: {what}, ring cache": _ours("fast", context, STEPS),
+        f"the same, the context at every step, context {context}": _ours(
+            "exact", context, FEW_STEPS
+        ),
     }
-    seconds = interleave({name: work for name, (work, _) in candidates.items()}, rounds)
-    amounts = {name: ROOMS * steps for name, (_, steps) in candidates.items()}
-    return table("evaluate", "env steps", seconds, amounts)
+    if not peers.missing(*PYTORCH):
+        candidates |= _pytorch(context, what)
+    return compare("evaluate", "env steps", candidates, rounds)
 
 
-def _ours(mode: str, context: int, steps: int):
+def _ours(mode: str, context: int, steps: int) -> Candidate:
     env, tasks = registry.make("DarkRoom")
     config = TransformerConfig(**SHAPE, context=context)
     model = SequenceModel(config, env.observation_space(), env.num_actions)
@@ -57,16 +74,15 @@ def _ours(mode: str, context: int, steps: int):
         box["state"], history = advance(params, box["state"], steps)
         jax.block_until_ready((box, history))
 
-    return work
+    return Candidate(work, ROOMS * steps, {"setting": {"devices": mesh.size}})
 
 
-def _pytorch(context: int, what: str):
-    """The same model in PyTorch, where it is installed."""
-    if not importlib.util.find_spec("torch"):
-        return {}
-    forms = {"KV cache": (1, STEPS), "the context at every step": (0, FEW_STEPS)}
+def _pytorch(context: int, what: str) -> dict[str, Candidate]:
+    """The same model in rooms written in PyTorch."""
+    ask = peers.start("benchmarks.peers.pytorch", "act", context, ROOMS, STEPS, FEW_STEPS)
     candidates = {}
-    for name, (cached, steps) in forms.items():
-        ask = peers.start("benchmarks.pytorch", "act", context, ROOMS, cached, steps)
-        candidates[f"PyTorch: {what}, {name}"] = (lambda ask=ask: ask("work"), steps)
+    for name, (form, steps, facts) in FORMS.items():
+        facts = {**facts, **peers.facts(ask, form), "peer": "PyTorch", "equal": EQUAL}
+        work = lambda form=form: ask(form)
+        candidates[f"PyTorch: {what}, {name}"] = Candidate(work, ROOMS * steps, facts)
     return candidates

@@ -7,7 +7,7 @@ import numpy as np
 
 from ad_jax.envs import raycast
 from ad_jax.envs.watermaze import Watermaze
-from benchmarks.timing import interleave, table
+from benchmarks.timing import Candidate, compare
 
 PLAYERS = 256
 
@@ -40,7 +40,7 @@ def run(rounds: int) -> list[dict]:
         def work():
             box["carry"] = jax.block_until_ready(rollout(jax.random.key(1), box["carry"]))
 
-        return work, PLAYERS * steps
+        return Candidate(work, PLAYERS * steps)
 
     what = f"Watermaze, {PLAYERS} players: a random step and a frame of 72 x 96"
     candidates = {
@@ -49,5 +49,4 @@ def run(rounds: int) -> list[dict]:
             functools.partial(raycast.render_reference, samples=1), 10
         ),
     }
-    seconds = interleave({name: work for name, (work, _) in candidates.items()}, rounds)
-    return table("render", "frames", seconds, {name: n for name, (_, n) in candidates.items()})
+    return compare("render", "frames", candidates, rounds)

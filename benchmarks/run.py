@@ -15,12 +15,13 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 
 from ad_jax.distributed import processes
 
 STAGES = ("collect", "train", "evaluate", "render", "utilisation", "data", "start")
-# Longer contexts, and what compiles for minutes, are left out.
-QUICK = {"train": {"contexts": (80,), "forms": 2}, "evaluate": {"contexts": (60,)}}
+# Longer contexts are left out.
+QUICK = {"train": {"contexts": (80,)}, "evaluate": {"contexts": (60,)}}
 
 
 def main(arguments: list[str]) -> None:
@@ -39,16 +40,18 @@ def main(arguments: list[str]) -> None:
         store(path, time_stage(stages[0], options.quick, options.device))
         return
 
-    tables, failed = [], []
+    tables, failed, seconds = [], [], {}
     for stage in stages:
+        began = time.perf_counter()
         table = in_a_process(stage, arguments, path.with_suffix(f".{stage}.json"))
+        seconds[stage] = time.perf_counter() - began
         if table is None:
             failed.append(stage)
         else:
             tables.append(table)
         joined = tables[0] if tables else {}
         rows = [row for table in tables for row in table["rows"]]
-        store(path, {**joined, "failed": failed, "rows": rows})
+        store(path, {**joined, "seconds": seconds, "failed": failed, "rows": rows})
     print(path)
     if failed:
         sys.exit(f"error: failed: {', '.join(failed)}; the rows of the others are in {path}")
@@ -70,7 +73,7 @@ def time_stage(stage: str, quick: bool, device: str | None) -> dict:
     if device not in (None, jax.default_backend()):
         sys.exit(f"error: --device={device}: JAX has found {jax.devices()}")
     keep_freed_memory()
-    rounds = 4 if quick else 9
+    rounds = 5 if quick else 7
     run = importlib.import_module(f"benchmarks.{stage}").run
     rows = run(rounds, **(QUICK.get(stage, {}) if quick else {}))
     for row in rows:
@@ -99,6 +102,8 @@ def in_a_process(stage: str, arguments: list[str], output: pathlib.Path) -> dict
 
 def describe(line: dict) -> str:
     """One line of the table as text."""
+    if why := line.get("left_out"):
+        return f"{line['stage']:<9}{line['what']} is left out: {why}"
     if "per_second" not in line:
         numbers = [
             f"{k.replace('_', ' ')} {v:.2f}" for k, v in line.items() if k not in ("stage", "what")
@@ -106,8 +111,10 @@ def describe(line: dict) -> str:
         return f"{line['stage']:<9}{line['what']}: {', '.join(numbers)}"
     text = f"{line['stage']:<9}{line['per_second']:>12,.0f} {line['unit']}/s  {line['what']}"
     spread = "{median:.2f} [{low:.2f}, {high:.2f}]".format
-    if ratio := line.get("first_is_times"):
-        text += f"; ad_jax is {spread(**ratio)} times as fast"
+    if setting := line.get("setting"):
+        text += f" ({', '.join(f'{k} {v}' for k, v in setting.items())})"
+    if ratio := line.get("ours_is_times"):
+        text += f"; ours is {spread(**ratio)} times as fast"
     if share := line.get("share"):
         text += f"; {spread(**share)} of a matrix product's FLOP/s"
     return text

@@ -1,12 +1,41 @@
 """Fair timings on a noisy machine: the candidates take turns, and ratios are taken turn by turn."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
-def interleave(candidates: dict[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
+class Candidate(NamedTuple):
+    """Someone who takes part in a comparison.
+
+    Attributes:
+      work: returns when its work is done.
+      amount: of that work, in the unit of the table.
+      facts: what else its row says. ``beside`` is the name of the candidate that it is compared
+        with, by default the first one; None: with nobody, it is ours. Of a peer, ``peer`` is its
+        name, ``fair`` says whether it is the best that we could make of it for this work,
+        ``equal`` and ``differs`` are the conditions, ``setting`` is how it was run, ``version`` its
+        version.
+    """
+
+    work: Callable[[], object]
+    amount: float
+    facts: Mapping[str, Any] = {}
+
+
+def compare(
+    stage: str, unit: str, candidates: Mapping[str, Candidate], rounds: int
+) -> list[dict[str, Any]]:
+    """Times the candidates in turn; a row for each, as ``table`` makes them."""
+    seconds = interleave({name: one.work for name, one in candidates.items()}, rounds)
+    amounts = {name: one.amount for name, one in candidates.items()}
+    facts = {name: one.facts for name, one in candidates.items()}
+    return table(stage, unit, seconds, amounts, facts)
+
+
+def interleave(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict:
     """Seconds of each candidate in each round, after one round that is not counted.
 
     Args:
@@ -27,24 +56,32 @@ def interleave(candidates: dict[str, Callable[[], None]], rounds: int) -> dict[s
 
 
 def table(
-    stage: str, unit: str, seconds: dict[str, np.ndarray], amounts: dict[str, float]
-) -> list[dict]:
-    """A line for each candidate; the first one is compared with all others, round by round.
+    stage: str,
+    unit: str,
+    seconds: Mapping[str, np.ndarray],
+    amounts: Mapping[str, float],
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """A row for each candidate; those of others are compared with ours, round by round.
 
     Args:
       stage: which benchmark.
       unit: of the work.
       seconds: [rounds] of each candidate, ours first.
       amounts: work of each candidate in a round.
+      facts: see ``Candidate``.
     """
-    ours = next(iter(seconds))
-    lines = []
+    first, rows = next(iter(seconds)), []
     for name, times in seconds.items():
-        line = {"stage": stage, "what": name, "unit": unit}
-        line["per_second"] = amounts[name] / float(np.median(times))
-        if name != ours:
+        row = {"stage": stage, "what": name, "unit": unit}
+        row["per_second"] = amounts[name] / float(np.median(times))
+        row |= {"beside": None if name == first else first, **(facts or {}).get(name, {})}
+        if row["beside"]:
+            ours = row["beside"]
             ratios = (amounts[ours] / seconds[ours]) / (amounts[name] / times)
             low, middle, high = np.percentile(ratios, [0, 50, 100]).tolist()
-            line["first_is_times"] = {"median": middle, "low": low, "high": high}
-        lines.append(line)
-    return lines
+            row["ours_is_times"] = {
+                "median": middle, "low": low, "high": high, "rounds": len(times)
+            }  # fmt: skip
+        rows.append(row)
+    return rows

@@ -12,7 +12,7 @@ from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
-from benchmarks import run, timing, tpu, train
+from benchmarks import collect, run, timing, tpu, train
 from experiments.configs import dark_room
 from experiments.runtime import memory
 
@@ -36,34 +36,64 @@ def test_candidates_take_turns_and_the_first_round_is_not_counted(monkeypatch):
 def test_the_first_candidate_is_compared_round_by_round():
     seconds = {"ours": np.array([1.0, 2.0, 4.0]), "other": np.array([3.0, 2.0, 20.0])}
     ours, other = timing.table("train", "steps", seconds, {"ours": 100, "other": 50})
-    assert ours["per_second"] == 50 and "first_is_times" not in ours
+    assert ours["per_second"] == 50 and "ours_is_times" not in ours
     # 100 in 1 s against 50 in 3 s is 6 times as fast, and so on.
-    assert other["first_is_times"] == {"median": 6, "low": 2, "high": 10}
+    assert other["ours_is_times"] == {"median": 6, "low": 2, "high": 10, "rounds": 3}
+
+
+def test_each_peer_is_compared_with_the_one_it_stands_beside():
+    seconds = {name: np.array([s, s]) for name, s in dict(all=1, peer=2, one=4, other=2).items()}
+    facts = {"one": {"beside": None}, "other": {"beside": "one", "peer": "P", "fair": True}}
+    rows = timing.table("collect", "steps", seconds, dict.fromkeys(seconds, 8), facts)
+    assert [row["beside"] for row in rows] == [None, "all", None, "one"]
+    assert [row.get("ours_is_times", {}).get("median") for row in rows] == [None, 2, None, 0.5]
+    assert rows[3]["peer"] == "P" and rows[3]["fair"]
 
 
 def test_a_row_reads_as_one_line():
     spread = {"median": 2.5, "low": 2.0, "high": 3.0}
     line = {"stage": "train", "what": "ours", "per_second": 12345.6, "unit": "steps"}
     assert run.describe(line).split() == ["train", "12,346", "steps/s", "ours"]
-    text = run.describe({**line, "first_is_times": spread})
-    assert text.endswith("ours; ad_jax is 2.50 [2.00, 3.00] times as fast")
+    text = run.describe({**line, "ours_is_times": spread, "setting": {"parts": 2, "threads": 1}})
+    assert text.endswith("ours (parts 2, threads 1); ours is 2.50 [2.00, 3.00] times as fast")
+    text = run.describe({"stage": "collect", "what": "P", "left_out": "no package"})
+    assert text == "collect  P is left out: no package"
     assert "2.50 [2.00, 3.00] of a matrix product" in run.describe({**line, "share": spread})
 
 
 def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, capsys):
     shape = dict(width=8, num_layers=1, num_heads=2, mlp_width=8)
     monkeypatch.setattr(train, "SHAPE", shape)
-    monkeypatch.setattr(train, "_pytorch", lambda *_: {})  # an extra
+    monkeypatch.setattr(train, "PYTORCH", ("PyTorch", "no_such_module"))  # an extra
     monkeypatch.setitem(run.QUICK, "train", {"contexts": (10,)})
     monkeypatch.setattr(memory, "keep_freed_memory", lambda: None)
     output = tmp_path / "new" / "table.json"
     run.main(["--quick", "--stages=train", f"--output={output}"])
     table = json.loads(output.read_text())
-    assert table["rounds"] == 4
+    assert table["rounds"] == 5
     rows = {row["what"]: row for row in table["rows"]}
-    assert rows.keys() == {"ad_jax, context 10", "ad_jax, the batch at once, context 10"}
-    assert all(row["per_second"] > 0 for row in rows.values())
+    timed = {"ad_jax, context 10", "ad_jax, the batch at once, context 10"}
+    assert all(rows[what]["per_second"] > 0 for what in timed)
+    assert rows["PyTorch"]["left_out"].startswith("not installed")
+    assert rows.keys() - timed == {"PyTorch", *train.LEFT_OUT}
     assert capsys.readouterr().out.count("\n") == len(rows)
+
+
+def test_one_goal_is_not_compared_with_all_of_them(monkeypatch):
+    """And a peer that is not installed is left out by name."""
+    monkeypatch.setattr(collect, "STREAMS", 2)
+    monkeypatch.setattr(collect, "UPDATES", {"ad_jax": (2, 1)})
+    monkeypatch.setattr(collect, "REJAX", "no/such/python")
+    monkeypatch.setattr(collect, "STABLE_BASELINES3", ("Stable-Baselines3", "no_such_module"))
+    rows = collect.run(rounds=1)
+    every, table, one, *others = rows
+    assert "81 tasks" in every["what"] and every["setting"] == {"devices": jax.device_count()}
+    assert table["beside"] == every["what"] and table["ours_is_times"]["rounds"] == 1
+    assert "1 task x" in one["what"] and one["setting"] == {"devices": 1}
+    assert every["beside"] is None and one["beside"] is None
+    assert all(0 <= row["worst_return_of_optimum"] <= 1 for row in (every, table, one))
+    assert {row["what"] for row in others} == {"rejax", "Stable-Baselines3", "purejaxrl"}
+    assert all(row["left_out"] for row in others)
 
 
 def test_a_stage_that_fails_does_not_cost_the_others(tmp_path, monkeypatch, capfd):
@@ -83,6 +113,7 @@ def test_a_stage_that_fails_does_not_cost_the_others(tmp_path, monkeypatch, capf
         run.main(["--quick", "--stages=collect,data", f"--output={output}"])
     table = json.loads(output.read_text())
     assert (table["failed"], table["rows"]) == (["collect"], [row])
+    assert table["seconds"].keys() == {"collect", "data"} and min(table["seconds"].values()) > 0
     assert "collect  FAILED with status -6" in capfd.readouterr().out
 
 

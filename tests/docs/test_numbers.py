@@ -87,6 +87,58 @@ def test_runs_of_gymnax_are_found_by_the_name_of_their_file():
     assert row[2] == "-400 → **-100**" and row[5] == "–"
 
 
+def timed(what, beside=None, ratio=None, stage="train", **facts):
+    """A row of a benchmark."""
+    row = {"stage": stage, "what": what, "unit": "steps", "per_second": 1e3, "beside": beside}
+    if ratio:
+        row["ours_is_times"] = {"median": ratio, "low": ratio, "high": ratio, "rounds": 5}
+    return row | facts
+
+
+PEER = dict(peer="P", fair=True, equal="all", differs="none", setting={"parts": 2}, version="P 1")
+SPEED = {
+    fill.CPU: {"rows": [
+        timed("ad_jax, short"),
+        timed("ad_jax, otherwise, short", "ad_jax, short", 0.1),
+        timed("P, short", "ad_jax, short", 3.0, **PEER),
+        timed("P, compiled, short", "ad_jax, short", 2.0, **PEER),
+        timed("P, as published, short", "ad_jax, short", 9.0, **PEER | {"fair": False}),
+        timed("ad_jax, long"),
+        timed("P, long", "ad_jax, long", 0.5, **PEER),
+        timed("R, long", "ad_jax, long", 4.0, **PEER | {"peer": "R"}),
+        {"stage": "train", "what": "Q", "left_out": "it is no package"},
+    ]},
+}  # fmt: skip
+
+
+def test_the_best_of_each_peer_and_the_smallest_ratio_first():
+    rows = fill.speed_fair(SPEED).splitlines()[2:]
+    assert [row.split(" | ")[2] for row in rows] == ["P, long", "P, compiled, short", "R, long"]
+    assert rows[0].endswith("0.5 (0.5 – 0.5) |")
+    said = fill.readme_speed(SPEED)
+    assert "training is 0.5 to 2.0 times as fast as P,\nand training is 4.0 times" in said
+
+
+def test_all_rows_stand_below_the_one_that_they_are_compared_with():
+    rows = [row.strip("| ").split(" | ") for row in fill.speed_cpu(SPEED).splitlines()[2:]]
+    assert [row[0] for row in rows if row[0].startswith("train")] == ["train: short", "train: long"]
+    assert len(rows) == 6 and rows[-2][2:] == ["P, long", "1.0 k", "0.5 (0.5 – 0.5)"]
+
+
+def test_how_long_it_took_or_what_else_has_to_be_known():
+    took = {"rounds": 7, "jax": "1.0", "seconds": {"collect": 60.0, "train": 120.4}}
+    said = fill.bench_time({fill.CPU: took})
+    assert "It took 3 minutes" in said and said.endswith("collect 60 s, train 120 s.")
+    assert fill.bench_time({fill.CPU: {"note": "a dry run"}}) == "a dry run"
+
+
+def test_conditions_of_every_peer_and_who_is_left_out():
+    rows = fill.speed_conditions(SPEED).splitlines()[2:]
+    assert rows[0] == "| train: P, short | all | none | parts 2 | P 1 | 5 |"
+    assert rows[1].split(" | ")[1] == "as above"
+    assert rows[-1].startswith("| train: Q | left out | it is no package")
+
+
 def test_the_end_of_a_curve_is_what_the_summary_calls_final():
     """Where all tasks have one optimum, the ratio of the returns is the mean of the ratios."""
     for name in ("dark_room_hard", "dark_key_to_door"):

@@ -1,0 +1,121 @@
+"""Peers in processes of their own, where they share neither packages nor threads with ours.
+
+Each of its modules is such a process. It runs the peer as well as we can: before it is ready, it
+tries some settings, and keeps the fastest.
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import interleave
+
+Setting = dict[str, Any]
+Ask = Callable[[str], str]
+
+BATCH = 64  # windows
+SHAPE = dict(width=64, num_layers=4, num_heads=4, mlp_width=256)
+
+
+def random_batch(context: int) -> dict[str, np.ndarray]:
+    """Windows of Dark Room, [BATCH, context, ...]."""
+    rng = np.random.default_rng(0)
+    return {
+        "observation": rng.integers(0, 9, (BATCH, context, 2)).astype(np.int32),
+        "previous_action": rng.integers(0, 6, (BATCH, context)).astype(np.int32),
+        "previous_reward": rng.random((BATCH, context)).astype(np.float32),
+        "is_first": rng.random((BATCH, context)) < 0.05,
+        "action": rng.integers(0, 5, (BATCH, context)).astype(np.int32),
+    }
+
+
+def start(module: str, *arguments, python: str = sys.executable) -> Ask:
+    """Starts a module that ``serve`` is called in; returns a function that asks it.
+
+    Args:
+      module: its name.
+      *arguments: of its command line.
+      python: the interpreter.
+
+    Returns:
+      From a question to its answer, which raises RuntimeError when the process has ended.
+    """
+    process = subprocess.Popen(
+        [python, "-m", module, *map(str, arguments)], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+    def answer() -> str:
+        if not (line := process.stdout.readline()):
+            raise RuntimeError(f"{module} {arguments} has ended")
+        return line.strip()
+
+    def ask(question: str) -> str:
+        process.stdin.write(f"{question}\n")
+        process.stdin.flush()
+        return answer()
+
+    answer()  # it is ready
+    return ask
+
+
+def facts(ask: Ask, form: str = "work") -> dict[str, Any]:
+    """The version of a peer, and how the form of it that is asked for its work is set."""
+    known = json.loads(ask("facts"))
+    return {"version": known["version"], "setting": known["settings"][form]}
+
+
+def serve(
+    version: str,
+    works: dict[str, tuple[Setting, Callable[[], object]]],
+    answers: dict[str, Callable[[], object]] | None = None,
+) -> None:
+    """Answers questions from the standard input until it ends.
+
+    Args:
+      version: of the peer, with its name.
+      works: from a question to the setting of what is then done, and the function that does it.
+      answers: to other questions.
+    """
+    known = json.dumps({"version": version, "settings": {k: s for k, (s, _) in works.items()}})
+    does = {name: work for name, (_, work) in works.items()}
+    everything = {**does, **(answers or {}), "facts": lambda: known}
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(everything[line.strip()](), flush=True)
+
+
+def tuned(
+    make: Callable[..., Callable[[], object]], grid: Sequence[Setting], best: int = 1
+) -> list[tuple[Setting, Callable[[], object]]]:
+    """Does the work of each setting three times; keeps the fastest, by its best time.
+
+    Args:
+      make: from a setting to its work.
+      grid: the settings.
+      best: how many are kept.
+
+    Returns:
+      (setting, work) of each, the fastest first.
+    """
+    works = [make(**setting) for setting in grid]
+    # The first of three, which may compile, does not count.
+    seconds = interleave({str(i): work for i, work in enumerate(works)}, rounds=2)
+    order = sorted(range(len(grid)), key=lambda i: seconds[str(i)].min())
+    return [(grid[i], works[i]) for i in order[:best]]
+
+
+def missing(peer: str, module: str) -> dict[str, str]:
+    """Why a peer of the extra "bench" is left out, if it is."""
+    installed = importlib.util.find_spec(module)
+    return {} if installed else {peer: "not installed: pip install -e '.[bench]'"}
+
+
+def left_out(stage: str, reasons: dict[str, str]) -> list[dict[str, str]]:
+    """Rows of peers that were not run, and why."""
+    return [{"stage": stage, "what": peer, "left_out": why} for peer, why in reasons.items()]
