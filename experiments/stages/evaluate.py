@@ -41,6 +41,7 @@ from experiments.runtime.workdir import Folders, Workdir
 RESULTS = "rollouts.npz"
 HELDOUT, VALIDATION, TRAIN = "heldout", "validation", "train"
 _EPISODES_PER_CALL = 5
+_CACHE = 8 * 2**20  # bytes of a core, of those that are shared as well
 PROBE_TASKS, PROBE_ROLLOUTS, PROBE_EPISODES = 8, 2, 10  # at most, of each group
 
 
@@ -260,11 +261,31 @@ def make_evaluator(env: Any, make_agent: Callable[[Any, Any], Agent], mesh: Mesh
     init = jax.jit(
         lambda params, *args: rollouts(params)[0](*args), static_argnums=4, out_shardings=spread
     )
-    advance = jax.jit(
-        lambda params, *args: rollouts(params)[1](*args),
-        static_argnums=2, donate_argnums=1, out_shardings=spread,
-    )  # fmt: skip
+
+    def advance(params, state, steps):
+        by_device = jax.tree.map(lambda x: x.reshape(mesh.size, -1, *x.shape[1:]), state)
+        own = lambda params, state: rollouts(params)[1](state, steps, tasks_at_once(state.memory))
+        made = sharding.on_each_device(mesh, own, num_shared=1)(params, by_device)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
+
+    advance = jax.jit(advance, static_argnums=2, donate_argnums=1, out_shardings=spread)
     return init, advance
+
+
+def tasks_at_once(memory: Any) -> int | None:
+    """How many tasks act at once on a device: on a CPU as many as its caches hold the memory of.
+
+    A step reads all that an agent remembers. What doesn't fit the caches is read from the machine's
+    memory, over and over.
+
+    Args:
+      memory: of the agents, each leaf with a leading axis [task].
+    """
+    if sharding.traced_platform() != "cpu":
+        return None
+    leaves = jax.tree.leaves(memory)
+    parts = -(-sum(x.size * x.dtype.itemsize for x in leaves) // _CACHE)
+    return -(-len(leaves[0]) // max(1, parts))
 
 
 def _inputs(tasks: EvaluationTasks, mesh: Mesh) -> tuple[Any, Any]:
