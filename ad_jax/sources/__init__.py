@@ -6,6 +6,7 @@ from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
 from ad_jax.sources.dqn import DQNConfig, dqn
 from ad_jax.sources.noise import NoiseConfig, noise
 from ad_jax.sources.ppo import PPOConfig, ppo
+from ad_jax.sources.rmax import RMaxConfig, rmax
 
 SOURCES: dict[str, SourceSpec] = {
     "ppo": SourceSpec(ppo, PPOConfig),
@@ -13,5 +14,6 @@ SOURCES: dict[str, SourceSpec] = {
     "dqn": SourceSpec(dqn, DQNConfig),
     "ucb": SourceSpec(ucb, UCBConfig),
     "thompson": SourceSpec(thompson, ThompsonConfig),
+    "rmax": SourceSpec(rmax, RMaxConfig),
     "noise": SourceSpec(noise, NoiseConfig),
 }

@@ -1,0 +1,183 @@
+"""Optimism in a table as a source: a model-based learner that seeks what it has not seen.
+
+R-max (Brafman and Tennenholtz, 2002) remembers what each action did in each state, takes what it
+does not know to be rewarding, and plans. Here it takes an action to move it everywhere as it did
+elsewhere, until it finds otherwise (a relocatable action model: Leffler et al., 2007), so that it
+seeks states that it has not seen, and not every action in every state.
+
+It explores systematically, and each stream learns from its own steps alone: a history holds all
+that its improvement is due to. In histories of parallel actors of one learner (PPO, A2C, DQN) a
+stream also improves by what the others have found.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from ad_jax.envs import spaces
+from ad_jax.errors import UserError
+from ad_jax.interfaces import History, Source
+from ad_jax.rollout import Interaction, begin, interact
+from ad_jax.sources.actors import by_stream
+
+MAX_STATES = 2**12
+_TIE = 1e-4  # ties are broken at random
+
+
+@dataclasses.dataclass(frozen=True)
+class RMaxConfig:
+    """Settings of R-max.
+
+    Attributes:
+      num_streams: learners per task, each with tables and a history of its own.
+      rollout_steps: steps of an update.
+      discount: γ.
+      optimism: reward that a state never seen is taken to give for ever. Below the largest reward,
+        exploration ends where that one can be had.
+      sweeps: of value iteration before each action, from the values of the last one.
+    """
+
+    num_streams: int = 32
+    rollout_steps: int = 20
+    discount: float = 0.9
+    optimism: float = 0.5
+    sweeps: int = 4
+
+    def __post_init__(self):
+        if not self.discount < 1:
+            raise UserError(f"discount={self.discount} must be below 1: values would not be finite")
+
+
+@struct.dataclass
+class Tables:
+    """What one stream knows of S states of C components and of A actions.
+
+    Attributes:
+      seen: bool [S]; whether a state was ever reached.
+      reward: float32 [S], what reaching it gave the last time.
+      tried: bool [S, A].
+      next_state: int32 [S, A], where the last try led; S, which is worth nothing, is the end.
+      moved: bool [A]; whether an action was ever tried,
+      effect: int32 [A, C], and what the last try added to the components.
+      value: float32 [S], of the last sweep.
+    """
+
+    seen: jax.Array
+    reward: jax.Array
+    tried: jax.Array
+    next_state: jax.Array
+    moved: jax.Array
+    effect: jax.Array
+    value: jax.Array
+
+
+@struct.dataclass
+class RMaxState:
+    """One task's learners between two updates; ``now`` and ``tables`` have an axis [stream]."""
+
+    key: jax.Array
+    env_params: Any
+    now: Interaction
+    tables: Tables
+
+
+def rmax(env: Any, config: RMaxConfig) -> Source:
+    """R-max on one task of ``env``, to be vmapped over tasks and scanned over updates.
+
+    Args:
+      env: a gymnax environment whose observations are its states, few and numbered, and whose steps
+        are not random.
+      config: see RMaxConfig.
+
+    Returns:
+      A Source; an update is History [num_streams, rollout_steps].
+
+    Raises:
+      UserError: the observations are no small table.
+    """
+    space = env.observation_space(env.default_params)
+    sizes = spaces.component_sizes(space)
+    if sizes is None or np.prod(sizes.astype(float)) > MAX_STATES:
+        raise UserError(
+            f"source.name='rmax' does not suit {env.name}: its observations are no table of at "
+            f"most {MAX_STATES} states"
+        )
+    states, actions = int(np.prod(sizes)), env.num_actions
+    everywhere_SxC = spaces.from_number(np.arange(states), sizes)
+    unknown = config.optimism / (1 - config.discount)
+    streams, steps = config.num_streams, config.rollout_steps
+
+    def components(observation: jax.Array) -> jax.Array:
+        return observation.reshape(-1) - spaces.lowest(space)
+
+    def init(key: jax.Array, env_params: Any) -> RMaxState:
+        key, key_reset = jax.random.split(key)
+        reset = jax.vmap(begin, in_axes=(None, 0, None))
+        now = reset(env, jax.random.split(key_reset, streams), env_params)
+        tables = Tables(
+            seen=jnp.zeros(states, bool),
+            reward=jnp.zeros(states),
+            tried=jnp.zeros((states, actions), bool),
+            next_state=jnp.zeros((states, actions), jnp.int32),
+            moved=jnp.zeros(actions, bool),
+            effect=jnp.zeros((actions, len(sizes)), jnp.int32),
+            value=jnp.full(states, unknown),
+        )
+        repeat = lambda x: jnp.broadcast_to(x, (streams, *x.shape))
+        return RMaxState(key, env_params, now, jax.tree.map(repeat, tables))
+
+    def plan(tables: Tables) -> tuple[Tables, jax.Array]:
+        """The tables with new values, and the value of each action, float32 [S, A]."""
+        moved_SxAxC = jnp.clip(everywhere_SxC[:, None] + tables.effect, 0, sizes - 1)
+        next_SxA = jnp.where(tables.tried, tables.next_state, spaces.to_number(moved_SxAxC, sizes))
+        guess_SxA = tables.tried | tables.moved
+
+        def of_actions(value_S):
+            reached = jnp.where(tables.seen, tables.reward + config.discount * value_S, unknown)
+            return jnp.where(guess_SxA, jnp.append(reached, 0.0)[next_SxA], unknown)
+
+        def sweep(value_S, _):
+            return of_actions(value_S).max(-1), None
+
+        value_S, _ = jax.lax.scan(sweep, tables.value, length=config.sweeps)
+        return tables.replace(value=value_S), of_actions(value_S)
+
+    def act(now: Interaction, tables: Tables, key: jax.Array, env_params: Any):
+        key_tie, key_env = jax.random.split(key)
+        tables, value_SxA = plan(tables)
+        here = components(now.observation)
+        state = spaces.to_number(here, sizes)
+        action = jnp.argmax(value_SxA[state] + _TIE * jax.random.uniform(key_tie, (actions,)))
+        then, history, info = interact(env, now, action, key_env, env_params)
+        there = components(info["final_observation"])
+        reached = spaces.to_number(there, sizes)
+        tables = tables.replace(
+            seen=tables.seen.at[reached].set(True),
+            reward=tables.reward.at[reached].set(history.reward),
+            tried=tables.tried.at[state, action].set(True),
+            next_state=tables.next_state.at[state, action].set(
+                jnp.where(history.is_terminal, states, reached)
+            ),
+            moved=tables.moved.at[action].set(True),
+            effect=tables.effect.at[action].set(there - here),
+        )
+        return then, tables, history
+
+    def step(state: RMaxState) -> tuple[RMaxState, History]:
+        key, key_steps = jax.random.split(state.key)
+
+        def one(carry, keys):
+            now, tables, history = jax.vmap(act, in_axes=(0, 0, 0, None))(
+                *carry, keys, state.env_params
+            )
+            return (now, tables), history
+
+        keys = jax.random.split(key_steps, (steps, streams))
+        (now, tables), history = jax.lax.scan(one, (state.now, state.tables), keys)
+        return RMaxState(key, state.env_params, now, tables), by_stream(history)
+
+    return Source(init=init, step=step, num_streams=streams, steps_per_update=steps)
