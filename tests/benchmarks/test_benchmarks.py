@@ -6,7 +6,6 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from ad_jax import build
 from ad_jax.distributed import sharding
@@ -96,9 +95,7 @@ def test_spread_parameters_are_sent_around_and_not_activations():
     """Of a program for 4 devices: what is gathered is a few times the size of the parameters."""
     config = dark_room.get_config("smoke")
     config.train.batch_size = 512
-    devices = np.array(jax.devices()).reshape(1, 4, 1)
-    mesh = jax.sharding.Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
-    costs = tpu.costs(config, mesh)
+    costs = tpu.costs(config, sharding.make_mesh(data=1, fsdp=4))
     model = build.model(config, build.world(config).env)
     state = jax.eval_shape(
         lambda: init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000))
