@@ -63,6 +63,7 @@ XL = {
     "model.remat": True,
     "optimizer.learning_rate": 2e-4,
     "train.batch_size": 64,
+    "train.accumulate": 1,
 }
 
 

@@ -76,7 +76,7 @@ PRESETS["large"] = {
     "tasks.num_train": 4096,
     "train.keep_every": 1,
 }
-PRESETS["xl"] = {**PRESETS["large"], **XL}
+PRESETS["xl"] = {**PRESETS["large"], **XL, "collect.updates": 400}  # 20 thousand steps per stream
 
 
 def get_config(preset: str = "cpu"):
