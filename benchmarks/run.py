@@ -18,7 +18,9 @@ import sys
 
 from ad_jax.distributed import processes
 
-STAGES = ("collect", "train", "evaluate", "render", "utilisation", "data", "start")
+STAGES = (
+    "collect", "train", "evaluate", "render", "utilisation", "data", "checkpoints", "start",
+)  # fmt: skip
 # Longer contexts, and what compiles for minutes, are left out.
 QUICK = {"train": {"contexts": (80,), "forms": 2}, "evaluate": {"contexts": (60,)}}
 
