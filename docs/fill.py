@@ -520,7 +520,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for made in (
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
-        speed_cpu, sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, learners,
+        speed_cpu, sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs,
+        learners,
     )
 }  # fmt: skip
 
