@@ -19,7 +19,7 @@ COLLECTIVES = {
 }
 # Instructions that move no bytes of their own.
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call",
-        "conditional", "after-all", "copy-done", "partition-id", "opt-barrier"}  # fmt: skip
+        "conditional", "after-all", "partition-id", "opt-barrier"}  # fmt: skip
 
 
 class Instruction(NamedTuple):
@@ -94,7 +94,8 @@ def _turns(line: str, condition: str, computations: dict) -> int:
     lines = [text for *_, text in computations[condition][1]]
     for inner in re.findall(r"calls=%?([\w.\-]+)", " ".join(lines)):
         lines += [text for *_, text in computations[inner][1]]
-    limits = [int(n) for text in lines for n in re.findall(r"= s32\[\]\S* constant\((\d+)\)", text)]
+    constant = r"= [su]32\[\]\S* constant\((\d+)\)"
+    limits = [int(n) for text in lines for n in re.findall(constant, text)]
     if len(limits) != 1:
         raise ValueError(f"how often does this loop turn? {line.strip()[:200]}")
     return limits[0]
@@ -174,11 +175,12 @@ def bytes_moved(program: str) -> float:
         if one.fused:
             continue
         size_of[one.name] = sum(size for *_, size, slow in _arrays(one.result) if slow)
-        if one.kind in FREE:
+        if one.kind in FREE or one.kind.endswith("-done"):
             continue
-        read = 0
-        if not one.kind.endswith("-start"):  # whose results hold the operands
-            operands = re.split(r"\), |\)$", one.line.split(f" {one.kind}(", 1)[1])[0]
-            read = sum(size_of.get(name, 0) for name in re.findall(r"%([\w.\-]+)", operands))
+        if one.kind in ("copy-start", "slice-start"):  # between the two memories
+            total += one.times * min(size for *_, size, _ in _arrays(one.result)[:2])
+            continue
+        operands = re.split(r"\), |\)$", one.line.split(f" {one.kind}(", 1)[1])[0]
+        read = sum(size_of.get(name, 0) for name in re.findall(r"%([\w.\-]+)", operands))
         total += one.times * (size_of[one.name] + read)
     return total

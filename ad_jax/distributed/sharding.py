@@ -247,6 +247,22 @@ def shard_heads(x_BxTxHxD: jax.Array) -> jax.Array:
     return _placed(x_BxTxHxD, *HEADS)
 
 
+def gathering(*axes: str | None) -> Callable[..., jax.Array]:
+    """``jax.lax.dot_general`` with a kernel that is gathered before, over all but some mesh axes.
+
+    Left to the compiler, a TPU multiplies with a device's share of the rows at a time, and reads
+    and writes the whole result for each: more bytes by the number of devices that share them.
+
+    Args:
+      axes: mesh axes of the kernel's axes in the product; without one, these are whole.
+    """
+
+    def dot_general(x: jax.Array, kernel: jax.Array, *arguments: Any, **options: Any) -> jax.Array:
+        return jax.lax.dot_general(x, _placed(kernel, *axes), *arguments, **options)
+
+    return dot_general
+
+
 def _placed(x: jax.Array, *axes: Any) -> jax.Array:
     if traced_mesh() is None:
         return x

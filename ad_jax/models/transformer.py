@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ad_jax.distributed.sharding import FSDP, MODEL, SEQUENCE, shard_heads, shard_steps
+from ad_jax.distributed.sharding import FSDP, MODEL, SEQUENCE, gathering, shard_heads, shard_steps
 from ad_jax.errors import UserError
 from ad_jax.models.attention import IMPLEMENTATIONS, attention, cached_attention, rotate
 from ad_jax.models.base import DTYPES, SHARED_RULES, CoreConfig, Rules
@@ -127,10 +127,13 @@ class Block(nn.Module):
 
     def setup(self):
         c, dtype = self.config, DTYPES[self.config.dtype]
-        self.qkv = nn.DenseGeneral((3, c.num_heads, c.width // c.num_heads), dtype=dtype)
-        self.out = nn.DenseGeneral(c.width, axis=(-2, -1), dtype=dtype)
-        self.up = nn.Dense(c.mlp_width, dtype=dtype)
-        self.down = nn.Dense(c.width, dtype=dtype)
+        by_head = (3, c.num_heads, c.width // c.num_heads)
+        self.qkv = nn.DenseGeneral(by_head, dtype=dtype, dot_general=gathering(None, None, MODEL))
+        self.out = nn.DenseGeneral(
+            c.width, axis=(-2, -1), dtype=dtype, dot_general=gathering(MODEL)
+        )
+        self.up = nn.Dense(c.mlp_width, dtype=dtype, dot_general=gathering(None, MODEL))
+        self.down = nn.Dense(c.width, dtype=dtype, dot_general=gathering(MODEL))
         self.norm_attention = nn.LayerNorm(dtype=dtype)
         self.norm_mlp = nn.LayerNorm(dtype=dtype)
         self.drop = nn.Dropout(c.dropout)
