@@ -439,7 +439,7 @@ def tpu_rooflines(results: Results) -> str:
         rows.append([
             f"`{found['preset']}`, {found['topology']}",
             link(" × ".join(map(str, found["mesh"].values())), path),
-            f"{found['tflop']['needed']:.3g} TFLOP",
+            f"{number(found['tflop']['needed'])} TFLOP",
             *(f"{number(roofline[f'{what}_ms'])} ms" for what in ("compute", "memory", "sending")),
             f"**{number(roofline['step_ms'])} ms**", f"{100 * roofline['utilisation']:.0f} %",
         ])  # fmt: skip
