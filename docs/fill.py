@@ -82,7 +82,6 @@ class Run(NamedTuple):
 
 
 CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json"
-TPU = "benchmarks/results/tpu_v5e_4x4_data.json"
 QUICKSTART = "docs/results/dark_room_quickstart.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
@@ -474,7 +473,7 @@ def costs(results: Results) -> str:
     of_attention = context / (12 * width + context)
     parameters = 12 * layers * width**2
     took = summary_of(PAPER_H100, results)["seconds"]["train"] / 60
-    state = results[TPU]["memory_gib"]["state_and_batch"]
+    state = 3 * 4 * parameters / 2**30
     short, long = (speed(find(f"128 environments, ring cache, context {c}")) for c in (40, 320))
     collecting = speed(find("PPO")), speed(results[CPU]["rows"][0])
     return table("cost | grows as | measured", [
