@@ -89,7 +89,8 @@ def defaults() -> ml_collections.ConfigDict:
         "prompt_episodes": 0,  # of a demonstrator, before the model acts,
         "prompt_quality": 0.5,  # who earns this part of the optimal return
     }
-    config.mesh = {"data": -1, "fsdp": 1, "model": 1}  # devices; -1 is all that are left
+    # Devices along each axis; -1 is all that are left.
+    config.mesh = {"data": -1, "fsdp": 1, "model": 1, "sequence": 1}
     return config
 
 

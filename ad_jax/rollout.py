@@ -1,5 +1,6 @@
 """The interaction of agents and environments, and rollouts: many tasks and episodes in one scan."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -103,7 +104,8 @@ def make_rollouts(
             now.is_first,
         )  # fmt: skip
         now, history, _ = interact(env, now, action, key_step, env_params)
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             now=now, memory=memory, previous_action=action.astype(jnp.int32),
             previous_reward=history.reward,
         )  # fmt: skip
@@ -112,7 +114,7 @@ def make_rollouts(
     def advance(state, steps, at_once=None):
         # All keys beforehand: on a CPU a split takes as long for one step as for a hundred.
         keys = jax.vmap(jax.vmap(partial(jax.random.split, num=steps + 1)))(state.key)
-        state = state.replace(key=keys[..., 0])
+        state = dataclasses.replace(state, key=keys[..., 0])
 
         def task(state_and_keys):
             state, made = jax.lax.scan(jax.vmap(step_one), *state_and_keys)

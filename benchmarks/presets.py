@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from ad_jax import build
 from ad_jax.distributed import sharding
@@ -30,8 +31,48 @@ def training(config: ml_collections.ConfigDict):
     return model, lambda key: init_state(key, model, optimizer), update
 
 
+def flops(config: ml_collections.ConfigDict, params: Any) -> float:
+    """Of training on one transition: those of the matrix products that the function needs.
+
+    Six per parameter of a dense layer (forward, and twice backward), and twelve per layer, unit of
+    width and transition that a query sees (causal: on average half of the context). What is
+    computed again does not count.
+
+    Args:
+      config: of an experiment.
+      params: of its model, or their shapes.
+    """
+    kernels = sum(
+        leaf.size
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if jax.tree_util.keystr(path).endswith("['kernel']")
+    )
+    m = config.model
+    seen = (m.context + 1) / 2
+    if m.attention_window:
+        seen = np.minimum(np.arange(m.context) + 1, m.attention_window).mean()
+    return 6 * kernels + 12 * m.num_layers * m.width * float(seen)
+
+
 def repeated(init, update, batch):
     """A function that makes one step of training, on all devices as in a run; its metrics.
+
+    Args: as of ``started``.
+    """
+    state, advance = started(init, update, batch)
+    box = {"state": state}
+
+    def step():
+        box["state"], metrics = advance(box["state"])
+        return metrics
+
+    return step
+
+
+def started(init, update, batch):
+    """Training on all devices, as in a run: (its first state, ``advance(state)``).
+
+    ``advance`` makes one step, (state, metrics), and its argument is donated.
 
     Args:
       init, update: as of ``training``.
@@ -42,13 +83,8 @@ def repeated(init, update, batch):
     update = sharding.jit_on_mesh(mesh, update, donate_argnums=0, out_shardings=replicated)
     key = sharding.put(jax.random.key(0), replicated)
     batch = sharding.put(batch, sharding.batch_sharding(mesh))
-    box = {"state": jax.jit(init, out_shardings=replicated)(key)}
-
-    def step():
-        box["state"], metrics = update(box["state"], batch, key)
-        return metrics
-
-    return step
+    state = jax.jit(init, out_shardings=replicated)(key)
+    return state, lambda state: update(state, batch, key)
 
 
 def batch_shapes(

@@ -19,7 +19,9 @@ import time
 
 from ad_jax.distributed import processes
 
-STAGES = ("collect", "train", "evaluate", "render", "utilisation", "data", "start")
+STAGES = (
+    "collect", "train", "evaluate", "render", "utilisation", "data", "checkpoints", "start",
+)  # fmt: skip
 # Longer contexts are left out.
 QUICK = {"train": {"contexts": (80,)}, "evaluate": {"contexts": (60,)}}
 

@@ -1,57 +1,78 @@
 """Compiles the training step of a preset for TPUs on a machine that has none, and prints its costs.
 
     python -m benchmarks.tpu [--preset=dark_key_to_door:large] [--topology=v5e:4x4] \
-        [--fsdp=1] [--model=1] [--output=FILE]
+        [--fsdp=1] [--model=1] [--sequence=1] [--output=FILE]
 
-Memory and collectives are those of one chip. Needs the extra "tpu", and no TPU; minutes.
+Memory, collectives and the time that a step takes at least are those of one chip. Needs the extra
+"tpu", and no TPU; minutes.
 """
 
 import argparse
 import json
 import os
 import pathlib
-import re
 import sys
 import time
-from collections import Counter
+from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # What the compiler would ask a TPU machine for.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType
 
 from ad_jax import build
 from ad_jax.distributed import sharding
-from benchmarks import presets
+from benchmarks import presets, programs
 
-COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-_SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4}
+
+class Chip(NamedTuple):
+    """What the vendor says of one chip.
+
+    Attributes:
+      hbm_gib: memory.
+      flop_per_second: of bfloat16 matrix products.
+      hbm_bytes_per_second: to and from its memory.
+      sent_bytes_per_second: to other chips, over all its links.
+    """
+
+    hbm_gib: float
+    flop_per_second: float
+    hbm_bytes_per_second: float
+    sent_bytes_per_second: float
+
+
+# https://cloud.google.com/tpu/docs/v5e and .../v5p; links are stated there for both directions.
+CHIPS = {
+    "v5e": Chip(16, 197e12, 819e9, 400e9 / 2),
+    "v5p": Chip(95, 459e12, 2765e9, 1200e9 / 2),
+}
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tpu")
     parser.add_argument("--preset", default="dark_key_to_door:large", help="ENVIRONMENT:PRESET")
-    parser.add_argument("--topology", default="v5e:4x4", help="what to compile for")
-    parser.add_argument("--fsdp", type=int, default=1, help="mesh.fsdp; mesh.data is the rest")
-    parser.add_argument("--model", type=int, default=1, help="mesh.model")
+    parser.add_argument("--topology", default="v5e:4x4", help="what to compile for: CHIP:SLICE")
+    for axis in (sharding.FSDP, sharding.MODEL, sharding.SEQUENCE):
+        parser.add_argument(f"--{axis}", type=int, default=1, help=f"mesh.{axis}; data is the rest")
     parser.add_argument("--output", default="runs/tpu.json", help="where the result goes")
     options = parser.parse_args(arguments)
+    chip = options.topology.split(":")[0]
+    if chip not in CHIPS:
+        parser.error(f"--topology={options.topology}: its chip is one of {', '.join(CHIPS)}")
     devices = topologies.get_topology_desc(platform="tpu", topology_name=options.topology).devices
-    shape = (-1, options.fsdp, options.model)
-    mesh = jax.sharding.Mesh(
-        np.array(devices).reshape(shape), sharding.AXES, axis_types=(AxisType.Auto,) * 3
-    )
+    sizes = {axis: getattr(options, axis) for axis in sharding.AXES[1:]}
+    mesh = sharding.make_mesh(**sizes, devices=devices)
     config = presets.load(options.preset)
+    found = costs(config, mesh)
     result = {
         "preset": options.preset,
         "topology": options.topology,
         "mesh": dict(mesh.shape),
         "jax": jax.__version__,
-        **costs(config, mesh),
+        **found,
+        "roofline": roofline(found, CHIPS[chip], mesh.size),
     }
     path = pathlib.Path(options.output)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,17 +85,19 @@ def costs(config, mesh) -> dict:
 
     Args:
       config: of an experiment.
-      mesh: with the axes ``sharding.AXES``; its devices may be of a topology.
+      mesh: from ``sharding.make_mesh``; its devices may be of a topology.
 
     Returns:
-      Seconds of compilation, GiB of memory, FLOPs, and for each kind of collective how many there
-      are in the program and the bytes of their results.
+      the number of parameters and the transitions of a step; seconds of compilation; GiB of memory
+      and its largest array; TFLOP of the whole step, needed and with what ``model.remat`` computes
+      again; GiB that a device moves to and from its memory; and its ``programs.collectives``.
     """
     model, init, update = presets.training(config)
     state = jax.eval_shape(init, jax.random.key(0))
     shardings = sharding.state_shardings(mesh, state, build.sharding_rules(config))
     replicated, spread = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     abstract = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    params = state.params
     state = jax.tree.map(abstract, state, shardings)
     batch = presets.batch_shapes(config, model, spread)
     key = abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated)
@@ -84,31 +107,62 @@ def costs(config, mesh) -> dict:
     lowered = step.lower(state, batch, key)
     began = time.perf_counter()
     compiled = lowered.compile()
+    seconds = time.perf_counter() - began
     memory, program = compiled.memory_analysis(), compiled.as_text()
     gib = lambda size: round(size / 2**30, 3)
+    transitions = config.train.batch_size * config.model.context
+    tflop = presets.flops(config, params) * transitions / 1e12
+    shape, size = programs.largest(program)
     return {
-        "compile_seconds": round(time.perf_counter() - began, 1),
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "transitions": transitions,
+        "compile_seconds": round(seconds, 1),
         "memory_gib": {
             "state_and_batch": gib(memory.argument_size_in_bytes),
             "temporaries": gib(memory.temp_size_in_bytes),
             "program": gib(memory.generated_code_size_in_bytes),
         },
-        "tflop": round(compiled.cost_analysis().get("flops", 0.0) / 1e12, 3),
+        "largest_buffer": shape,
+        "largest_buffer_mib": round(size, 3),
+        "tflop": {
+            "needed": round(tflop, 3),
+            # A layer's forward pass is a third of its work.
+            "computed": round(tflop * (4 / 3 if config.model.remat else 1), 3),
+        },
+        "moved_gib": gib(programs.bytes_moved(program)),
         "kernels": program.count("tpu_custom_call"),
-        "collectives": collectives(program),
+        "collectives": programs.collectives(program),
     }
 
 
-def collectives(program: str) -> dict[str, dict[str, float]]:
-    """How many collectives of each kind a compiled program has, and the MiB of their results."""
-    number, size = Counter(), Counter()
-    pattern = rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\("
-    for result, kind in re.findall(pattern, program):
-        number[kind] += 1
-        for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", result):
-            count = np.prod([int(d) for d in dims.split(",") if d])
-            size[kind] += int(count * _SIZES.get(dtype, 4))
-    return {kind: {"number": number[kind], "mib": round(size[kind] / 2**20, 3)} for kind in number}
+def roofline(found: dict, chip: Chip, chips: int) -> dict[str, float]:
+    """The time that a step takes at least, and why.
+
+    Args:
+      found: ``costs``.
+      chip: one of them.
+      chips: how many there are.
+
+    Returns:
+      the chip's memory, "of_gib"; milliseconds for each of three things that a chip does side by
+      side at best: to compute, to move bytes to and from its memory, and to send bytes to others;
+      the longest of them, "step_ms"; and the part of the chip's FLOP/s that the FLOPs that are
+      needed would then be.
+    """
+    sent = sum(kind["sent_mib"] for kind in found["collectives"].values()) * 2**20
+    milliseconds = {
+        "compute_ms": found["tflop"]["computed"] * 1e12 / chips / chip.flop_per_second * 1e3,
+        "memory_ms": found["moved_gib"] * 2**30 / chip.hbm_bytes_per_second * 1e3,
+        "sending_ms": sent / chip.sent_bytes_per_second * 1e3,
+    }
+    step = max(milliseconds.values())
+    needed = found["tflop"]["needed"] * 1e12 / chips / chip.flop_per_second * 1e3
+    return {
+        "of_gib": chip.hbm_gib,
+        **{name: round(value, 3) for name, value in milliseconds.items()},
+        "step_ms": round(step, 3),
+        "utilisation": round(needed / step, 3),
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """Training at the sizes of whole presets: how much of the machine's matrix products it uses.
 
-Model FLOPs are those of the matrix products that the function needs: six per parameter of a dense
-layer and transition (forward, and twice backward), and twelve per layer, unit of width and
-transition that a query sees (causal: on average half of the context). What is computed again does
-not count. They are divided by what one large matrix product of the same dtype does in the same run.
+Model FLOPs, ``presets.flops``, are divided by what one large matrix product of the same dtype does
+in the same run.
 """
 
 import time
@@ -54,18 +52,8 @@ def _training(preset: str):
     model, init, update = presets.training(config)
     batch = {k: np.zeros(x.shape, x.dtype) for k, x in presets.batch_shapes(config, model).items()}
     step = presets.repeated(init, update, batch)
-
     params = jax.eval_shape(init, jax.random.key(0)).params
-    kernels = sum(
-        leaf.size
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if jax.tree_util.keystr(path).endswith("['kernel']")
-    )
-    m = config.model
-    seen = (m.context + 1) / 2
-    if m.attention_window:
-        seen = np.minimum(np.arange(m.context) + 1, m.attention_window).mean()
-    return step, config, 6 * kernels + 12 * m.num_layers * m.width * float(seen)
+    return step, config, presets.flops(config, params)
 
 
 def _product(size: int, dtype):

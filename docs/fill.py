@@ -83,7 +83,6 @@ class Run(NamedTuple):
 
 
 CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json"
-TPU = "benchmarks/results/tpu_v5e_4x4_data.json"
 QUICKSTART = "docs/results/dark_room_quickstart.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
@@ -442,6 +441,22 @@ def sizes_and_start(results: Results) -> str:
     return table("what | number", rows)
 
 
+def checkpoints(results: Results) -> str:
+    """What a checkpoint costs training."""
+    rows = []
+    for row in results[CPU]["rows"]:
+        if row["stage"] == "checkpoints":
+            preset, every = row["what"].split(", ")
+            rows.append([
+                f"`{preset}`", f"{row['state_mib']:.3g} MiB", f"{row['step_ms']:.3g} ms", every,
+                f"{row['waits_ms']:.2g} ms", f"{row['costs_ms']:.2g} ms",
+                f"{row['percent_of_training']:.1g} % ({row['percent_at_most']:.1g} % at most)",
+            ])  # fmt: skip
+    return table(
+        "model | state | a step | a checkpoint | training waits | all it costs | of training", rows
+    )
+
+
 def speed_h100(results: Results) -> str:
     """Each stage on one H100."""
     rows = []
@@ -460,22 +475,46 @@ def speed_h100(results: Results) -> str:
 def tpu_steps(results: Results) -> str:
     """Training steps that were compiled for TPUs."""
     rows = []
-    for path, found in results.items():
-        if path.startswith("benchmarks/results/tpu_"):
-            memory = found["memory_gib"]
-            sent = [f"{kind}: {c['number']}, {c['mib']:.0f} MiB" for kind, c in
-                    found["collectives"].items() if c["mib"] >= 1]  # fmt: skip
-            rows.append([
-                f"`{found['preset']}`, {found['topology']}",
-                link(" × ".join(map(str, found["mesh"].values())), path),
-                f"{memory['state_and_batch']:.2f} GiB", f"{memory['temporaries']:.2f} GiB",
-                "; ".join(sent),
-            ])  # fmt: skip
+    for path, found in compiled(results):
+        memory, of = found["memory_gib"], found["roofline"]["of_gib"]
+        sent = [f"{kind}: {c['number']}, {c['mib']:.0f} MiB" for kind, c in
+                sorted(found["collectives"].items()) if c["mib"] >= 1]  # fmt: skip
+        rows.append([
+            f"`{found['preset']}`, {rate(found['parameters'])}, {found['topology']}",
+            link(" × ".join(map(str, found["mesh"].values())), path),
+            f"{memory['state_and_batch']:.2f} + {memory['temporaries']:.2f} of {of} GiB",
+            f"{found['largest_buffer_mib']:.0f} MiB", "; ".join(sent),
+        ])  # fmt: skip
     return table(
-        "preset, slice | mesh: data × fsdp × model | parameters, moments, batch | temporaries "
-        "| collectives",
+        "preset, parameters, slice | mesh: data × fsdp × model × sequence | state and batch + "
+        "temporaries | largest array | collectives",
         rows,
     )
+
+
+def tpu_rooflines(results: Results) -> str:
+    """The times that the same steps take at least."""
+    rows = []
+    for path, found in compiled(results):
+        roofline = found["roofline"]
+        rows.append([
+            f"`{found['preset']}`, {found['topology']}",
+            link(" × ".join(map(str, found["mesh"].values())), path),
+            f"{number(found['tflop']['needed'])} TFLOP",
+            *(f"{number(roofline[f'{what}_ms'])} ms" for what in ("compute", "memory", "sending")),
+            f"**{number(roofline['step_ms'])} ms**", f"{100 * roofline['utilisation']:.0f} %",
+        ])  # fmt: skip
+    return table(
+        "preset, slice | mesh | a step needs | to compute | to move | to send | a step, at least "
+        "| utilisation, at most",
+        rows,
+    )
+
+
+def compiled(results: Results) -> list[tuple[str, Any]]:
+    """The training steps that were compiled for TPUs, from the smallest model to the largest."""
+    found = [item for item in results.items() if item[0].startswith("benchmarks/results/tpu_")]
+    return sorted(found, key=lambda item: item[1]["parameters"])
 
 
 def costs(results: Results) -> str:
@@ -496,7 +535,7 @@ def costs(results: Results) -> str:
     of_attention = context / (12 * width + context)
     parameters = 12 * layers * width**2
     took = summary_of(PAPER_H100, results)["seconds"]["train"] / 60
-    state = results[TPU]["memory_gib"]["state_and_batch"]
+    state = 3 * 4 * parameters / 2**30
     short, long = (speed(find(f"128 environments, ring cache, context {c}")) for c in (40, 320))
     collecting = (
         speed(find("PPO")),
@@ -545,8 +584,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for made in (
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
-        bench_time, speed_fair, speed_cpu, speed_conditions, sizes_and_start, speed_h100,
-        tpu_steps, costs, learners,
+        bench_time, speed_fair, speed_cpu, speed_conditions, sizes_and_start, checkpoints,
+        speed_h100, tpu_steps, tpu_rooflines, costs, learners,
     )
 }  # fmt: skip
 

@@ -83,6 +83,7 @@ RANGES = {
     "mesh.data": Range(-1, LARGEST),
     "mesh.fsdp": Range(-1, LARGEST),
     "mesh.model": Range(-1, LARGEST),
+    "mesh.sequence": Range(-1, LARGEST),
 }
 # The same for all sources and methods; a key's last part.
 RANGES_BY_NAME = {
@@ -267,6 +268,8 @@ def _check_state(
     if len(seeds.numbers) == 1:
         with build.named_by_key(build.method_keys(config)):
             sharding.check_windows(mesh, method.shared, method.shared_name)
+        with build.named_by_key(build.keys_of("model", type(model.config))):
+            model.config.check_sequence(mesh.shape)
     example = zero_inputs(model) if build.reads_windows(config) else ()
     state = built("the model", lambda: jax.eval_shape(method.init, jax.random.key(0), example))
     seeds.shardings(state, build.sharding_rules(config))

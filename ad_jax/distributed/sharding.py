@@ -12,9 +12,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ad_jax.errors import UserError
 
-# Windows are spread over "data" and "fsdp", tasks over all three; parameters over "fsdp", which
-# gathers them where they are used, and "model", which splits heads and hidden units.
-AXES = DATA, FSDP, MODEL = ("data", "fsdp", "model")
+# Windows are spread over "data" and "fsdp", their steps over "sequence", tasks over all four axes;
+# parameters over "fsdp", which gathers them where they are used, and "model", which splits heads
+# and hidden units.
+AXES = DATA, FSDP, MODEL, SEQUENCE = ("data", "fsdp", "model", "sequence")
+# Devices that share the steps of a window need the same parameters. So what a rule spreads over
+# "fsdp" is spread over these as well, instead of being there several times.
+_SPREADS = {FSDP: (FSDP, SEQUENCE)}
+WINDOWS = (DATA, FSDP)
+HEADS = PartitionSpec(WINDOWS, None, (MODEL, SEQUENCE), None)  # of [B, T, H, D] inside attention
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:
@@ -38,33 +44,37 @@ def fetch(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, model: int = 1) -> Mesh:
-    """All devices, of all processes, along the axes ``AXES``.
+def make_mesh(
+    data: int = -1, fsdp: int = 1, model: int = 1, sequence: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:  # fmt: skip
+    """Devices along the axes ``AXES``.
 
     Args:
-      data, fsdp, model: devices along each axis; one of them may be -1, which is all that are left.
+      data, fsdp, model, sequence: devices along each axis; one of them may be -1, which is all that
+        are left.
+      devices: all of them; those of all processes, unless given.
 
     Raises:
       UserError: they do not multiply to the number of devices.
     """
-    devices = jax.devices()
-    sizes = [data, fsdp, model]
+    devices = jax.devices() if devices is None else devices
+    sizes = [data, fsdp, model, sequence]
     given = [size for size in sizes if size != -1]
     rest = len(devices) // max(1, int(np.prod(given)))
     sizes = [rest if size == -1 else size for size in sizes]
-    if len(given) < 2 or min(sizes) < 1 or np.prod(sizes) != len(devices):
+    if len(given) < len(AXES) - 1 or min(sizes) < 1 or np.prod(sizes) != len(devices):
         raise UserError(
-            f"mesh.data={data}, mesh.fsdp={fsdp} and mesh.model={model} do not multiply to the "
-            f"{len(devices)} devices: change them; one of them may be -1, for what is left"
+            f"mesh.data={data}, mesh.fsdp={fsdp}, mesh.model={model} and mesh.sequence={sequence} "
+            f"do not multiply to the {len(devices)} devices: change them; one of them may be -1, "
+            "for what is left"
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def local_mesh(most: int) -> Mesh:
     """Devices of this process alone, ``most`` of them if there are so many, all along "data"."""
-    devices = jax.local_devices()[:most]
-    shape = (len(devices), 1, 1)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return make_mesh(devices=jax.local_devices()[:most])
 
 
 def task_sharding(mesh: Mesh) -> NamedSharding:
@@ -74,7 +84,7 @@ def task_sharding(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis is spread over "data" and "fsdp"."""
-    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+    return NamedSharding(mesh, PartitionSpec(WINDOWS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -109,13 +119,16 @@ def state_shardings(mesh: Mesh, state: Any, rules: Sequence) -> Any:
             raise ValueError(f"no sharding rule for {name}")
         pattern, axes = found
         unused.discard(pattern)
-        for size, axis in zip(leaf.shape, axes, strict=False):
-            if axis and size % mesh.shape[axis]:
+        spec = PartitionSpec(*(_SPREADS.get(axis, axis) for axis in axes))
+        for size, over in zip(leaf.shape, spec, strict=False):
+            over = (over,) if isinstance(over, str) else over or ()
+            if size % math.prod(mesh.shape[axis] for axis in over):
+                sizes = [f"mesh.{axis}={mesh.shape[axis]}" for axis in over if mesh.shape[axis] > 1]
                 raise UserError(
-                    f"mesh.{axis}={mesh.shape[axis]} does not divide {name} of shape {leaf.shape}: "
+                    f"{' times '.join(sizes)} does not divide {name} of shape {leaf.shape}: "
                     "lower it, or change the size of the model"
                 )
-        return NamedSharding(mesh, PartitionSpec(*axes))
+        return NamedSharding(mesh, spec)
 
     shardings = jax.tree_util.tree_map_with_path(sharding, state)
     if unused:
@@ -218,9 +231,51 @@ def shard_batch(x: jax.Array) -> jax.Array:
     these are and send them around, many times the bytes of the parameters. Does nothing but in a
     function that is traced ``jit_on_mesh``.
     """
+    return _placed(x, WINDOWS)
+
+
+def shard_steps(x_BxTx: jax.Array, *others: str | None) -> jax.Array:
+    """The same array, windows spread as by ``shard_batch`` and their steps over "sequence".
+
+    Args:
+      x_BxTx: [B, T, ...].
+      others: mesh axes of the axes that follow; without one, these are whole.
+    """
+    return _placed(x_BxTx, WINDOWS, SEQUENCE, *others)
+
+
+def shard_heads(x_BxTxHxD: jax.Array) -> jax.Array:
+    """The same array, heads spread over "model" and "sequence", each with all steps of its windows.
+
+    From and to ``shard_steps`` the devices along "sequence" exchange as many bytes as they have,
+    one all-to-all (Jacobs et al., DeepSpeed Ulysses, arXiv:2309.14509).
+    """
+    return _placed(x_BxTxHxD, *HEADS)
+
+
+def gathering(
+    *axes: str | None, product: Callable[..., jax.Array] = jax.lax.dot_general
+) -> Callable[..., jax.Array]:
+    """A product with a kernel that is gathered before, over all but some mesh axes.
+
+    Left to the compiler, a TPU multiplies with a device's share of the rows at a time, and reads
+    and writes the whole result for each: more bytes by the number of devices that share them.
+
+    Args:
+      axes: mesh axes of the kernel's axes in the product; without one, these are whole.
+      product: of the signature of ``jax.lax.dot_general``.
+    """
+
+    def dot_general(x: jax.Array, kernel: jax.Array, *arguments: Any, **options: Any) -> jax.Array:
+        return product(x, _placed(kernel, *axes), *arguments, **options)
+
+    return dot_general
+
+
+def _placed(x: jax.Array, *axes: Any) -> jax.Array:
     if traced_mesh() is None:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec((DATA, FSDP)))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
 
 
 def check_windows(mesh: Mesh, size: int, name: str) -> None:

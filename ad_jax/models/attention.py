@@ -6,9 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
-from ad_jax.distributed.sharding import DATA, FSDP, MODEL, traced_mesh, traced_platform
+from ad_jax.distributed.sharding import HEADS, traced_mesh, traced_platform
 
 IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30
@@ -133,9 +132,8 @@ def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interp
 
     mesh = traced_mesh()
     if mesh is not None:
-        spec = PartitionSpec((DATA, FSDP), None, MODEL, None)
         on_one_device = jax.shard_map(
-            on_one_device, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec, check_vma=False
+            on_one_device, mesh=mesh, in_specs=(HEADS,) * 3, out_specs=HEADS, check_vma=False
         )
     return on_one_device(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD)
 

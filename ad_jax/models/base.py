@@ -1,14 +1,14 @@
 """The model of every method: embed → core → head. A core is what differs between models."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ad_jax.distributed.sharding import FSDP
+from ad_jax.distributed.sharding import FSDP, SEQUENCE
 from ad_jax.errors import UserError
 from ad_jax.models.images import ENCODERS
 from ad_jax.models.tokens import MASKS, TransitionToken
@@ -66,6 +66,18 @@ class CoreConfig:
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The values that each named setting can take."""
         return {"image_encoder": ENCODERS, "mask": MASKS, "dtype": tuple(DTYPES)}
+
+    def check_sequence(self, mesh: Mapping[str, int]) -> None:
+        """Raises UserError unless devices along "sequence" can share the steps of a window.
+
+        Args:
+          mesh: devices along each of its axes.
+        """
+        if mesh[SEQUENCE] > 1:
+            raise UserError(
+                f"mesh.sequence={mesh[SEQUENCE]}: this core takes the steps of a window one after "
+                "the other: give 1, and spread the windows by mesh.data or mesh.fsdp"
+            )
 
     def make_core(self) -> nn.Module:
         """The core: a module with these three methods.

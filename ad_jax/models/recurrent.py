@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import PartitionSpec
 
-from ad_jax.distributed.sharding import DATA, FSDP, traced_mesh
+from ad_jax.distributed.sharding import WINDOWS, traced_mesh
 from ad_jax.models.base import DTYPES, CoreConfig
 
 
@@ -64,7 +64,7 @@ class RecurrentCore(nn.Module):
         if mesh is None or self.is_initializing():
             return layer(x_BxTxE)
         alone, variables = layer.unbind()
-        windows = PartitionSpec((DATA, FSDP))
+        windows = PartitionSpec(WINDOWS)
         return jax.shard_map(
             alone.apply, mesh=mesh, in_specs=(PartitionSpec(), windows), out_specs=windows,
             check_vma=False,

@@ -1,13 +1,14 @@
 """The causal transformer that is distilled into (paper, section 3 and Table 3)."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ad_jax.distributed.sharding import FSDP, MODEL, shard_batch
+from ad_jax.distributed.sharding import FSDP, MODEL, SEQUENCE, gathering, shard_heads, shard_steps
 from ad_jax.errors import UserError
 from ad_jax.models.attention import IMPLEMENTATIONS, attention, cached_attention, rotate
 from ad_jax.models.base import DTYPES, SHARED_RULES, CoreConfig, Rules
@@ -78,6 +79,19 @@ class TransformerConfig(CoreConfig):
         own = {"positions": POSITIONS, "norm": NORMS, "attention": IMPLEMENTATIONS}
         return super().choices() | own
 
+    def check_sequence(self, mesh: Mapping[str, int]) -> None:
+        parts, of_heads = mesh[SEQUENCE], mesh[SEQUENCE] * mesh[MODEL]
+        if self.context % parts:
+            raise UserError(
+                f"context={self.context} is not a multiple of mesh.sequence={parts}, whose devices "
+                "share the steps: change one of them"
+            )
+        if self.num_heads % of_heads:
+            raise UserError(
+                f"num_heads={self.num_heads} is not a multiple of mesh.sequence={parts} times "
+                f"mesh.model={mesh[MODEL]}, whose devices share the heads: change one of them"
+            )
+
     def make_core(self) -> nn.Module:
         return Transformer(self)
 
@@ -114,10 +128,15 @@ class Block(nn.Module):
 
     def setup(self):
         c, dtype = self.config, DTYPES[self.config.dtype]
-        self.qkv = nn.DenseGeneral((3, c.num_heads, c.width // c.num_heads), dtype=dtype)
-        self.out = nn.DenseGeneral(c.width, axis=(-2, -1), dtype=dtype)
-        self.up = nn.Dense(c.mlp_width, dtype=dtype, dot_general=dot_general)
-        self.down = nn.Dense(c.width, dtype=dtype, dot_general=dot_general)
+        by_head = (3, c.num_heads, c.width // c.num_heads)
+        self.qkv = nn.DenseGeneral(by_head, dtype=dtype, dot_general=gathering(None, None, MODEL))
+        self.out = nn.DenseGeneral(
+            c.width, axis=(-2, -1), dtype=dtype, dot_general=gathering(MODEL)
+        )
+        up = gathering(None, MODEL, product=dot_general)
+        down = gathering(MODEL, product=dot_general)
+        self.up = nn.Dense(c.mlp_width, dtype=dtype, dot_general=up)
+        self.down = nn.Dense(c.width, dtype=dtype, dot_general=down)
         self.norm_attention = nn.LayerNorm(dtype=dtype)
         self.norm_mlp = nn.LayerNorm(dtype=dtype)
         self.drop = nn.Dropout(c.dropout)
@@ -130,13 +149,14 @@ class Block(nn.Module):
             self.sow("intermediates", "queries_keys", (q, k))  # for whoever asks for them
             dropout = c.attention_dropout if train else 0.0
             key = self.make_rng("dropout") if dropout else None
+            # Placed on both sides: the compiler could else gather the steps before the projections.
             attended = attention(
-                q, k, v, impl=c.attention, window=c.attention_window,
-                chunk=c.attention_chunk, dropout=dropout, key=key,
+                *(shard_heads(shard_steps(x, MODEL)) for x in (q, k, v)), impl=c.attention,
+                window=c.attention_window, chunk=c.attention_chunk, dropout=dropout, key=key,
             )  # fmt: skip
-            return self.out(attended)
+            return self.out(shard_steps(shard_heads(attended), MODEL))
 
-        return self._residual(x_BxTxE, attend, train, shard_batch)
+        return self._residual(x_BxTxE, attend, train, shard_steps)
 
     def step(self, x_E, layer, position):
         """One step: writes its key and value over the oldest entry, then reads the ring."""
@@ -195,7 +215,7 @@ class Transformer(nn.Module):
     def __call__(self, x_BxTxE, train: bool):
         if self.config.positions == "learned":
             x_BxTxE += self.positions[: x_BxTxE.shape[1]].astype(x_BxTxE.dtype)
-        x_BxTxE = shard_batch(self.drop(x_BxTxE, deterministic=not train))
+        x_BxTxE = shard_steps(self.drop(x_BxTxE, deterministic=not train))
         for block in self.blocks:
             x_BxTxE = block(x_BxTxE, train)
         return self._normed(x_BxTxE)

@@ -144,7 +144,7 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
             return of_actions(value_S).max(-1), None
 
         value_S, _ = jax.lax.scan(sweep, tables.value, length=config.sweeps)
-        return tables.replace(value=value_S), of_actions(value_S)
+        return dataclasses.replace(tables, value=value_S), of_actions(value_S)
 
     def act(now: Interaction, tables: Tables, key: jax.Array, env_params: Any):
         key_tie, key_env = jax.random.split(key)
@@ -155,7 +155,8 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
         then, history, info = interact(env, now, action, key_env, env_params)
         there = components(info["final_observation"])
         reached = spaces.to_number(there, sizes)
-        tables = tables.replace(
+        tables = dataclasses.replace(
+            tables,
             seen=tables.seen.at[reached].set(True),
             reward=tables.reward.at[reached].set(history.reward),
             tried=tables.tried.at[state, action].set(True),

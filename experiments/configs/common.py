@@ -52,6 +52,19 @@ LARGE = {
     "train.checkpoint_every": 1000,
     "evaluation.rollouts": 4,
 }
+# A billion parameters, for pods.
+XL = {
+    **LARGE,
+    "model.width": 2048,
+    "model.num_layers": 20,
+    "model.num_heads": 16,
+    "model.mlp_width": 8192,
+    "model.context": 8192,
+    "model.remat": True,
+    "optimizer.learning_rate": 2e-4,
+    "train.batch_size": 64,
+    "train.accumulate": 1,
+}
 
 
 def choose(preset: str, presets: dict[str, dict[str, Any]], **always: Any):

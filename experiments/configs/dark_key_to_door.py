@@ -8,11 +8,13 @@ cpu: 10 to 33 minutes on two cores; held-out tasks go from 0.21 of 2 in episode 
 10 and 1.97 in the last twenty of 200.
 large: all episodes of 4096 tasks, a context of 82 episodes, a model of width 512 and 8 layers; for
 GPUs and TPU pods, not run here.
+xl: the same tasks, a context of 164 episodes, a model of width 2048 and 20 layers, a billion
+parameters; for pods, with mesh.fsdp, mesh.model and mesh.sequence (docs/scaling.md); only compiled.
 paper: the paper's sizes; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import LARGE, PAPER, PAPER_SOURCE, choose
+from experiments.configs.common import LARGE, PAPER, PAPER_SOURCE, XL, choose
 
 PRESETS = {
     "smoke": {
@@ -78,6 +80,7 @@ PRESETS["large"] = {
     "tasks.num_train": 4096,
     "train.keep_every": 1,
 }
+PRESETS["xl"] = {**PRESETS["large"], **XL, "collect.updates": 400}  # 20 thousand steps per stream
 
 
 def get_config(preset: str = "cpu"):

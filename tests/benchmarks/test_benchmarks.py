@@ -6,13 +6,12 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
-from ad_jax.methods.train_state import init_state
-from benchmarks import collect, run, timing, tpu, train
+from ad_jax.methods.train_state import TrainState, init_state
+from benchmarks import checkpoints, collect, run, timing, tpu, train
 from experiments.configs import dark_room
 from experiments.runtime import memory
 
@@ -123,13 +122,60 @@ def test_an_unknown_stage(capsys):
     assert "trian: choose from collect,train" in capsys.readouterr().err
 
 
+def test_a_checkpoint_is_weighed_against_the_steps_until_the_next(monkeypatch):
+    """Steps of 10 ms, beside which a checkpoint of 3 ms slows two more steps down by 1 ms each."""
+    clock, slow = [0.0], [0]
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.04)
+
+    def advance(state):
+        clock[0] += 0.010 + 0.001 * (slow[0] > 0)
+        slow[0] -= 1
+        return state, np.zeros(())
+
+    class Saves(checkpoints.Checkpoints):
+        def save(self, step, state, metadata):
+            super().save(step, state, metadata)
+            clock[0] += 0.003
+            slow[0] = 2
+
+    params = {"kernel": np.zeros((256, 1024), np.float32)}
+    state = TrainState(np.zeros((), np.int32), params, ())
+    monkeypatch.setattr(checkpoints, "Checkpoints", Saves)
+    monkeypatch.setattr(checkpoints, "_training", lambda config: (state, advance))
+    (row,) = checkpoints.run(2, {"dark_room:smoke": {"train.checkpoint_every": 50}})
+    assert row["what"] == "dark_room:smoke, every 50 steps"
+    assert row["state_mib"] == pytest.approx(1, abs=1e-4)
+    assert (row["step_ms"], row["waits_ms"], row["costs_ms"]) == pytest.approx((10, 3, 5))
+    assert (row["percent_of_training"], row["percent_at_most"]) == pytest.approx((1, 1))
+    assert "percent of training 1.00" in run.describe(row)
+
+
+def test_a_checkpoint_of_a_real_model_is_written(monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.02)
+    (row,) = checkpoints.run(1, {"dark_room:smoke": {}})
+    assert row["state_mib"] > 0 and row["step_ms"] > 0 and row["waits_ms"] > 0
+
+
+def test_a_roofline_is_the_longest_of_three_times():
+    chip = tpu.Chip(16, 100e12, 1e12, 1e11)
+    found = {
+        "tflop": {"needed": 60.0, "computed": 80.0}, "moved_gib": 0.1,
+        "collectives": {"all-gather": {"sent_mib": 500.0}, "all-reduce": {"sent_mib": 500.0}},
+    }  # fmt: skip
+    got = tpu.roofline(found, chip, 4)
+    assert got["compute_ms"] == got["step_ms"] == 200 and got["utilisation"] == 0.75
+    assert got["memory_ms"] == pytest.approx(0.1 * 2**30 / 1e9, abs=1e-3)
+    assert got["sending_ms"] == pytest.approx(1000 * 2**20 / 1e8, abs=1e-3)
+    slow = tpu.roofline(found, chip._replace(sent_bytes_per_second=1e9), 4)
+    assert slow["step_ms"] == slow["sending_ms"] and slow["utilisation"] < 0.15
+
+
 def test_spread_parameters_are_sent_around_and_not_activations():
     """Of a program for 4 devices: what is gathered is a few times the size of the parameters."""
     config = dark_room.get_config("smoke")
     config.train.batch_size = 512
-    devices = np.array(jax.devices()).reshape(1, 4, 1)
-    mesh = jax.sharding.Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
-    costs = tpu.costs(config, mesh)
+    costs = tpu.costs(config, sharding.make_mesh(data=1, fsdp=4))
     model = build.model(config, build.world(config).env)
     state = jax.eval_shape(
         lambda: init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1000))

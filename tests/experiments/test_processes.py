@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from ad_jax import checkpoint
 from data_pipelines.reader import Histories
 from tests.experiments.conftest import ROOT, command
 
@@ -100,6 +101,33 @@ def test_two_processes_do_what_one_does(tmp_path, alone):
     assert (results[0]["task"] == results[1]["task"]).all()
     same = results[0]["returns"] == results[1]["returns"]
     assert same.mean() > 0.7  # a rounded logit may turn an action
+
+
+def test_four_devices_in_one_two_and_four_processes_give_the_same_bits(tmp_path):
+    """Histories, losses, parameters, and what was earned, with windows, their steps and the
+    parameters spread over the devices: which process has which device is all that differs."""
+    options = "--config.mesh.fsdp=2", "--config.mesh.sequence=2"
+    workdirs = [tmp_path / str(count) for count in (1, 2, 4)]
+    for workdir, count in zip(workdirs, (1, 2, 4), strict=True):
+        shape = dict(count=count, devices=4 // count, timeout=200)
+        outputs = finish(start(workdir, TILES, *options, **shape))
+        assert [status for status, _ in outputs] == [0] * count, outputs
+    one, *others = map(results_of, workdirs)
+    assert len(one["shards"]) == 4 and len(one["losses"]) == 4
+    for other in others:
+        for name, value in one.items():
+            np.testing.assert_equal(other[name], value, name)
+
+
+def results_of(workdir):
+    """What a run has made, but for the times that it took."""
+    rollouts = np.load(workdir / "evaluation/rollouts.npz")
+    return {
+        "shards": Histories(workdir / "histories").provenance["shards"],
+        "losses": [(m["step"], m["loss"], m["grad_norm"]) for m in metrics(workdir)],
+        "parameters": checkpoint.newest(workdir / "checkpoints"),  # with a checksum of all bits
+        "rollouts": {name: rollouts[name] for name in ("task", "returns", "action", "reward")},
+    }
 
 
 def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(tmp_path):

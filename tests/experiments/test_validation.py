@@ -108,6 +108,9 @@ LATE = {
     "batch": ({"train.batch_size": 6}, "train.batch_size / train.accumulate=6 .* 4 devices"),
     "accumulate": ({"train.accumulate": 3}, "train.batch_size=16 .* train.accumulate=3"),
     "mesh": ({"mesh.data": 3}, "do not multiply to the 4 devices"),
+    "sequence": ({"mesh.sequence": 4}, "model.num_heads=2 is not a multiple of mesh.sequence=4"),
+    "steps": ({"mesh.sequence": 2, "model.context": 17}, "model.context=17 .* mesh.sequence=2"),
+    "spread": ({"mesh.sequence": 2, "model.core": "lstm"}, "mesh.sequence=2: this core takes"),
     "fsdp": ({"mesh.fsdp": 4, "model.width": 18, "model.num_heads": 1}, "mesh.fsdp=4 .* divide"),
     "curve": ({"train.evaluate_every": 15}, "train.evaluate_every=15 .* train.log_every=10"),
     "tasks": (

@@ -31,15 +31,26 @@ def state_shapes(optimizer="adamw", picture=None, **config):
 
 def test_one_size_of_the_mesh_may_be_left_open():
     shape = lambda **sizes: tuple(sharding.make_mesh(**sizes).shape.values())
-    assert shape() == (4, 1, 1) and sharding.make_mesh().axis_names == ("data", "fsdp", "model")
-    assert shape(data=2, fsdp=-1) == (2, 2, 1)
-    assert shape(fsdp=2, model=2) == (1, 2, 2)
-    assert shape(data=1, fsdp=1, model=4) == (1, 1, 4)
+    assert sharding.make_mesh().axis_names == ("data", "fsdp", "model", "sequence")
+    assert shape() == (4, 1, 1, 1)
+    assert shape(data=2, fsdp=-1) == (2, 2, 1, 1)
+    assert shape(fsdp=2, model=2) == (1, 2, 2, 1)
+    assert shape(data=1, fsdp=1, model=4) == (1, 1, 4, 1)
+    assert shape(data=1, fsdp=2, sequence=-1) == (1, 2, 1, 2)
+    assert shape(devices=jax.devices()[:2]) == (2, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
     "sizes",
-    [{"data": 3}, {"data": 5}, {"data": 0}, {"fsdp": 3}, {"fsdp": -1}, {"data": 2, "model": 4}],
+    [
+        {"data": 3},
+        {"data": 5},
+        {"data": 0},
+        {"fsdp": 3},
+        {"fsdp": -1},
+        {"data": 2, "model": 4},
+        {"sequence": 3},
+    ],
 )
 def test_sizes_that_do_not_multiply_to_the_devices_are_refused(sizes):
     with pytest.raises(UserError, match="do not multiply to the 4 devices"):
@@ -58,23 +69,24 @@ def test_where_tasks_and_windows_live():
 
 def test_where_every_parameter_lives():
     """The table says it again, on purpose: a misspelt axis would silently mean "everywhere"."""
+    share = ("fsdp", "sequence")
     block = {
-        "qkv": {"kernel": P("fsdp", None, "model", None), "bias": P(None, "model", None)},
-        "out": {"kernel": P("model", None, "fsdp"), "bias": P()},
-        "up": {"kernel": P("fsdp", "model"), "bias": P("model")},
-        "down": {"kernel": P("model", "fsdp"), "bias": P()},
+        "qkv": {"kernel": P(share, None, "model", None), "bias": P(None, "model", None)},
+        "out": {"kernel": P("model", None, share), "bias": P()},
+        "up": {"kernel": P(share, "model"), "bias": P("model")},
+        "down": {"kernel": P("model", share), "bias": P()},
         "norm_attention": {"scale": P(), "bias": P()},
         "norm_mlp": {"scale": P(), "bias": P()},
     }
-    table = {"embedding": P(None, "fsdp")}
+    table = {"embedding": P(None, share)}
     want = {
         "embed": {
             "action": table, "is_first": table, "observation_0": table, "observation_1": table,
-            "reward": {"kernel": P(None, "fsdp")}, "mask": P(),
+            "reward": {"kernel": P(None, share)}, "mask": P(),
         },
-        "positions": P(None, "fsdp"),
+        "positions": P(None, share),
         "blocks_0": block,
-        "head": {"kernel": P("fsdp", None), "bias": P()},
+        "head": {"kernel": P(share, None), "bias": P()},
     }  # fmt: skip
     mesh = sharding.make_mesh(data=1, fsdp=2, model=2)
     state = state_shapes(positions="learned", norm="post", mask="token", mask_probability=0.1)
@@ -94,7 +106,7 @@ def test_pictures_and_muon_have_their_rules():
         got = sharding.state_shardings(sharding.make_mesh(data=1, fsdp=4), state, RULES).params[
             "params"
         ]
-        assert got["embed"]["observation"]["kernel"].spec == P(None, "fsdp")
+        assert got["embed"]["observation"]["kernel"].spec == P(None, ("fsdp", "sequence"))
         assert got["embed"]["ImageEncoder_0"]["out"]["kernel"].spec == P()
 
 
@@ -106,6 +118,10 @@ def test_what_has_no_rule_or_no_array_is_an_error():
         sharding.state_shardings(mesh, state, [("heads/kernel", ()), *RULES])
     with pytest.raises(UserError, match=r"mesh\.model=4 does not divide .*out.*\(2, 4, 8\)"):
         sharding.state_shardings(sharding.make_mesh(data=1, model=4), state, RULES)
+    narrow = {"embedding": jax.ShapeDtypeStruct((4, 6), jnp.float32)}
+    both, rules = sharding.make_mesh(data=1, fsdp=2, sequence=2), [("embedding", (None, "fsdp"))]
+    with pytest.raises(UserError, match=r"^mesh\.fsdp=2 times mesh\.sequence=2 does not"):
+        sharding.state_shardings(both, narrow, rules)
 
 
 def test_every_device_runs_its_own():

@@ -56,7 +56,8 @@ def train(steps, mesh=None, shardings=None, seed=0):
     state, shard = init(jax.random.key(0)), None
     if mesh:
         state, shard = jax.device_put(state, shardings), sharding.batch_sharding(mesh)
-        update = jax.jit(update, out_shardings=(shardings, sharding.replicated(mesh)))
+        out = shardings, sharding.replicated(mesh)
+        update = sharding.jit_on_mesh(mesh, update, out_shardings=out)
     losses = []
     for step in range(steps):
         batch = jax.device_put(copy_task(step), shard)
@@ -207,7 +208,10 @@ def test_gradients_of_parts_of_a_batch_are_averaged():
     jax.tree.map(close, whole.params, parts.params)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"fsdp": 4, "data": 1}, {"fsdp": 2, "model": 2}])
+MESHES = [{}, {"fsdp": 4, "data": 1}, {"fsdp": 2, "model": 2}, {"sequence": 2}]
+
+
+@pytest.mark.parametrize("sizes", MESHES)
 def test_any_mesh_trains_like_one_device(sizes):
     mesh = sharding.make_mesh(**sizes)
     shardings = sharding.state_shardings(

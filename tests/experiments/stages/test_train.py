@@ -80,10 +80,10 @@ def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, n
     config.train.keep_every = 2
     params, losses = [], []
     everything = jax.devices()
-    runs = ((1, "device", 1, 1), (4, "device", 2, 2), (4, "disk", 1, 1))
-    for devices, windows, fsdp, model in runs:
+    runs = ((1, "device", 1, 1, 1), (4, "device", 2, 2, 1), (4, "disk", 1, 1, 2))
+    for devices, windows, fsdp, model, sequence in runs:
         monkeypatch.setattr(jax, "devices", lambda n=devices: everything[:n])
-        config.mesh.update(fsdp=fsdp, model=model)
+        config.mesh.update(fsdp=fsdp, model=model, sequence=sequence)
         config.train.windows = windows
         workdir = workdir_for(config, f"{windows}{fsdp}{devices}")
         train.run(config, workdir, never)
