@@ -58,9 +58,10 @@ class Tables:
 
     Attributes:
       seen: bool [S]; whether a state was ever reached.
-      reward: float32 [S], what reaching it gave the last time.
+      reward: float32 [S], what reaching it gave the last time,
+      ends: bool [S], and whether it ended the episode.
       tried: bool [S, A].
-      next_state: int32 [S, A], where the last try led; S, which is worth nothing, is the end.
+      next_state: int32 [S, A], where the last try led.
       moved: bool [A]; whether an action was ever tried,
       effect: int32 [A, C], and what the last try added to the components.
       value: float32 [S], of the last sweep.
@@ -68,6 +69,7 @@ class Tables:
 
     seen: jax.Array
     reward: jax.Array
+    ends: jax.Array
     tried: jax.Array
     next_state: jax.Array
     moved: jax.Array
@@ -121,6 +123,7 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
         tables = Tables(
             seen=jnp.zeros(states, bool),
             reward=jnp.zeros(states),
+            ends=jnp.zeros(states, bool),
             tried=jnp.zeros((states, actions), bool),
             next_state=jnp.zeros((states, actions), jnp.int32),
             moved=jnp.zeros(actions, bool),
@@ -137,8 +140,9 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
         guess_SxA = tables.tried | tables.moved
 
         def of_actions(value_S):
-            reached = jnp.where(tables.seen, tables.reward + config.discount * value_S, unknown)
-            return jnp.where(guess_SxA, jnp.append(reached, 0.0)[next_SxA], unknown)
+            later_S = config.discount * jnp.where(tables.ends, 0.0, value_S)
+            reached_S = jnp.where(tables.seen, tables.reward + later_S, unknown)
+            return jnp.where(guess_SxA, reached_S[next_SxA], unknown)
 
         def sweep(value_S, _):
             return of_actions(value_S).max(-1), None
@@ -159,10 +163,9 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
             tables,
             seen=tables.seen.at[reached].set(True),
             reward=tables.reward.at[reached].set(history.reward),
+            ends=tables.ends.at[reached].set(history.is_terminal),
             tried=tables.tried.at[state, action].set(True),
-            next_state=tables.next_state.at[state, action].set(
-                jnp.where(history.is_terminal, states, reached)
-            ),
+            next_state=tables.next_state.at[state, action].set(reached),
             moved=tables.moved.at[action].set(True),
             effect=tables.effect.at[action].set(there - here),
         )
