@@ -33,8 +33,6 @@ class CoreConfig:
       width: of a token.
       context: steps of a training window. A core that is not recurrent looks back so many steps,
         the current one included.
-      token_shift: a linear map of the token before is added to each. A token then holds what its
-        action was done to, and one layer of attention finds what an action led to.
       image_encoder: of pictures; see ImageEncoder.
       normalize: float observations and rewards enter standardised, by the statistics of the data
         set; see TransitionToken.
@@ -51,7 +49,6 @@ class CoreConfig:
 
     width: int = 64
     context: int = 80
-    token_shift: bool = False
     image_encoder: str = "pooled"
     normalize: bool = False
     mask: str = "action"
@@ -123,8 +120,6 @@ class SequenceModel(nn.Module):
             self.space, self.num_actions, c.width, c.image_encoder, self.render,
             c.normalize, c.mask, c.mask_probability, DTYPES[c.dtype],
         )  # fmt: skip
-        if c.token_shift:
-            self.shift = nn.Dense(c.width, use_bias=False, dtype=DTYPES[c.dtype])
         self.core = c.make_core()
         nn.share_scope(self, self.core)  # its parameters are named as if they were the model's own
         # Small, so that training begins at the entropy of the uniform policy.
@@ -151,8 +146,6 @@ class SequenceModel(nn.Module):
           float32 [B, T, actions], or one more with a critic.
         """
         x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
-        if self.config.token_shift:
-            x_BxTxE += jnp.pad(self.shift(x_BxTxE)[:, :-1], ((0, 0), (1, 0), (0, 0)))
         return self.head(self.core(x_BxTxE, train))
 
     def step(self, carry, observation, previous_action, previous_reward, is_first):
@@ -170,16 +163,10 @@ class SequenceModel(nn.Module):
           (new carry, logits float32 [actions], or one more with a critic).
         """
         x_E = self.embed(observation, previous_action, previous_reward, is_first, train=False)
-        if not self.config.token_shift:
-            carry, y = self.core.step(carry, x_E)
-            return carry, self.head(y)
-        carry, before_E = carry
-        carry, y = self.core.step(carry, x_E + self.shift(before_E))
-        return (carry, x_E), self.head(y)
+        carry, y = self.core.step(carry, x_E)
+        return carry, self.head(y)
 
     @nn.nowrap
     def initial_carry(self):
         """The carry of a model that has seen nothing."""
-        c = self.config
-        carry = c.make_core().initial_carry()
-        return (carry, jnp.zeros(c.width, DTYPES[c.dtype])) if c.token_shift else carry
+        return self.config.make_core().initial_carry()
