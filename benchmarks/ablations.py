@@ -1,0 +1,108 @@
+"""What each setting of a preset is worth: the preset, and the same with one thing changed.
+
+    python -m benchmarks.ablations [--runs=runs/ablations] [--rows=quickstart,…] [--output=FILE]
+
+Every row is three runs, of training seeds 0, 1 and 2, tested on validation tasks, one run after the
+other: 50 minutes on two cores. Runs that are finished are not made again.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from ad_jax.evaluation.statistics import hierarchical_bootstrap, last_tenth
+from experiments import compare
+from experiments.runtime import version
+
+CONFIG = "experiments/configs/dark_room.py:quickstart"
+SEEDS = (0, 1, 2)
+# PPO as a source, with the settings that suit it.
+PPO = {
+    "source.name": "ppo", "source.ppo.num_streams": 64, "collect.updates": 100,
+    "collect.updates_per_chunk": 20, "train.keep_every": 10,
+}  # fmt: skip
+ROWS: dict[str, dict[str, Any]] = {
+    "quickstart": {},
+    "PPO as the source, every 10th of 100 episodes": PPO,
+    "every second episode of 24, context 80": {
+        "collect.updates": 24, "train.keep_every": 2, "model.context": 80, "train.batch_size": 72,
+    },
+    "context 80": {"model.context": 80, "train.batch_size": 72},
+    "no input mask": {"model.mask_probability": 0.0},
+    "input mask 0.15": {"model.mask_probability": 0.15},
+    "input mask 0.5": {"model.mask_probability": 0.5},
+    "the whole token masked": {"model.mask": "token"},
+    "label smoothing 0.1": {"train.label_smoothing": 0.1},
+    "learning rate 0.001": {"optimizer.learning_rate": 1e-3},
+    "Muon": {"optimizer.name": "muon"},
+    "2 layers": {"model.num_layers": 2},
+    "4 heads": {"model.num_heads": 4},
+    "half of the updates": {"train.steps": 425},
+    "sampled at temperature 0.5": {"evaluation.temperature": 0.5},
+}  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations")
+    parser.add_argument("--runs", default="runs/ablations", help="where the workdirs are")
+    parser.add_argument("--rows", default=",".join(ROWS), help="which of them")
+    parser.add_argument("--config", default=CONFIG, help="of the preset")
+    parser.add_argument("--output", default="runs/ablations.json", help="where the table goes")
+    options = parser.parse_args(arguments)
+    rows = [name for name in ROWS if name in options.rows.split(",")]
+    made = []
+    for name in rows:
+        row = measure(options.config, pathlib.Path(options.runs), name)
+        print(
+            f"{row['final']:.2f} [{row['ci95'][0]:.2f}, {row['ci95'][1]:.2f}]  {name}", flush=True
+        )
+        made.append(row)
+    table = {"preset": options.config, "device": version.devices(), **version.made(), "rows": made}
+    output = pathlib.Path(options.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def measure(config: str, runs: pathlib.Path, name: str) -> dict[str, Any]:
+    """A row: runs what is not there yet, and sums up all seeds.
+
+    Args:
+      config: of the preset, as a command line has it.
+      runs: a folder of workdirs.
+      name: a key of ``ROWS``.
+
+    Returns:
+      ``curve`` [seed, episode], normalised returns; ``final``, that of the last tenth, with its
+      ``ci95``; ``below_half``, the part of the rollouts that earn less than half there; ``seconds``
+      of each stage, means over the seeds.
+    """
+    changes = {"evaluation.tasks": "validation", **ROWS[name]}
+    folders = [runs / f"{list(ROWS).index(name):02d}-{seed}" for seed in SEEDS]
+    for seed, folder in zip(SEEDS, folders, strict=True):
+        flags = [f"--config.{key}={value}" for key, value in {**changes, "seed": seed}.items()]
+        command = [sys.executable, "-m", "experiments.run", f"--config={config}"]
+        subprocess.run([*command, f"--workdir={folder}", *flags], check=True, capture_output=True)
+    return {"name": name, "changes": ROWS[name], **summary(folders)}
+
+
+def summary(folders: list[pathlib.Path]) -> dict[str, Any]:
+    """Of the runs of all seeds; see ``measure``."""
+    scores, _, _ = compare.gather([f"row={folder}" for folder in folders])
+    final = last_tenth(scores["row"])  # [seed, task, rollout, episode]
+    seconds = [json.loads((f / "report/summary.json").read_text())["seconds"] for f in folders]
+    return {
+        "curve": scores["row"].mean((1, 2)).tolist(),
+        "final": float(final.mean()),
+        "ci95": hierarchical_bootstrap(final, lambda x: x.mean()).tolist(),
+        "below_half": float((final.mean(-1) < 0.5).mean()),
+        "seconds": {stage: float(np.mean([s[stage] for s in seconds])) for stage in seconds[0]},
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
