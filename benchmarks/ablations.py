@@ -42,7 +42,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "Muon": {"optimizer.name": "muon"},
     "2 layers": {"model.num_layers": 2},
     "4 heads": {"model.num_heads": 4},
-    "half of the updates": {"train.steps": 425},
+    "half of the updates": {"train.steps": 475},
     "sampled at temperature 0.5": {"evaluation.temperature": 0.5},
 }  # fmt: skip
 
@@ -55,17 +55,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output", default="runs/ablations.json", help="where the table goes")
     options = parser.parse_args(arguments)
     rows = [name for name in ROWS if name in options.rows.split(",")]
-    made = []
+    output = pathlib.Path(options.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    table = {"preset": options.config, "device": version.devices(), **version.made(), "rows": []}
     for name in rows:
         row = measure(options.config, pathlib.Path(options.runs), name)
         print(
             f"{row['final']:.2f} [{row['ci95'][0]:.2f}, {row['ci95'][1]:.2f}]  {name}", flush=True
         )
-        made.append(row)
-    table = {"preset": options.config, "device": version.devices(), **version.made(), "rows": made}
-    output = pathlib.Path(options.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(table, indent=1) + "\n")
+        table["rows"].append(row)
+        output.write_text(json.dumps(table, indent=1) + "\n")
 
 
 def measure(config: str, runs: pathlib.Path, name: str) -> dict[str, Any]:

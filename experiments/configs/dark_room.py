@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.context": 120,
         "model.mask_probability": 0.3,
         "optimizer.learning_rate": 3e-3,
-        "train.steps": 850,
+        "train.steps": 950,
         "train.batch_size": 48,
         "train.accumulate": 2,
         "evaluation.rollouts": 16,
