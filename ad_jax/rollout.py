@@ -1,8 +1,6 @@
 """The interaction of agents and environments, and rollouts: many tasks and episodes in one scan."""
 
-import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -97,33 +95,26 @@ def make_rollouts(
         keys = jax.vmap(fold, in_axes=(0, None))(fold(key, task_ids), jnp.arange(num_rollouts))
         return jax.vmap(jax.vmap(init_one, in_axes=(0, None)))(keys, env_params)
 
-    def step_one(state: RolloutState, key_step: jax.Array):
+    def step_one(state: RolloutState):
         now, env_params = state.now, state.env_params
         memory, action, *extras = make_agent(env_params).act(
             state.memory, now.observation, state.previous_action, state.previous_reward,
             now.is_first,
         )  # fmt: skip
+        key, key_step = jax.random.split(state.key)
         now, history, _ = interact(env, now, action, key_step, env_params)
-        state = dataclasses.replace(
-            state,
-            now=now, memory=memory, previous_action=action.astype(jnp.int32),
-            previous_reward=history.reward,
-        )  # fmt: skip
+        state = RolloutState(key, env_params, now, memory, action.astype(jnp.int32), history.reward)
         return state, (history, *extras)
 
     def advance(state, steps, at_once=None):
-        # All keys beforehand: on a CPU a split takes as long for one step as for a hundred.
-        keys = jax.vmap(jax.vmap(partial(jax.random.split, num=steps + 1)))(state.key)
-        state = dataclasses.replace(state, key=keys[..., 0])
-
-        def task(state_and_keys):
-            state, made = jax.lax.scan(jax.vmap(step_one), *state_and_keys)
+        def task(state):
+            step = jax.vmap(step_one)
+            state, made = jax.lax.scan(lambda s, _: step(s), state, length=steps)
             return state, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), made)
 
-        inputs = state, jnp.moveaxis(keys[..., 1:], -1, 1)
         if at_once is None:
-            return jax.vmap(task)(inputs)
-        return jax.lax.map(task, inputs, batch_size=at_once)
+            return jax.vmap(task)(state)
+        return jax.lax.map(task, state, batch_size=at_once)
 
     return init, advance
 
