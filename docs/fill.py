@@ -84,6 +84,7 @@ class Run(NamedTuple):
 
 CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json"
 QUICKSTART = "docs/results/dark_room_quickstart.json"
+ABLATIONS = "benchmarks/results/ablations.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
 # Of the preset `cpu`: the README shows these.
@@ -94,8 +95,15 @@ MAIN = [
     Run("docs/results/watermaze.json", "Watermaze", "PPO that sees poses", "8 of 16", 512),
 ]
 OTHERS = [
-    Run(QUICKSTART, "Dark Room", "PPO", "64", 65),
-    Run("docs/results/dark_room_quickstart_h100.json", "Dark Room", "PPO", "64", 65),
+    Run(QUICKSTART, "Dark Room", "R-max", "64", 57),
+    Run(
+        "docs/results/dark_room_quickstart_h100.json",
+        "Dark Room",
+        "PPO",
+        "64",
+        65,
+        " (as it was, with PPO)",
+    ),
     Run(PAPER_H100, "Dark Room", "A2C", "31 of 100", 65, " (see below)"),
 ]
 # What the paper shows: scores on three groups of bandits, and (steps, return) elsewhere.
@@ -441,6 +449,25 @@ def sizes_and_start(results: Results) -> str:
     return table("what | number", rows)
 
 
+def ablations(results: Results) -> str:
+    """What each setting of ``quickstart`` is worth, on validation tasks."""
+    found = results[ABLATIONS]["rows"]
+    first, rows = found[0]["final"], []
+    for row in found:
+        name = f"**{row['name']}**" if row is found[0] else row["name"]
+        by_seed = ", ".join(number(end(curve)) for curve in row["curve"])
+        difference = "" if row is found[0] else f"{row['final'] - first:+.2f}"
+        rows.append([
+            name, f"{number(row['final'])} ({interval(row['ci95'])})", difference, by_seed,
+            f"{100 * row['below_half']:.0f} %", f"{sum(row['seconds'].values()):.0f} s",
+        ])  # fmt: skip
+    return table(
+        "changed | return / optimal return (95 %) | difference | by training seed "
+        "| rollouts below half | collect + train + evaluate",
+        rows,
+    )
+
+
 def checkpoints(results: Results) -> str:
     """What a checkpoint costs training."""
     rows = []
@@ -584,8 +611,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for made in (
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
-        bench_time, speed_fair, speed_cpu, speed_conditions, sizes_and_start, checkpoints,
-        speed_h100, tpu_steps, tpu_rooflines, costs, learners,
+        ablations, bench_time, speed_fair, speed_cpu, speed_conditions, sizes_and_start,
+        checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, learners,
     )
 }  # fmt: skip
 
