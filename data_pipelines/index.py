@@ -17,20 +17,26 @@ from ad_jax.errors import UserError
 class Index(NamedTuple):
     """What is where, of a shard or of a data set; rows are sorted by task, then by stream.
 
+    Episodes of one length that follow each other are a *run*, so that the index of a world with
+    episodes of fixed length does not grow with their number. The last episode of a row, which may
+    be cut off, is a run of its own.
+
     Attributes:
       task, stream: int32 [rows], of each row.
       records: int32 [rows], how many it has.
-      episodes: int32 [rows], how many begin in it.
+      runs: int32 [rows], how many it has.
       record: int [records], the records' numbers in their file, in the order of rows and steps.
-      start: int32 [episodes], the steps at which episodes begin, in the order of rows and steps.
+      begin: int32 [runs], the step at which each begins, in the order of rows and steps.
+      count: int32 [runs], its episodes.
     """
 
     task: np.ndarray
     stream: np.ndarray
     records: np.ndarray
-    episodes: np.ndarray
+    runs: np.ndarray
     record: np.ndarray
-    start: np.ndarray
+    begin: np.ndarray
+    count: np.ndarray
 
     @classmethod
     def of(cls, where: np.ndarray, starts: Sequence[np.ndarray]) -> "Index":
@@ -41,12 +47,18 @@ class Index(NamedTuple):
           starts: for each, the steps at which episodes begin, counted from the stream's first.
         """
         order = np.lexsort(where.T[::-1])
-        rows, first, records = np.unique(
-            where[order, :2], axis=0, return_index=True, return_counts=True
+        rows, row_of, records = np.unique(
+            where[order, :2], axis=0, return_inverse=True, return_counts=True
         )
-        begun = np.array([len(starts[i]) for i in order], np.int32)
-        joined = [np.zeros(0, np.int32), *(starts[i] for i in order)]
-        made = (*rows.T, records, np.add.reduceat(begun, first), order, np.concatenate(joined))
+        row = np.repeat(row_of.ravel(), [len(starts[i]) for i in order])
+        start = np.concatenate([np.zeros(0, np.int32), *(starts[i] for i in order)])
+        # Of the last episode of a row, the length is not known here.
+        length = np.append(np.where(np.diff(row) == 0, np.diff(start), -1), -1)[: len(start)]
+        new = np.append(True, (np.diff(row) > 0) | (np.diff(length) != 0))[: len(start)]
+        first = np.flatnonzero(new)
+        runs = np.bincount(row[first], minlength=len(rows))
+        count = np.diff(np.append(first, len(start)))
+        made = (*rows.T, records, runs, order, start[first], count)
         return cls(*(np.ascontiguousarray(values, np.int32) for values in made))
 
     def save(self, path: pathlib.Path) -> None:

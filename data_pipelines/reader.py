@@ -59,22 +59,29 @@ class Selection:
 class Episodes(NamedTuple):
     """What is kept of a data set: episodes, row after row, of which a row's follow each other.
 
+    Those of one length, equally far apart, are a run.
+
     Attributes:
-      row: int [episodes], of each.
-      begin: int [episodes], its first step in the row.
-      before: int64 [episodes + 1], kept steps before each, over all rows, and their number.
+      row: int [runs], of each.
+      begin: int [runs], the first step of its first episode in the row.
+      stride: int [runs], steps from one episode to the next that is kept.
+      length: int [runs], steps of each episode.
+      before: int64 [runs + 1], kept steps before each, over all rows, and their number.
       lengths: int64 [rows], kept steps of each row.
     """
 
     row: np.ndarray
     begin: np.ndarray
+    stride: np.ndarray
+    length: np.ndarray
     before: np.ndarray
     lengths: np.ndarray
 
     def place(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(row, step of the row) of kept steps, which are numbered over all rows; int [...]."""
-        episode = np.searchsorted(self.before, step, side="right") - 1
-        return self.row[episode], self.begin[episode] + (step - self.before[episode])
+        run = np.searchsorted(self.before, step, side="right") - 1
+        episode, within = np.divmod(step - self.before[run], self.length[run])
+        return self.row[run], self.begin[run] + episode * self.stride[run] + within
 
 
 class Histories:
@@ -150,17 +157,22 @@ class Histories:
         order = np.lexsort((index.stream, index.task))
         before = lambda count: np.cumsum(count, dtype=np.int64) - count
         self.task, self.stream = index.task[order], index.stream[order]
-        self._record, self._start = index.record, index.start
+        self._record, self._num_records = index.record, index.records[order]
         self._first_record = before(index.records)[order]
-        self._num_records = index.records[order]
-        self._first_episode = before(index.episodes)[order]
-        self._num_episodes = index.episodes[order]
         self.lengths = self._num_records.astype(np.int64) * self.schema.record_steps
         if told := self.provenance.get("lengths", ()):  # a row's last record may be filled up
-            rows = {place: i for i, place in enumerate(zip(self.task.tolist(), self.stream.tolist(),
-                                                           strict=True))}  # fmt: skip
+            places = zip(self.task.tolist(), self.stream.tolist(), strict=True)
+            number = {place: row for row, place in enumerate(places)}
             for task, stream, steps in told:
-                self.lengths[rows[task, stream]] = steps
+                self.lengths[number[task, stream]] = steps
+
+        runs = index.runs[order]
+        self._run_row = np.repeat(np.arange(len(order)), runs)
+        run = (before(index.runs)[order] - before(runs))[self._run_row] + np.arange(runs.sum())
+        self._run_begin, self._run_count = index.begin[run], index.count[run]
+        last = np.append(np.diff(self._run_row) > 0, True)[: len(run)]
+        end = np.where(last, self.lengths[self._run_row], np.append(self._run_begin[1:], 0))
+        self._run_length = (end - self._run_begin) // self._run_count
 
     def _parse(self, records: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
         """Fields of some records, in the order of these, flags and rewards unpacked.
@@ -214,23 +226,24 @@ class Histories:
             chosen &= self.stream < selection.streams
         if selection.tasks is not None:
             chosen &= np.isin(self.task, list(selection.tasks))
-        first, last = (
-            np.where(chosen, np.rint(part * self._num_episodes), 0).astype(np.int64)
+        row, every = self._run_row, selection.every
+        number = np.bincount(row, self._run_count, len(chosen))  # of the episodes of each row
+        low, high = (
+            np.where(chosen, np.rint(part * number), 0).astype(np.int64)[row]
             for part in (selection.begin, selection.end)
         )
-        count = np.maximum(-(-(last - first) // selection.every), 0)
-        # The numbers of the kept episodes, in the order in which ``_start`` has them.
-        row = np.repeat(np.arange(len(count), dtype=np.int32), count)
-        of_first = self._first_episode + first - selection.every * (np.cumsum(count) - count)
-        episode = of_first[row] + selection.every * np.arange(len(row))
-        ends = np.append(self._start[1:], 0)
-        some = self._num_episodes > 0
-        ends[(self._first_episode + self._num_episodes - 1)[some]] = self.lengths[some]
-        begin = self._start[episode]
-        length = ends[episode] - begin
+        # The episodes of a row are numbered from 0: those of each run, and which of them are kept.
+        begin = np.cumsum(self._run_count, dtype=np.int64) - self._run_count
+        begin -= (np.cumsum(number) - number).astype(np.int64)[row]
+        first = low + -(-np.maximum(begin - low, 0) // every) * every
+        count = -(-(np.minimum(begin + self._run_count, high) - first) // every)
+        kept = count > 0
+        length = self._run_length[kept]
+        steps = length * count[kept]
         return Episodes(
-            row, begin, np.append(0, np.cumsum(length, dtype=np.int64)),
-            np.bincount(row, length, len(count)).astype(np.int64),
+            row[kept], (self._run_begin + (first - begin) * self._run_length)[kept],
+            length * every, length, np.append(0, np.cumsum(steps, dtype=np.int64)),
+            np.bincount(row[kept], steps, len(chosen)).astype(np.int64),
         )  # fmt: skip
 
 

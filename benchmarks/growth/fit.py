@@ -1,0 +1,79 @@
+"""The slope of a cost, beside the slope that it must have.
+
+Costs are fitted as size^slope: a straight line through the logarithms, by least squares, in each
+round by itself. The fit takes the larger half of the sizes, where fixed costs no longer hide what
+grows. The law is fitted through the same sizes.
+
+The verdict: a cost grows *faster* than it must if its slope exceeds that of its law by more than
+``TOLERANCE`` in every round; *slower* likewise; otherwise *as it must*.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+TOLERANCE = 0.1  # of a slope: a quarter more for ten times the work
+FASTER, AS_IT_MUST, SLOWER = "faster", "as it must", "slower"
+
+
+class Line(NamedTuple):
+    """A cost at several sizes.
+
+    Attributes:
+      chart: of which it is a line.
+      what: the cost, in words.
+      unit: of the cost.
+      against: what the sizes count.
+      sizes: [sizes], in ascending order.
+      values: [rounds, sizes], the cost; greater than 0.
+      law: [sizes], in any unit, the cost that the work needs.
+      law_text: the same in words or as a formula.
+    """
+
+    chart: str
+    what: str
+    unit: str
+    against: str
+    sizes: Sequence[float]
+    values: Sequence[Sequence[float]]
+    law: Sequence[float]
+    law_text: str
+
+
+def slopes(sizes: Sequence[float], values: Sequence[Sequence[float]]) -> np.ndarray:
+    """Of the larger half of the sizes, at least two, float [rounds].
+
+    Args:
+      sizes: [sizes], ascending.
+      values: [rounds, sizes].
+    """
+    half = slice(-max(2, math.ceil((len(sizes) + 1) / 2)), None)
+    return np.polyfit(np.log(sizes[half]), np.log(np.array(values)[:, half]).T, 1)[0]
+
+
+def verdict(found: np.ndarray, must: float) -> str:
+    """See the module: from the slopes of all rounds, and the one there must be."""
+    if found.min() > must + TOLERANCE:
+        return FASTER
+    return SLOWER if found.max() < must - TOLERANCE else AS_IT_MUST
+
+
+def row(line: Line) -> dict:
+    """A line as JSON, with its slope and verdict."""
+    values, found = np.array(line.values, float), slopes(line.sizes, line.values)
+    must = float(slopes(line.sizes, [line.law])[0])
+    spread = lambda x: dict(
+        zip(("low", "median", "high"), np.percentile(x, [0, 50, 100], 0).tolist(), strict=True)
+    )
+    return {
+        "stage": "growth", **line._asdict(), "sizes": list(map(float, line.sizes)),
+        "law": list(map(float, line.law)), "values": spread(values),
+        "slope": spread(found), "must": must, "verdict": verdict(found, must),
+    }  # fmt: skip
+
+
+def in_turns(work: Sequence[Callable[[], float]], rounds: int, unmeasured: int = 1) -> np.ndarray:
+    """What functions return, float [rounds, functions]; they take turns, the first ones for nothing."""
+    return np.array([[each() for each in work] for _ in range(unmeasured + rounds)])[unmeasured:]
