@@ -42,6 +42,7 @@ class WindowSampler:
     context: int
     batch_size: int
     seed: int
+    _begins: np.ndarray = dataclasses.field(init=False, repr=False)
     _ends: np.ndarray = dataclasses.field(init=False, repr=False)
     _offsets: np.ndarray = dataclasses.field(init=False, repr=False)
 
@@ -54,6 +55,7 @@ class WindowSampler:
             )
         places = np.maximum(self.lengths - self.context + 1, 0)
         object.__setattr__(self, "_ends", np.cumsum(places))
+        object.__setattr__(self, "_begins", self._ends - places)
         object.__setattr__(self, "_offsets", np.cumsum(self.lengths) - self.lengths)
 
     def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +63,7 @@ class WindowSampler:
         philox = np.random.Philox(key=self.seed, counter=[0, 0, 0, step])
         place = np.random.Generator(philox).integers(self._ends[-1], size=self.batch_size)
         row = np.searchsorted(self._ends, place, side="right")
-        return row, place - np.append(0, self._ends)[row]
+        return row, place - self._begins[row]
 
     def starts(self, step: int) -> dict[str, np.ndarray]:
         """What ``DeviceWindows.cut`` needs: where the windows begin, and if a row does."""

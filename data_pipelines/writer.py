@@ -51,7 +51,7 @@ class Writer:
 
     def missing(self) -> list[int]:
         """Shards that are not finished."""
-        return [s for s in range(self.num_shards) if not _summary_path(self.path(s)).exists()]
+        return [s for s in range(self.num_shards) if not summary_path(self.path(s)).exists()]
 
     @contextlib.contextmanager
     def shard(self, shard: int, tasks: np.ndarray) -> Iterator["ShardWriter"]:
@@ -66,7 +66,7 @@ class Writer:
         with atomic_write(index_path(self.path(shard))) as temporary:
             writer.index().save(temporary)
             summary["index"] = fingerprint(temporary)
-        write_json(_summary_path(self.path(shard)), summary)
+        write_json(summary_path(self.path(shard)), summary)
 
     def summaries(self) -> list[dict[str, Any]]:
         """What each finished shard says of itself; see ``ShardWriter.summary``.
@@ -75,7 +75,7 @@ class Writer:
           UserError: a summary is damaged.
         """
         mend = "remove it, and the same command writes that shard again"
-        paths = [_summary_path(self.path(s)) for s in range(self.num_shards)]
+        paths = [summary_path(self.path(s)) for s in range(self.num_shards)]
         return [read_json(path, mend) for path in paths]
 
     def commit(self, provenance: dict[str, Any]) -> None:
@@ -260,5 +260,5 @@ def index_path(shard: Path) -> Path:
     return shard.with_name(shard.name + ".index")
 
 
-def _summary_path(shard: Path) -> Path:
+def summary_path(shard: Path) -> Path:
     return shard.with_name(shard.name + ".json")

@@ -74,6 +74,6 @@ def row(line: Line) -> dict:
     }  # fmt: skip
 
 
-def in_turns(work: Sequence[Callable[[], float]], rounds: int, unmeasured: int = 1) -> np.ndarray:
-    """What functions return, float [rounds, functions]; they take turns, the first ones for nothing."""
-    return np.array([[each() for each in work] for _ in range(unmeasured + rounds)])[unmeasured:]
+def in_turns(work: Sequence[Callable[[], float]], rounds: int) -> np.ndarray:
+    """What functions return, float [rounds, functions], after one round that does not count."""
+    return np.array([[each() for each in work] for _ in range(1 + rounds)])[1:]
