@@ -18,9 +18,13 @@ import sys
 
 from ad_jax.distributed import processes
 
-STAGES = ("collect", "train", "evaluate", "render", "utilisation", "data", "start")
+STAGES = ("collect", "train", "evaluate", "render", "utilisation", "data", "start", "growth")
 # Longer contexts, and what compiles for minutes, are left out.
-QUICK = {"train": {"contexts": (80,), "forms": 2}, "evaluate": {"contexts": (60,)}}
+QUICK = {
+    "train": {"contexts": (80,), "forms": 2},
+    "evaluate": {"contexts": (60,)},
+    "growth": {"small": True},
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -99,6 +103,8 @@ def in_a_process(stage: str, arguments: list[str], output: pathlib.Path) -> dict
 
 def describe(line: dict) -> str:
     """One line of the table as text."""
+    if line["stage"] == "growth":
+        return importlib.import_module("benchmarks.growth.fit").describe(line)
     if "per_second" not in line:
         numbers = [
             f"{k.replace('_', ' ')} {v:.2f}" for k, v in line.items() if k not in ("stage", "what")

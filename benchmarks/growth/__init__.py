@@ -23,13 +23,13 @@ SMALL = {
 }
 
 
-def run(rounds: int, sizes: dict[str, dict] | None = None) -> list[dict]:
-    """The lines of all charts, each a row; see ``fit.Line``.
+def run(rounds: int, small: bool = False) -> list[dict]:
+    """The rows of all charts: lines as of ``fit.row``, and what is no line.
 
     Args:
       rounds: how often each size is measured, at most ``REPETITIONS``.
-      sizes: for each chart, other sizes than its own.
+      small: only the sizes in ``SMALL``.
     """
-    rounds, sizes = min(rounds, REPETITIONS), sizes or {}
+    rounds, sizes = min(rounds, REPETITIONS), SMALL if small else {}
     charts = {name: importlib.import_module(f"benchmarks.growth.{name}") for name in CHARTS}
     return [row for name, c in charts.items() for row in c.run(rounds, **sizes.get(name, {}))]

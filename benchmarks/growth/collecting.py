@@ -3,6 +3,7 @@
 Adversarial bandits, of which there are as many as one asks for, with the tiles of their preset.
 """
 
+import contextlib
 import pathlib
 import resource
 import sys
@@ -13,6 +14,10 @@ import jax
 import numpy as np
 
 from ad_jax.distributed import processes
+
+if __name__ == "__main__":
+    processes.split_cpu()  # before what follows: gymnax starts JAX's backend when it is imported
+
 from benchmarks import peers, presets
 from benchmarks.growth import fit
 
@@ -53,7 +58,8 @@ def collect(tasks: int) -> float:
     config = presets.load(PRESET)
     config.tasks.num_train = tasks
     config.collect.min_improved = 0.0  # one bandit alone may well end worse than it began
-    with tempfile.TemporaryDirectory() as folder:
+    # The stage's own words are no answer.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         began = time.perf_counter()
         stage.run(config, Folders(pathlib.Path(folder)), Interruption())
         return time.perf_counter() - began
@@ -69,5 +75,4 @@ def serve(cache: str, *tasks: str) -> None:
 
 
 if __name__ == "__main__":
-    processes.split_cpu()
     serve(*sys.argv[1:])

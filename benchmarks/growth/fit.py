@@ -10,7 +10,7 @@ The verdict: a cost grows *faster* than it must if its slope exceeds that of its
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,18 +60,35 @@ def verdict(found: np.ndarray, must: float) -> str:
     return SLOWER if found.max() < must - TOLERANCE else AS_IT_MUST
 
 
+def spread(values) -> dict[str, Any]:
+    """The lowest, the median and the highest of the first axis."""
+    found = np.percentile(np.array(values, float), [0, 50, 100], 0).tolist()
+    return dict(zip(("low", "median", "high"), found, strict=True))
+
+
 def row(line: Line) -> dict:
     """A line as JSON, with its slope and verdict."""
-    values, found = np.array(line.values, float), slopes(line.sizes, line.values)
+    found = slopes(line.sizes, line.values)
     must = float(slopes(line.sizes, [line.law])[0])
-    spread = lambda x: dict(
-        zip(("low", "median", "high"), np.percentile(x, [0, 50, 100], 0).tolist(), strict=True)
-    )
     return {
         "stage": "growth", **line._asdict(), "sizes": list(map(float, line.sizes)),
-        "law": list(map(float, line.law)), "values": spread(values),
+        "law": list(map(float, line.law)), "values": spread(line.values),
         "slope": spread(found), "must": must, "verdict": verdict(found, must),
     }  # fmt: skip
+
+
+def describe(row: dict) -> str:
+    """A row of any of the charts as a line of text."""
+    text = f"growth   {row['chart']}: {row['what']}"
+    between = "{median:.3g} [{low:.3g}, {high:.3g}]".format
+    if "slope" in row:
+        cost = f"{row['values']['median'][-1]:.3g} {row['unit']} at {row['sizes'][-1]:.3g}"
+        return (f"{text}: {cost} {row['against']}, grows as n^{between(**row['slope'])}, "
+                f"must as n^{row['must']:.2f}: {row['verdict']}")  # fmt: skip
+    numbers = {k: v for k, v in row.items() if k not in ("stage", "chart", "what", "unit")}
+    flat = {**numbers.pop("parts", {}), **numbers.pop("packages", {}), **numbers}
+    shown = [f"{k} {between(**v) if isinstance(v, dict) else f'{v:.3g}'}" for k, v in flat.items()]
+    return f"{text} ({row['unit']}): {', '.join(shown)}"
 
 
 def in_turns(work: Sequence[Callable[[], float]], rounds: int) -> np.ndarray:

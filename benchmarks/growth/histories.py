@@ -80,6 +80,4 @@ def _resident() -> float:
 
 
 if __name__ == "__main__":
-    import data_pipelines.windows  # before the clock starts
-
     peers.serve({"measure": lambda: " ".join(map(str, measure(sys.argv[1])))})

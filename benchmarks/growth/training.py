@@ -17,7 +17,7 @@ TRANSITIONS = 8192  # of a batch, however long its windows are
 CONTEXTS = (80, 160, 320, 640, 1280, 2560, 4096)
 WINDOW = 80  # of attention
 # Layers of a width E have 12 E² parameters each.
-SHAPES = {1e5: (3, 54), 1e6: (4, 144), 1e7: (6, 372), 1e8: (10, 912)}
+SHAPES = {1e5: (3, 52), 1e6: (4, 144), 1e7: (6, 372), 1e8: (10, 912)}
 MODEL_TRANSITIONS = 2560
 
 
