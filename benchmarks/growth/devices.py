@@ -39,16 +39,22 @@ def _in_a_process(devices: int) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
+def configured():
+    """The preset whose step is compiled, with heads for many devices."""
+    config = presets.load("dark_room:quickstart")
+    config.train.accumulate = 1
+    config.model.update({"width": WIDTH, "num_heads": HEADS, "num_layers": 2})
+    return config
+
+
 def sent(axis: str) -> float:
     """MiB of a step that all devices of this process share along one axis of the mesh."""
     from ad_jax.distributed import sharding
     from benchmarks import tpu
 
-    config = presets.load("dark_room:quickstart")
-    config.train.accumulate = 1
-    config.model.update({"width": WIDTH, "num_heads": HEADS, "num_layers": 2})
     mesh = sharding.make_mesh(**{"data": 1, axis: jax.device_count()})
-    return sum(kind["mib"] for kind in tpu.costs(config, mesh)["collectives"].values())
+    found = tpu.costs(configured(), mesh)["collectives"]
+    return sum(kind["mib"] for kind in found.values())
 
 
 if __name__ == "__main__":
