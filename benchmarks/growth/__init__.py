@@ -15,8 +15,8 @@ CHARTS = ("collecting", "training", "acting", "devices", "histories", "limited",
 # What --quick leaves of the sizes of each chart.
 SMALL = {
     "collecting": {"tasks": (1, 10, 100)},
-    "training": {"contexts": (80, 160, 320), "parameters": (1e5, 1e6), "compiled": (1e7,)},
-    "acting": {"contexts": (80, 160, 320), "tasks": (1, 10, 100)},
+    "training": {"contexts": (80, 320), "parameters": (1e5, 1e6), "compiled": (1e7,)},
+    "acting": {"contexts": (80, 320), "tasks": (1, 10, 100)},
     "devices": {"devices": (1, 2, 4)},
     "histories": {"sizes": (1e7, 1e8, 1e9)},
     "limited": {"size": 1e9},

@@ -9,13 +9,14 @@ import time
 import jax
 import numpy as np
 
+from ad_jax.distributed import sharding
 from benchmarks import presets
 from benchmarks.growth import fit
 
 PRESET = "dark_room:quickstart"
 TRANSITIONS = 8192  # of a batch, however long its windows are
-CONTEXTS = (80, 160, 320, 640, 1280, 2560, 4096)
-WINDOW = 80  # of attention
+CONTEXTS = (80, 320, 1280, 4096)
+WINDOW, WINDOWED = 80, 1280  # of attention, and the longest context with it: chunks are unrolled
 # Layers of a width E have 12 E² parameters each.
 SHAPES = {1e5: (3, 52), 1e6: (4, 144), 1e7: (6, 372), 1e8: (10, 912)}
 MODEL_TRANSITIONS = 2560
@@ -36,8 +37,9 @@ def configured(transitions: int, context: int, **model):
     config = presets.load(PRESET)
     config.train.accumulate = 1
     config.train.batch_size = max(2, 2 * round(transitions / context / 2))
-    # A longer chunk for a longer context, so that the program has as many parts.
-    settings = {"context": context, "attention_chunk": max(40, context // 8), **model}
+    # Without a window, a longer chunk for a longer context: the program has as many parts.
+    chunk = model.get("attention_window") or max(40, context // 8)
+    settings = {"context": context, "attention_chunk": chunk, **model}
     config.update_from_flattened_dict({f"model.{k}": v for k, v in settings.items()})
     return config
 
@@ -50,24 +52,63 @@ def flops(config) -> float:
     return float(6 * dense + 12 * m.num_layers * m.width * seen)
 
 
+class Step:
+    """The training step of a config, compiled for all devices.
+
+    Attributes:
+      counted: what the compiler counts: FLOPs and kB of temporaries of a transition, and MB of the
+        state.
+    """
+
+    def __init__(self, config):
+        model, init, update = presets.training(config)
+        mesh = sharding.make_mesh()
+        replicated, spread = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+        self._key = sharding.put(jax.random.key(0), replicated)
+        self._init = jax.jit(init, out_shardings=replicated)
+        shapes = presets.batch_shapes(config, model, spread)
+        self._batch = lambda: sharding.put(
+            {k: np.zeros(x.shape, x.dtype) for k, x in shapes.items()}, spread
+        )
+        step = jax.jit(sharding.on_mesh(mesh, update), donate_argnums=0, out_shardings=replicated)
+        placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated)
+        state = jax.tree.map(placed, jax.eval_shape(self._init, self._key))
+        self._program = step.lower(state, shapes, self._key).compile()
+        self._transitions = config.train.batch_size * config.model.context
+        of_one = self._transitions / mesh.size  # the compiler counts for one device
+        self.counted = {
+            "flops": self._program.cost_analysis()["flops"] / of_one,
+            "temporaries": self._program.memory_analysis().temp_size_in_bytes / 1e3 / of_one,
+            "state": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / 1e6,
+        }
+
+    def time(self) -> float:
+        """Seconds of a transition, of a step that is made now."""
+        if not hasattr(self, "_state"):
+            self._state, self._data = self._init(self._key), self._batch()
+        began = time.perf_counter()
+        self._state, _ = jax.block_until_ready(self._program(self._state, self._data, self._key))
+        return (time.perf_counter() - began) / self._transitions
+
+
 def _by_context(rounds: int, contexts: tuple[int, ...]) -> list[dict]:
-    lines = []
+    times, memory = [], []
     for window in (0, WINDOW):
-        configs = [configured(TRANSITIONS, c, attention_window=window) for c in contexts]
-        seconds = fit.in_turns([_timed(config) for config in configs], rounds)
-        memory = [_compiled(config)["temporaries"] for config in configs]
-        what = f"attention over {window or 'all'} steps"
-        lines += [
-            fit.Line(
-                "train, context", f"time of a transition, {what}", "µs", "steps of context",
-                contexts, 1e6 * seconds, [flops(config) for config in configs], "its FLOPs",
-            ),
-            fit.Line(
-                "train, context", f"temporaries of a transition, {what}", "kB", "steps of context",
-                contexts, [memory], [1] * len(contexts), "none: scores are not stored",
-            ),
-        ]  # fmt: skip
-    return [fit.row(line) for line in lines]
+        sizes = [context for context in contexts if not window or context <= WINDOWED]
+        configs = [configured(TRANSITIONS, c, attention_window=window) for c in sizes]
+        steps = [Step(config) for config in configs]
+        seconds = fit.in_turns([step.time for step in steps], rounds)
+        of = f"attention over {window or 'all'} steps"
+        times.append(fit.Line(
+            "train, context", f"time of a transition, {of}", "µs", "steps of context", sizes,
+            1e6 * seconds, list(map(flops, configs)), "its FLOPs",
+        ))  # fmt: skip
+        memory.append(fit.Line(
+            "train, context", f"temporaries of a transition, {of}", "kB", "steps of context", sizes,
+            [[step.counted["temporaries"] for step in steps]], [1] * len(sizes),
+            "nothing: scores are not stored",
+        ))  # fmt: skip
+    return list(map(fit.row, times + memory))
 
 
 def _by_model(rounds: int, measured: tuple[float, ...], compiled: tuple[float, ...]) -> list[dict]:
@@ -78,49 +119,16 @@ def _by_model(rounds: int, measured: tuple[float, ...], compiled: tuple[float, .
 
     both = (*measured, *compiled)
     configs = {n: config_of(n) for n in both}
-    seconds = fit.in_turns([_timed(configs[n]) for n in measured], rounds)
-    counted = [_compiled(configs[n]) for n in both]
-    line = lambda what, unit, sizes, values, law, text: fit.row(
-        fit.Line("train, model", what, unit, "parameters", sizes, values, law, text)
-    )
+    steps = {n: Step(config) for n, config in configs.items()}
+    seconds = fit.in_turns([steps[n].time for n in measured], rounds)
+    line = lambda *rest: fit.row(fit.Line("train, model", *rest))
     needed = {n: flops(configs[n]) for n in both}
-    of = lambda name: [[each[name] for each in counted]]
+    of = lambda name: [[steps[n].counted[name] for n in both]]
     return [
-        line("time of a transition", "µs", measured, 1e6 * seconds,
+        line("time of a transition", "µs", "parameters", measured, 1e6 * seconds,
              [needed[n] for n in measured], "its FLOPs"),
-        line("FLOPs of a transition, as compiled", "FLOP", both, of("flops"),
+        line("FLOPs of a transition, as compiled", "FLOP", "parameters", both, of("flops"),
              list(needed.values()), "those of its matrix products"),
-        line("state: parameters and moments, as compiled", "MB", both, of("state"), both,
-             "parameters"),
+        line("state, as compiled", "MB", "parameters", both, of("state"), both,
+             "parameters and two moments"),
     ]  # fmt: skip
-
-
-def _timed(config):
-    """A function that makes one step, and returns the seconds of a transition."""
-    model, init, update = presets.training(config)
-    batch = {k: np.zeros(x.shape, x.dtype) for k, x in presets.batch_shapes(config, model).items()}
-    step = presets.repeated(init, update, batch)
-    transitions = config.train.batch_size * config.model.context
-
-    def work() -> float:
-        began = time.perf_counter()
-        jax.block_until_ready(step())
-        return (time.perf_counter() - began) / transitions
-
-    return work
-
-
-def _compiled(config) -> dict[str, float]:
-    """What the compiler counts of a step on one device: of a transition, but for the state."""
-    model, init, update = presets.training(config)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(init, key)
-    step = jax.jit(update, donate_argnums=0)
-    program = step.lower(state, presets.batch_shapes(config, model), key).compile()
-    transitions = config.train.batch_size * config.model.context
-    memory = program.memory_analysis()
-    return {
-        "flops": program.cost_analysis()["flops"] / transitions,
-        "temporaries": memory.temp_size_in_bytes / 1e3 / transitions,
-        "state": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / 1e6,
-    }
