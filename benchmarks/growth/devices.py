@@ -4,14 +4,11 @@ The devices are simulated: nothing is timed. The batch is the same for any numbe
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 
 from benchmarks import presets
-from benchmarks.growth import fit
+from benchmarks.growth import child, fit
 
 DEVICES = (1, 2, 4, 8)
 MESHES = ("data", "fsdp", "model")
@@ -33,10 +30,9 @@ def run(rounds: int, devices: tuple[int, ...] = DEVICES) -> list[dict]:
 
 
 def _in_a_process(devices: int) -> dict[str, float]:
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.growth.devices"]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+    return child.answer(
+        "benchmarks.growth.devices", JAX_NUM_CPU_DEVICES=str(devices), JAX_PLATFORMS="cpu"
+    )
 
 
 def configured():

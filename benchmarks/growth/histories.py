@@ -6,6 +6,7 @@ is that of the program, not of a disk.
 """
 
 import functools
+import json
 import os
 import pathlib
 import sys
@@ -14,8 +15,7 @@ import time
 
 import numpy as np
 
-from benchmarks import peers
-from benchmarks.growth import fit, shards
+from benchmarks.growth import child, fit, shards
 
 SIZES = (1e7, 1e8, 1e9, 1e10, 1e11)
 SHARD = 1e8  # bytes, at most
@@ -33,7 +33,10 @@ def run(rounds: int, sizes: tuple[float, ...] = SIZES) -> list[dict]:
             shards.repeated(shard(min(size, SHARD)), path, max(1, round(size / SHARD)), os.link)
             for size, path in zip(sizes, folders, strict=True)
         ]
-        found = [[_measured(path) for path in folders] for _ in range(rounds)]
+        found = [
+            [child.answer("benchmarks.growth.histories", path) for path in folders]
+            for _ in range(rounds)
+        ]
     of = lambda i: [[values[i] for values in turn] for turn in found]
     fixed, linear = [1] * len(sizes), given
     line = lambda *texts, values, law, why: fit.row(
@@ -44,12 +47,6 @@ def run(rounds: int, sizes: tuple[float, ...] = SIZES) -> list[dict]:
         line("memory that this takes", "MB", values=of(1), law=linear, why="rows of the index"),
         line("time of a random window", "µs", values=of(2), law=fixed, why="nothing"),
     ]
-
-
-def _measured(folder: pathlib.Path) -> list[float]:
-    """In a process of its own, for its memory."""
-    ask = peers.start("benchmarks.growth.histories", folder)
-    return list(map(float, ask("measure").split()))
 
 
 def measure(folder: str) -> tuple[float, float, float]:
@@ -80,4 +77,4 @@ def _resident() -> float:
 
 
 if __name__ == "__main__":
-    peers.serve({"measure": lambda: " ".join(map(str, measure(sys.argv[1])))})
+    print(json.dumps(measure(sys.argv[1])))

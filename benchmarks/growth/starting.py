@@ -1,14 +1,13 @@
 """From the command to the first step of training, part by part, and the heaviest imports."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 
-from benchmarks.growth import fit
+from benchmarks.growth import child, fit
 
 PRESET = "dark_room:quickstart"
 HEAVIEST = 8  # packages that are named
@@ -33,14 +32,10 @@ def run(rounds: int) -> list[dict]:
 
 
 def _in_a_process(cache: str) -> dict[str, float]:
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    command = [sys.executable, "-m", "benchmarks.growth.starting"]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return child.answer(
+        "benchmarks.growth.starting",
+        JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )  # fmt: skip
 
 
 def packages() -> dict[str, float]:
