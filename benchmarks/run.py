@@ -21,9 +21,14 @@ from ad_jax.distributed import processes
 
 STAGES = (
     "collect", "train", "evaluate", "render", "utilisation", "data", "checkpoints", "start",
+    "growth",
 )  # fmt: skip
-# Longer contexts are left out.
-QUICK = {"train": {"contexts": (80,)}, "evaluate": {"contexts": (60,)}}
+# Longer contexts, and what compiles for minutes, are left out.
+QUICK = {
+    "train": {"contexts": (80,)},
+    "evaluate": {"contexts": (60,)},
+    "growth": {"small": True},
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -106,6 +111,8 @@ def describe(line: dict) -> str:
     """One line of the table as text."""
     if why := line.get("left_out"):
         return f"{line['stage']:<9}{line['what']} is left out: {why}"
+    if line["stage"] == "growth":
+        return importlib.import_module("benchmarks.growth.fit").describe(line)
     if "per_second" not in line:
         numbers = [
             f"{k.replace('_', ' ')} {v:.2f}" for k, v in line.items() if k not in ("stage", "what")

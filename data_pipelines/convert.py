@@ -357,7 +357,7 @@ def to_numpy(histories: Histories) -> Iterator[dict[str, Any]]:
     """
     schema = histories.schema
     for row, (task, stream) in enumerate(zip(histories.task, histories.stream, strict=True)):
-        steps = np.arange(histories.episode_starts[row][-1])
+        steps = np.arange(histories.lengths[row])
         found = histories.read(np.full(len(steps), row), steps)
         rewards = found["reward"]
         if schema.reward_levels is not None:

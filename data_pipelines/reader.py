@@ -1,23 +1,26 @@
 """Reads a data set of histories, after checking that it is whole and unharmed."""
 
 import dataclasses
-import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from ad_jax.errors import UserError
-from ad_jax.paths import Path, as_path
+from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import fingerprint, local_copy, read_json
+from data_pipelines.index import Index, joined
 from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
-from data_pipelines.writer import METADATA, PROVENANCE, SPLIT
+from data_pipelines.writer import METADATA, PROVENANCE, SPLIT, index_path
 
 _BATCH = 4096  # records that are read together
+# Bytes of shards whose checksums are compared at opening: a second or two, however large the data
+# set is. Every record has a checksum of its own, which is compared whenever it is read.
+_CHECKED_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,34 @@ class Selection:
             raise UserError(f"streams={self.streams}: keep one or more, or None")
 
 
+class Episodes(NamedTuple):
+    """What is kept of a data set: episodes, row after row, of which a row's follow each other.
+
+    Those of one length, equally far apart, are a run.
+
+    Attributes:
+      row: int [runs], of each.
+      begin: int [runs], the first step of its first episode in the row.
+      stride: int [runs], steps from one episode to the next that is kept.
+      length: int [runs], steps of each episode.
+      before: int64 [runs + 1], kept steps before each, over all rows, and their number.
+      lengths: int64 [rows], kept steps of each row.
+    """
+
+    row: np.ndarray
+    begin: np.ndarray
+    stride: np.ndarray
+    length: np.ndarray
+    before: np.ndarray
+    lengths: np.ndarray
+
+    def place(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(row, step of the row) of kept steps, which are numbered over all rows; int [...]."""
+        run = np.searchsorted(self.before, step, side="right") - 1
+        episode, within = np.divmod(step - self.before[run], self.length[run])
+        return self.row[run], self.begin[run] + episode * self.stride[run] + within
+
+
 class Histories:
     """A data set of histories.
 
@@ -63,11 +94,14 @@ class Histories:
       provenance: what ``Writer.commit`` was given, with format version, schema and checksums.
       task: int32 [rows].
       stream: int32 [rows].
-      episode_starts: for each row, int64 [episodes + 1]: where its episodes start, and its end.
+      lengths: int64 [rows], steps of each row.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        """Opens and checks a data set.
+        """Opens and checks a data set, by its index.
+
+        Checksums of shards are compared up to ``_CHECKED_BYTES``; what is damaged behind them is
+        found by ``read``.
 
         Raises:
           UserError: there is none, its format is another one, or a file is cut short or damaged.
@@ -75,51 +109,85 @@ class Histories:
         self.folder = as_path(folder)
         self.provenance = _read_provenance(self.folder)
         self.schema = Schema.from_json(self.provenance["schema"])
-        files = self.provenance["shards"] | self.provenance.get("metadata", {})
+        shards, metadata = self.provenance["shards"], self.provenance.get("metadata", {})
+        files = shards | metadata
         # ArrayRecord opens local files only.
         local = local_copy(self.folder, files.keys() | METADATA, json.dumps(files))
-        mend = _mend(self.folder, local)
-        _check_files(local, files, mend)
+        self._mend = _mend(self.folder, local)
+        _check_files(local, metadata, self._mend, sum(f["bytes"] for f in metadata.values()))
+        _check_files(local, shards, self._mend, _CHECKED_BYTES)
         try:
             builder = tfds.builder_from_directory(local)
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             self._source = builder.as_data_source(split=SPLIT, deserialize_method=raw)
-            self._index()
         except (OSError, MemoryError):
             raise
-        except Exception as error:  # TFDS, protobuf and ArrayRecord each raise errors of their own
+        except Exception as error:  # TFDS and protobuf each raise errors of their own
             raise UserError(
-                f"{self.folder}: TFDS can't read it ({', '.join(METADATA)} and the shards): {mend}"
+                f"{self.folder}: TFDS can't read it ({', '.join(METADATA)}): {self._mend}"
             ) from error
+        self._arrange(self._indexes(local, shards))
 
-    def _index(self) -> None:
-        """Finds the blocks of every row, and where its episodes start."""
-        size = self.schema.record_steps
-        parts: list[Any] = []
-        for begin in range(0, len(self._source), _BATCH):
-            records = range(begin, min(begin + _BATCH, len(self._source)))
-            found = self._parse(records, ("task", "stream", "start", "is_first"))
-            where = np.concatenate([found[k] for k in ("task", "stream", "start")], -1)
-            starts = [
-                s + np.flatnonzero(f) for s, f in zip(where[:, 2], found["is_first"], strict=True)
+    def _indexes(self, folder: pathlib.Path, shards: Mapping[str, Mapping[str, int]]) -> Index:
+        """Of all shards; those of an older version have none, and their records are read."""
+        parts, begin = [], 0
+        for name, shard in shards.items():
+            path, end = index_path(folder / name), begin + shard["records"]
+            indexed = path.name in self.provenance.get("metadata", {})
+            of_shard = Index.load(path, self._mend) if indexed else self._found(range(begin, end))
+            parts.append(of_shard)
+            begin = end
+        return joined(parts, [shard["records"] for shard in shards.values()])
+
+    def _found(self, records: range) -> Index:
+        """The index of some records, by reading them."""
+        where, starts = [np.zeros((0, 3), np.int32)], []
+        for begin in range(records.start, records.stop, _BATCH):
+            batch = range(begin, min(begin + _BATCH, records.stop))
+            found = self._parse(batch, ("task", "stream", "start", "is_first"))
+            where.append(np.concatenate([found[k] for k in ("task", "stream", "start")], -1))
+            starts += [
+                start + np.flatnonzero(first)
+                for (start,), first in zip(found["start"], found["is_first"], strict=True)
             ]
-            parts += zip(map(tuple, where.tolist()), records, starts, strict=True)
-        parts.sort(key=lambda part: part[0])
-        told = self.provenance.get("lengths", ())  # where they differ, the last record is filled up
-        lengths = {(task, stream): steps for task, stream, steps in told}
-        rows = [list(row) for _, row in itertools.groupby(parts, key=lambda part: part[0][:2])]
-        self.task = np.array([row[0][0][0] for row in rows], np.int32)
-        self.stream = np.array([row[0][0][1] for row in rows], np.int32)
-        self._records = np.full((len(rows), max(map(len, rows), default=0)), -1)
-        self.episode_starts = []
-        for i, row in enumerate(rows):
-            self._records[i, : len(row)] = [record for _, record, _ in row]
-            end = lengths.get(row[0][0][:2], len(row) * size)
-            self.episode_starts.append(np.concatenate([*(s for *_, s in row), [end]]))
+        return Index.of(np.concatenate(where), starts)
+
+    def _arrange(self, index: Index) -> None:
+        """Sorts the rows, and says where the records and episodes of each are."""
+        order = np.lexsort((index.stream, index.task))
+        before = lambda count: np.cumsum(count, dtype=np.int64) - count
+        self.task, self.stream = index.task[order], index.stream[order]
+        self._record, self._num_records = index.record, index.records[order]
+        self._first_record = before(index.records)[order]
+        self.lengths = self._num_records.astype(np.int64) * self.schema.record_steps
+        if told := self.provenance.get("lengths", ()):  # a row's last record may be filled up
+            places = zip(self.task.tolist(), self.stream.tolist(), strict=True)
+            number = {place: row for row, place in enumerate(places)}
+            for task, stream, steps in told:
+                self.lengths[number[task, stream]] = steps
+
+        runs = index.runs[order]
+        self._run_row = np.repeat(np.arange(len(order)), runs)
+        run = (before(index.runs)[order] - before(runs))[self._run_row] + np.arange(runs.sum())
+        self._run_begin, self._run_count = index.begin[run], index.count[run]
+        last = np.append(np.diff(self._run_row) > 0, True)[: len(run)]
+        end = np.where(last, self.lengths[self._run_row], np.append(self._run_begin[1:], 0))
+        self._run_length = (end - self._run_begin) // self._run_count
 
     def _parse(self, records: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Fields of some records, in the order of these, flags and rewards unpacked."""
-        fields = self.schema.parse(self._source.__getitems__(list(records)), names)
+        """Fields of some records, in the order of these, flags and rewards unpacked.
+
+        Raises:
+          UserError: a record is damaged.
+        """
+        try:
+            fields = self.schema.parse(self._source.__getitems__(list(records)), names)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # ArrayRecord and protobuf each raise errors of their own
+            raise UserError(
+                f"{self.folder} has a damaged record ({reason(error)}): {self._mend}"
+            ) from error
         return fields | self.schema.from_record(fields)
 
     def read(
@@ -137,12 +205,13 @@ class Histories:
 
         Raises:
           IndexError: a row has no such step.
-          UserError: a stored number is NaN or infinite, or no level of the rewards.
+          UserError: a stored number is NaN or infinite, or no level of the rewards, or a record is
+            damaged.
         """
         size, steps = self.schema.record_steps, np.asarray(steps)
-        record = self._records[rows, steps // size]
-        if (record < 0).any() or (steps < 0).any():
+        if ((steps < 0) | (steps >= self._num_records[rows] * size)).any():
             raise IndexError("a step before the first of its row, or after the last")
+        record = self._record[self._first_record[rows] + steps // size]
         records, block = np.unique(record, return_inverse=True)
         fields = self._parse(records.tolist(), names)
         found = {k: fields[k][block.reshape(record.shape), steps % size] for k in names}
@@ -150,20 +219,32 @@ class Histories:
             raise UserError(f"{self.folder} has {fault}: mend the environment, and collect again")
         return found
 
-    def kept_episodes(self, selection: "Selection") -> list[np.ndarray]:
-        """For each row, int64 [kept, 2]: begin and end of the episodes that are kept."""
-
-        def kept(task: int, stream: int, starts: np.ndarray) -> np.ndarray:
-            episodes = np.stack([starts[:-1], starts[1:]], -1)
-            if selection.streams is not None and stream >= selection.streams:
-                return episodes[:0]
-            if selection.tasks is not None and task not in selection.tasks:
-                return episodes[:0]
-            first, last = (round(part * len(episodes)) for part in (selection.begin, selection.end))
-            return episodes[first : last : selection.every]
-
-        rows = zip(self.task.tolist(), self.stream, self.episode_starts, strict=True)
-        return [kept(*row) for row in rows]
+    def kept_episodes(self, selection: Selection) -> Episodes:
+        """The episodes that a selection keeps."""
+        chosen = np.ones(len(self.task), bool)
+        if selection.streams is not None:
+            chosen &= self.stream < selection.streams
+        if selection.tasks is not None:
+            chosen &= np.isin(self.task, list(selection.tasks))
+        row, every = self._run_row, selection.every
+        number = np.bincount(row, self._run_count, len(chosen))  # of the episodes of each row
+        low, high = (
+            np.where(chosen, np.rint(part * number), 0).astype(np.int64)[row]
+            for part in (selection.begin, selection.end)
+        )
+        # The episodes of a row are numbered from 0: those of each run, and which of them are kept.
+        begin = np.cumsum(self._run_count, dtype=np.int64) - self._run_count
+        begin -= (np.cumsum(number) - number).astype(np.int64)[row]
+        first = low + -(-np.maximum(begin - low, 0) // every) * every
+        count = -(-(np.minimum(begin + self._run_count, high) - first) // every)
+        kept = count > 0
+        length = self._run_length[kept]
+        steps = length * count[kept]
+        return Episodes(
+            row[kept], (self._run_begin + (first - begin) * self._run_length)[kept],
+            length * every, length, np.append(0, np.cumsum(steps, dtype=np.int64)),
+            np.bincount(row[kept], steps, len(chosen)).astype(np.int64),
+        )  # fmt: skip
 
 
 def _read_provenance(folder: Path) -> dict[str, Any]:
@@ -183,15 +264,16 @@ def _mend(*folders: Path) -> str:
     return f"remove {' and '.join(map(str, dict.fromkeys(folders)))} and collect again"
 
 
-def _check_files(folder: pathlib.Path, files: dict[str, dict[str, int]], mend: str) -> None:
+def _check_files(
+    folder: pathlib.Path, files: Mapping[str, Mapping[str, int]], mend: str, budget: int
+) -> None:
+    """Compares the sizes of files, and the checksums of the first ``budget`` bytes of them."""
     for name, expected in files.items():
         path = folder / name
         if not path.exists():
             raise UserError(f"{path} is missing: {mend}")
-        found = fingerprint(path)
-        if found["bytes"] != expected["bytes"]:
-            raise UserError(
-                f"{path} is cut short: {found['bytes']} of {expected['bytes']} bytes: {mend}"
-            )
-        if found["crc32"] != expected["crc32"]:
+        if (size := path.stat().st_size) != expected["bytes"]:
+            raise UserError(f"{path} is cut short: {size} of {expected['bytes']} bytes: {mend}")
+        budget -= size
+        if budget >= 0 and fingerprint(path)["crc32"] != expected["crc32"]:
             raise UserError(f"{path} is damaged (its checksum differs): {mend}")

@@ -12,7 +12,6 @@ model's inputs, inside jit.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,7 +23,7 @@ from ad_jax.errors import UserError
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import Schema
 
-_ROWS = 256  # that are read together
+_STEPS = 2**20  # that are read together
 RAW_FIELDS = ("observation", "action", "reward", "is_first")
 
 
@@ -43,6 +42,7 @@ class WindowSampler:
     context: int
     batch_size: int
     seed: int
+    _begins: np.ndarray = dataclasses.field(init=False, repr=False)
     _ends: np.ndarray = dataclasses.field(init=False, repr=False)
     _offsets: np.ndarray = dataclasses.field(init=False, repr=False)
 
@@ -55,6 +55,7 @@ class WindowSampler:
             )
         places = np.maximum(self.lengths - self.context + 1, 0)
         object.__setattr__(self, "_ends", np.cumsum(places))
+        object.__setattr__(self, "_begins", self._ends - places)
         object.__setattr__(self, "_offsets", np.cumsum(self.lengths) - self.lengths)
 
     def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +63,7 @@ class WindowSampler:
         philox = np.random.Philox(key=self.seed, counter=[0, 0, 0, step])
         place = np.random.Generator(philox).integers(self._ends[-1], size=self.batch_size)
         row = np.searchsorted(self._ends, place, side="right")
-        return row, place - np.append(0, self._ends)[row]
+        return row, place - self._begins[row]
 
     def starts(self, step: int) -> dict[str, np.ndarray]:
         """What ``DeviceWindows.cut`` needs: where the windows begin, and if a row does."""
@@ -77,8 +78,7 @@ def make_sampler(
     histories: Histories, *, selection: Selection, context: int, batch_size: int, seed: int
 ) -> WindowSampler:
     """The sampler of what is kept of a data set."""
-    kept = histories.kept_episodes(selection)
-    lengths = np.array([(row[:, 1] - row[:, 0]).sum() for row in kept])
+    lengths = histories.kept_episodes(selection).lengths
     return WindowSampler(lengths=lengths, context=context, batch_size=batch_size, seed=seed)
 
 
@@ -93,16 +93,11 @@ class DeviceWindows:
         self._context = sampler.context
         if sampler.lengths.sum() > np.iinfo(np.int32).max:
             raise UserError("the histories do not fit into device memory: train.windows='disk'")
-        kept, parts = histories.kept_episodes(selection), []
-        for begin in range(0, len(kept), _ROWS):
-            steps = [
-                [np.arange(*episode) for episode in row] for row in kept[begin : begin + _ROWS]
-            ]
-            numbers = [sum(map(len, row)) for row in steps]
-            if sum(numbers):
-                rows = np.repeat(np.arange(begin, begin + len(steps)), numbers)
-                flat = np.concatenate(list(itertools.chain.from_iterable(steps)))
-                parts.append(histories.read(rows, flat, RAW_FIELDS))
+        kept, number = histories.kept_episodes(selection), int(sampler.lengths.sum())
+        parts = [
+            histories.read(*kept.place(np.arange(at, min(at + _STEPS, number))), RAW_FIELDS)
+            for at in range(0, number, _STEPS)
+        ]
         self.arrays = {k: np.concatenate([part[k] for part in parts]) for k in RAW_FIELDS}
 
     def cut(self, arrays: dict[str, Any], starts: dict[str, Any]) -> dict[str, Any]:
@@ -117,18 +112,14 @@ def make_reader(
 ) -> Callable[[int], dict[str, np.ndarray]]:
     """From a training step to its raw windows, read from disk."""
     kept = histories.kept_episodes(selection)
-    # Kept steps before each kept episode, row by row: from a kept step to its episode.
-    before = [np.append(0, np.cumsum(row[:, 1] - row[:, 0])) for row in kept]
+    first = np.cumsum(kept.lengths) - kept.lengths  # kept steps before each row
 
     def read_windows(step: int) -> dict[str, np.ndarray]:
         rows, starts = sampler.draw(step)
         index = starts[:, None] + np.arange(-1, sampler.context)
         index = np.maximum(index, 0)  # a row's first step has none before; it counts for nothing
-        steps = np.empty_like(index)
-        for i, row in enumerate(rows):
-            episode = np.searchsorted(before[row], index[i], side="right") - 1
-            steps[i] = kept[row][episode, 0] + index[i] - before[row][episode]
-        return {**histories.read(rows[:, None], steps, RAW_FIELDS), "has_previous": starts > 0}
+        row, steps = kept.place(first[rows][:, None] + index)
+        return {**histories.read(row, steps, RAW_FIELDS), "has_previous": starts > 0}
 
     return read_windows
 

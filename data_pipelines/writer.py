@@ -23,6 +23,7 @@ from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path
 from data_pipelines import moments
 from data_pipelines.files import atomic_write, fingerprint, read_json, remove_abandoned, write_json
+from data_pipelines.index import Index
 from data_pipelines.schema import VERSION, Schema
 
 NAME = "histories"
@@ -50,7 +51,7 @@ class Writer:
 
     def missing(self) -> list[int]:
         """Shards that are not finished."""
-        return [s for s in range(self.num_shards) if not _summary_path(self.path(s)).exists()]
+        return [s for s in range(self.num_shards) if not summary_path(self.path(s)).exists()]
 
     @contextlib.contextmanager
     def shard(self, shard: int, tasks: np.ndarray) -> Iterator["ShardWriter"]:
@@ -62,7 +63,10 @@ class Writer:
             finally:
                 writer.stop()
             summary = writer.summary()
-        write_json(_summary_path(self.path(shard)), summary)
+        with atomic_write(index_path(self.path(shard))) as temporary:
+            writer.index().save(temporary)
+            summary["index"] = fingerprint(temporary)
+        write_json(summary_path(self.path(shard)), summary)
 
     def summaries(self) -> list[dict[str, Any]]:
         """What each finished shard says of itself; see ``ShardWriter.summary``.
@@ -71,7 +75,7 @@ class Writer:
           UserError: a summary is damaged.
         """
         mend = "remove it, and the same command writes that shard again"
-        paths = [_summary_path(self.path(s)) for s in range(self.num_shards)]
+        paths = [summary_path(self.path(s)) for s in range(self.num_shards)]
         return [read_json(path, mend) for path in paths]
 
     def commit(self, provenance: dict[str, Any]) -> None:
@@ -103,6 +107,11 @@ class Writer:
         )
         of_shards = [s.get("statistics", {}) for s in summaries]
         measured = of_shards[0] if all(of_shards) else ()  # a shard of an older version has none
+        indexed = {
+            index_path(self.path(i)).name: s["index"]
+            for i, s in enumerate(summaries)
+            if "index" in s  # a shard of an older version has none, and is read to find out
+        }
         document = {
             "version": VERSION,
             "schema": dataclasses.asdict(self.schema),
@@ -115,7 +124,7 @@ class Writer:
                 self.path(i).name: {k: s[k] for k in ("records", "bytes", "crc32")}
                 for i, s in enumerate(summaries)
             },
-            "metadata": {name: fingerprint(self.folder / name) for name in METADATA},
+            "metadata": {name: fingerprint(self.folder / name) for name in METADATA} | indexed,
         }
         write_json(self.folder / PROVENANCE, document)
 
@@ -125,7 +134,8 @@ class ShardWriter:
 
     def __init__(self, path: pathlib.Path, schema: Schema, tasks: np.ndarray):
         self._path, self._schema, self._tasks = path, schema, tasks
-        self._records = 0
+        self._where: list[tuple[int, int, int]] = []  # task, stream and first step of each record
+        self._starts: list[np.ndarray] = []  # of the episodes that begin in it
         self._start = 0
         self._error: BaseException | None = None
         self._statistics: dict[str, list[moments.Moments]] = {}
@@ -187,10 +197,14 @@ class ShardWriter:
         return {
             **self._description,
             "tasks": self._tasks.tolist(),
-            "records": self._records,
+            "records": len(self._where),
             "statistics": {k: moments.pooled(v) for k, v in self._statistics.items()},
             **fingerprint(self._path),
         }
+
+    def index(self) -> Index:
+        """Where everything is; after ``stop``."""
+        return Index.of(np.array(self._where, np.int32).reshape(-1, 3), self._starts)
 
     def _put(self, item: dict[str, Any] | _Block | None) -> None:
         """Queues an item, unless the thread has ended early."""
@@ -219,7 +233,9 @@ class ShardWriter:
                     example = serializer.get_tf_example(features.encode_example(record))
                     # Otherwise the order of the fields differs from process to process.
                     writer.write(example.SerializeToString(deterministic=True))
-                    self._records += 1
+                    task, stream, start, block = where
+                    self._where.append((task, stream, start))
+                    self._starts.append(start + np.flatnonzero(block["is_first"]))
                 if isinstance(item, dict):
                     self._measure(item)
         finally:
@@ -239,5 +255,10 @@ class ShardWriter:
         self._start += self._schema.record_steps
 
 
-def _summary_path(shard: Path) -> Path:
+def index_path(shard: Path) -> Path:
+    """Where the index of a shard lies."""
+    return shard.with_name(shard.name + ".index")
+
+
+def summary_path(shard: Path) -> Path:
     return shard.with_name(shard.name + ".json")

@@ -83,6 +83,7 @@ class Run(NamedTuple):
 
 
 CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json"
+GROWTH = "benchmarks/results/growth.json"
 QUICKSTART = "docs/results/dark_room_quickstart.json"
 ABLATIONS = "benchmarks/results/ablations.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
@@ -589,6 +590,55 @@ def costs(results: Results) -> str:
     ])  # fmt: skip
 
 
+def size_of(value: float) -> str:
+    """A size on an axis, in the units that are usual for so many."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
+
+
+def growth(results: Results) -> str:
+    """Costs at the smallest and the largest size, with their slopes and verdicts."""
+    rows = []
+    for row in results[GROWTH]["rows"]:
+        if "slope" not in row:
+            continue
+        ends = lambda values: " → ".join(map(size_of, (values[0], values[-1])))
+        slope = row["slope"]
+        faster = row["verdict"] == "faster"
+        rows.append([
+            f"{row['chart']}: {row['what']}", f"{ends(row['sizes'])} {row['against']}",
+            f"{ends(row['values']['median'])} {row['unit']}",
+            f"n^{slope['median']:.2f} ({slope['low']:.2f} – {slope['high']:.2f})",
+            f"n^{row['must']:.2f}: {row['law_text']}",
+            f"**{row['verdict']}**" if faster else row["verdict"],
+        ])  # fmt: skip
+    return table("cost | from → to | measured | grows as | must grow as | verdict", rows)
+
+
+def larger_than_memory(results: Results) -> str:
+    """Training on a data set larger than memory, and the parts of a start."""
+    rows = results[GROWTH]["rows"]
+    found = next(row for row in rows if "gb_stored" in row)
+    share = times(found["of_the_speed_from_memory"])
+    told = [
+        ["data set larger than memory: bytes", f"{found['gb_stored']:.1f} GB"],
+        ["what the process may allocate", f"{found['gb_allowed']:.1f} GB"],
+        ["its memory at most", f"{found['gb_peak']:.1f} GB"],
+        ["read from the disk meanwhile", f"{found['gb_read']:.2f} GB"],
+        ["speed of training, of that from device memory", share],
+    ]
+    for row in rows:
+        if "parts" in row:
+            parts = ", ".join(f"{name} {each['median']:.1f}" for name, each in row["parts"].items())
+            told.append([f"seconds of a start, {row['what']}", parts])
+        if "packages" in row:
+            heavy = ", ".join(f"{name} {value:.1f}" for name, value in row["packages"].items())
+            told.append(["seconds of imports, the heaviest packages", heavy])
+    return table("what | number", told)
+
+
 def learners(results: Results) -> str:
     """The learners that come with the package."""
     rows = []
@@ -612,7 +662,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
         ablations, bench_time, speed_fair, speed_cpu, speed_conditions, sizes_and_start,
-        checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, learners,
+        checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth, larger_than_memory,
+        learners,
     )
 }  # fmt: skip
 

@@ -111,7 +111,7 @@ def _frequencies(histories: Histories, rows: np.ndarray) -> np.ndarray:
     """Of each action in some rows, with one of each added."""
     count = np.ones(histories.schema.num_actions)
     for row in rows:
-        steps = np.arange(histories.episode_starts[row][-1])
+        steps = np.arange(histories.lengths[row])
         action = histories.read(np.full(len(steps), row), steps, ("action",))["action"]
         count += np.bincount(action, minlength=len(count))
     return count / count.sum()

@@ -16,11 +16,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from ad_jax.errors import UserError
+from data_pipelines import reader
 from data_pipelines import writer as writer_module
 from data_pipelines.files import read_json, write_json
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import STEP_FIELDS, Schema
-from data_pipelines.writer import PROVENANCE, Writer
+from data_pipelines.writer import PROVENANCE, Writer, index_path
 
 SMALL = Schema(
     observation_shape=(2,),
@@ -58,7 +59,8 @@ def folder(pristine, tmp_path):
 
 def shard_files(folder):
     """Files of the shards themselves, finished or not."""
-    return sorted(p for p in folder.iterdir() if "array_record" in p.name and p.suffix != ".json")
+    files = [p for p in folder.iterdir() if "array_record" in p.name]
+    return sorted(p for p in files if p.suffix not in (".json", ".index"))
 
 
 def leftovers(folder):
@@ -112,23 +114,30 @@ def test_steps_that_a_row_does_not_have(pristine, row, step):
         Histories(pristine).read(row, np.array([0, step]))
 
 
+def kept(histories, row, selection):
+    """Begin and end of the kept episodes of a row, from the places of its kept steps."""
+    rows, steps = (found := histories.kept_episodes(selection)).place(np.arange(found.before[-1]))
+    assert np.bincount(rows, minlength=len(found.lengths)).tolist() == found.lengths.tolist()
+    own = steps[rows == row]
+    begins = np.flatnonzero(np.append(True, (np.diff(own) != 1) | (own[1:] % 7 == 0)))
+    return [[int(p[0]), int(p[-1]) + 1] for p in np.split(own, begins[1:])]
+
+
 def test_episodes_are_found(pristine):
     """Seven steps each; the last is cut off by the end of the row."""
     histories = Histories(pristine)
-    assert histories.episode_starts[0].tolist() == [0, 7, 14, 21, 28, 35, 42, 49, 56, 60]
-    assert histories.episode_starts[2].tolist() == [0, 7, 14, 21, 28, 35, 40]
-    assert histories.kept_episodes(Selection(4))[0].tolist() == [[0, 7], [28, 35], [56, 60]]
-    assert histories.kept_episodes(Selection())[2][-1].tolist() == [35, 40]
+    assert histories.lengths.tolist() == [60, 60, 40, 40, 60, 60]
+    ends = [[0, 7], [7, 14], [14, 21], [21, 28], [28, 35], [35, 42], [42, 49], [49, 56], [56, 60]]
+    assert kept(histories, 0, Selection()) == ends
+    assert kept(histories, 0, Selection(4)) == [[0, 7], [28, 35], [56, 60]]
+    assert kept(histories, 2, Selection())[-1] == [35, 40]
     # Nine episodes: from the fourth to the seventh, and every other one of these.
     middle = Selection(2, None, 0.35, 0.8)
-    assert histories.kept_episodes(middle)[0].tolist() == [[21, 28], [35, 42]]
-    assert [len(k) > 0 for k in histories.kept_episodes(Selection(streams=1))] == (
-        histories.stream < 1
-    ).tolist()
+    assert kept(histories, 0, middle) == [[21, 28], [35, 42]]
+    of_first = histories.kept_episodes(Selection(streams=1)).lengths
+    assert of_first.tolist() == [60, 0, 40, 0, 60, 0]
     one = Selection(tasks=frozenset([int(histories.task[-1])]))
-    assert [len(k) > 0 for k in histories.kept_episodes(one)] == (
-        histories.task == histories.task[-1]
-    ).tolist()
+    assert histories.kept_episodes(one).lengths.tolist() == [0, 0, 0, 0, 60, 60]
 
 
 def test_selections_that_keep_nothing():
@@ -344,6 +353,93 @@ def test_another_major_version_is_refused(folder, version, readable):
     else:
         with pytest.raises(UserError, match=version):
             Histories(folder)
+
+
+# The index.
+
+
+def as_of_an_older_version(folder, shards):
+    """Takes the index of some shards away."""
+    path = folder / PROVENANCE
+    provenance = read_json(path, "")
+    for shard in shards:
+        index = index_path(shard_files(folder)[shard])
+        index.unlink()
+        del provenance["metadata"][index.name]
+    write_json(path, provenance)
+
+
+@pytest.mark.parametrize("shards", [[0], [0, 1]])
+def test_shards_without_an_index_are_read_to_find_out(folder, pristine, shards):
+    as_of_an_older_version(folder, shards)
+    old, new = Histories(folder), Histories(pristine)
+    for name in ("task", "stream", "lengths"):
+        np.testing.assert_array_equal(getattr(old, name), getattr(new, name))
+    for found, want in zip(old.kept_episodes(Selection()), new.kept_episodes(Selection()),
+                           strict=True):  # fmt: skip
+        np.testing.assert_array_equal(found, want)
+    rows, steps = np.arange(6)[:, None], np.arange(40)
+    np.testing.assert_array_equal(old.read(rows, steps)["action"], new.read(rows, steps)["action"])
+
+
+def test_with_an_index_opening_reads_no_record(pristine, monkeypatch):
+    monkeypatch.setattr(Schema, "parse", lambda *_: pytest.fail("a record is read"))
+    found = Histories(pristine).kept_episodes(Selection())
+    assert found.before[-1] == 4 * 60 + 2 * 40
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_damaged_index_is_named(folder, shard):
+    path = index_path(shard_files(folder)[shard])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path.name} is damaged"):
+        Histories(folder)
+
+
+def test_a_missing_index_is_named(folder):
+    path = index_path(shard_files(folder)[1])
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path.name} is missing"):
+        Histories(folder)
+
+
+def test_behind_what_is_checked_at_opening_damage_is_found_by_reading_or_harmless(
+    folder, steps, monkeypatch
+):
+    """Every record has a checksum; what lies between them means nothing."""
+    monkeypatch.setattr(reader, "_CHECKED_BYTES", 0)
+    path = shard_files(folder)[0]
+    whole = path.read_bytes()
+    of_records = 4000  # the file is filled up with zeros behind them
+    noticed = 0
+    for content in flips(whole[:of_records], 60):
+        path.write_bytes(content + whole[of_records:])
+        try:
+            histories = Histories(folder)
+            found = histories.read(np.array([[0], [1], [4], [5]]), np.arange(60))
+        except UserError as error:
+            assert "\n" not in str(error)
+            assert "damaged record" in str(error)
+            assert f"remove {folder} and collect again" in str(error)
+            noticed += 1
+            continue
+        want = steps[0]["action"][[1, 0]].reshape(4, 60)  # task 2, then 7
+        np.testing.assert_array_equal(found["action"], want)
+    assert noticed > 30
+
+
+def test_a_large_data_set_is_checked_as_far_as_the_limit(folder, monkeypatch):
+    first, second = shard_files(folder)
+    monkeypatch.setattr(reader, "_CHECKED_BYTES", first.stat().st_size)
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1
+    second.write_bytes(content)
+    assert len(Histories(folder).task) == 6
+    first.write_bytes(bytes(first.stat().st_size))
+    with pytest.raises(UserError, match=f"{first.name} is damaged"):
+        Histories(folder)
 
 
 # What goes wrong in the writer's thread.

@@ -84,7 +84,7 @@ def test_only_training_tasks_are_trained_on(smoke_run, config, tmp_path, never, 
     workdir = Workdir(tmp_path / "run", config, histories=smoke_run[0] / "histories")
     train.run(config, workdir, never)
     ((histories, selection),) = kept
-    rows = [len(row) > 0 for row in histories.kept_episodes(selection)]
+    rows = (histories.kept_episodes(selection).lengths > 0).tolist()
     chosen = np.isin(histories.task, build.world(config).train)
     assert rows == chosen.tolist() and 0 < chosen.sum() < len(rows)
     assert train.done(config, workdir) and not (tmp_path / "run" / "histories").exists()

@@ -1,0 +1,35 @@
+"""How cost grows with the work: a chart for each kind of it, and the slope of each line.
+
+    python -m benchmarks.run --stages=growth --output=benchmarks/results/growth.json
+    python -m benchmarks.growth.picture
+    python -m docs.fill
+
+A line is a cost at several sizes, measured in rounds. It has a *law*, the cost that the work needs
+by a count of operations or bytes. Both are fitted as size^slope; see ``fit`` for the verdict.
+"""
+
+import importlib
+
+REPETITIONS = 3
+CHARTS = ("collecting", "training", "acting", "devices", "histories", "limited", "starting")
+# What --quick leaves of the sizes of each chart.
+SMALL = {
+    "collecting": {"tasks": (1, 10, 100)},
+    "training": {"contexts": (80, 320), "parameters": (1e5, 1e6), "compiled": (1e7,)},
+    "acting": {"contexts": (80, 320), "tasks": (1, 10, 100)},
+    "devices": {"devices": (1, 2, 4)},
+    "histories": {"sizes": (1e7, 1e8, 1e9)},
+    "limited": {"size": 1e9},
+}
+
+
+def run(rounds: int, small: bool = False) -> list[dict]:
+    """The rows of all charts: lines as of ``fit.row``, and what is no line.
+
+    Args:
+      rounds: how often each size is measured, at most ``REPETITIONS``.
+      small: only the sizes in ``SMALL``.
+    """
+    rounds, sizes = min(rounds, REPETITIONS), SMALL if small else {}
+    charts = {name: importlib.import_module(f"benchmarks.growth.{name}") for name in CHARTS}
+    return [row for name, c in charts.items() for row in c.run(rounds, **sizes.get(name, {}))]

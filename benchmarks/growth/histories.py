@@ -1,0 +1,80 @@
+"""A data set on disk against its bytes: opening it, the memory that takes, and random windows.
+
+The shards of a data set are links to one; see ``shards``. So the index has its full size
+and reads go to any record of it, but they find it in the memory of the system: the time of a window
+is that of the program, not of a disk.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks.growth import child, fit, shards
+
+SIZES = (1e7, 1e8, 1e9, 1e10, 1e11)
+SHARD = 1e8  # bytes, at most
+FILES = 1000  # at most
+WINDOW, BATCH, BATCHES = 80, 64, 20
+
+
+def run(rounds: int, sizes: tuple[float, ...] = SIZES) -> list[dict]:
+    """Seconds and memory to open, and the time of a window."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        shard = functools.cache(lambda size: shards.write(folder / f"shard_{size:.0f}", size))
+        folders = [folder / f"{size:.0f}" for size in sizes]
+        given = [
+            shards.repeated(shard(min(size, SHARD)), path, max(1, round(size / SHARD)), os.link)
+            for size, path in zip(sizes, folders, strict=True)
+        ]
+        found = [
+            [child.answer("benchmarks.growth.histories", path) for path in folders]
+            for _ in range(rounds)
+        ]
+    of = lambda i: [[values[i] for values in turn] for turn in found]
+    fixed, linear = [1] * len(sizes), given
+    line = lambda *texts, values, law, why: fit.row(
+        fit.Line("histories", *texts, "bytes", given, values, law, why)
+    )
+    return [
+        line("time to open", "s", values=of(0), law=linear, why="rows of the index"),
+        line("memory that this takes", "MB", values=of(1), law=linear, why="rows of the index"),
+        line("time of a random window", "µs", values=of(2), law=fixed, why="nothing"),
+    ]
+
+
+def measure(folder: str) -> tuple[float, float, float]:
+    """(seconds to the first batch, MB more than before, µs of each window after it)."""
+    from data_pipelines.reader import Histories, Selection
+    from data_pipelines.windows import make_reader, make_sampler
+
+    before, began = _resident(), time.perf_counter()
+    selection = Selection()
+    histories = Histories(folder)
+    sampler = make_sampler(histories, selection=selection, context=WINDOW, batch_size=BATCH, seed=0)
+    read = make_reader(histories, sampler, selection)
+    opened = time.perf_counter()
+    memory = _resident() - before
+    rows = np.linspace(0, len(histories.task) - 1, min(len(histories.task), FILES)).astype(int)
+    histories.read(rows, np.zeros_like(rows))  # opens the files
+    first = time.perf_counter()
+    for step in range(BATCHES):
+        read(step)
+    seconds = time.perf_counter() - first
+    return opened - began, memory, 1e6 * seconds / (BATCHES * BATCH)
+
+
+def _resident() -> float:
+    """MB of memory of this process."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return float(status.split("VmRSS:")[1].split()[0]) / 1e3
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1])))

@@ -1,0 +1,128 @@
+"""Training on a data set larger than memory, beside training from the memory of the devices.
+
+The process that trains from disk may not allocate more than half of the bytes of the data set, its
+threads' stacks and programs included (RLIMIT_DATA; a control group would need rights that a user
+may not have). What the system keeps of the files is not the process's own, so it is dropped every
+half a second, and reads go to the disk. The shards are copies of one, each with its own bytes on
+the disk.
+"""
+
+import functools
+import pathlib
+import resource
+import sys
+import tempfile
+import threading
+
+import numpy as np
+
+from ad_jax.distributed import processes
+
+if __name__ == "__main__":
+    processes.split_cpu()  # before what follows: gymnax starts JAX's backend when it is imported
+
+from benchmarks import peers, presets
+from benchmarks.growth import fit, shards
+from benchmarks.timing import interleave
+
+PRESET = "dark_room:quickstart"
+SIZE, SHARD = 6e9, 1e8  # bytes
+SMALL = 1e7  # bytes of the data set in the memory of the devices
+ALLOWED = 3e9  # bytes
+STEPS = 60  # of training, in a round
+FORGET_SECONDS = 0.5
+DISK, MEMORY = "disk", "device"
+
+
+def run(rounds: int, size: float = SIZE) -> list[dict]:
+    """One row: how much of the speed is left, and where the memory was."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        shards.write(folder / "small", SMALL)
+        one = shards.write(folder / "one", SHARD)
+        stored = shards.repeated(one, folder / "large", round(size / SHARD), shards.copy)
+        ask = {
+            DISK: peers.start("benchmarks.growth.limited", DISK, folder / "large", int(ALLOWED)),
+            MEMORY: peers.start("benchmarks.growth.limited", MEMORY, folder / "small", 0),
+        }
+        with forgotten(folder / "large"):
+            turns = {name: functools.partial(each, "work") for name, each in ask.items()}
+            seconds = interleave(turns, rounds)
+        peak, read = map(float, ask[DISK]("memory").split())
+    config = presets.load(PRESET)
+    transitions = STEPS * config.train.batch_size * config.model.context
+    return [{
+        "stage": "growth", "chart": "larger than memory", "what": f"{PRESET}, windows from disk",
+        "unit": "transitions", "per_second": transitions / float(np.median(seconds[DISK])),
+        "of_the_speed_from_memory": fit.spread(seconds[MEMORY] / seconds[DISK]),
+        "gb_stored": stored / 1e9, "gb_allowed": ALLOWED / 1e9, "gb_peak": peak, "gb_read": read,
+    }]  # fmt: skip
+
+
+class forgotten(threading.Thread):
+    """While it is entered, the system keeps nothing of a folder's files in memory for long."""
+
+    def __init__(self, folder: pathlib.Path):
+        super().__init__(daemon=True)
+        self._files, self._left = list(folder.iterdir()), threading.Event()
+
+    def run(self) -> None:
+        while not self._left.wait(FORGET_SECONDS):
+            for file in self._files:
+                shards.forget(file)
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_) -> None:
+        self._left.set()
+        self.join()
+
+
+def trainer(windows: str, folder: str):
+    """A function that makes some steps of training, as the stage makes them."""
+    import jax
+
+    from ad_jax import build
+    from ad_jax.distributed import sharding
+    from data_pipelines.reader import Histories
+    from experiments.runtime.memory import keep_freed_memory
+    from experiments.runtime.seeds import Seeds
+    from experiments.runtime.workdir import Folders
+    from experiments.stages import train
+
+    keep_freed_memory()
+    config = presets.load(PRESET)
+    config.train.update({"windows": windows, "prefetch": 2})
+    world, path = build.world(config), pathlib.Path(folder)
+    everything = world._replace(train=np.unique(Histories(path).task))
+    feed = train.window_feed(config, Folders(path.parent, histories=path), everything)
+    mesh = sharding.make_mesh(**config.mesh)
+    method, seeds = build.method(config, world), Seeds(config, mesh)
+    init = lambda key: method.init(key, None)
+    key = build.key(config, "initialise", config.seed)
+    shardings = seeds.shardings(jax.eval_shape(init, key), build.sharding_rules(config))
+    box = {"state": seeds.init(init, [(key,)], shardings)}
+    step = train.make_step(config, mesh, method, feed, seeds, shardings)
+    batches = feed.inputs(config.seed, 0)
+
+    def work() -> None:
+        for _ in range(STEPS):
+            inputs = sharding.put(next(batches), seeds.inputs_sharding())
+            box["state"], metrics = step(box["state"], inputs)
+        jax.block_until_ready(metrics)
+
+    return work
+
+
+def memory() -> str:
+    """GB that this process had at most in memory, and that it has read from a disk."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    read = pathlib.Path("/proc/self/io").read_text().split("read_bytes:")[1].split()[0]
+    return f"{peak} {int(read) / 1e9}"
+
+
+if __name__ == "__main__":
+    if allowed := int(sys.argv[3]):
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+    peers.serve({"work": trainer(*sys.argv[1:3]), "memory": memory})
