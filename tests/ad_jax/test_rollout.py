@@ -142,3 +142,21 @@ def test_rollouts_spread_over_devices_are_the_same():
         _, history = jax.jit(advance, static_argnums=1, out_shardings=placed)(state, 40)
         results.append(history)
     jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7, 10])
+def test_tasks_in_tiles_act_as_all_at_once(at_once):
+    env, tasks = registry.make("DarkRoom", size=4, max_steps_in_episode=6)
+    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
+    ids = np.arange(7)
+    state = init(jax.random.key(0), ids, tasks.params(ids), 2)
+    run = jax.jit(advance, static_argnums=(1, 2))
+    made, want = (keyless(run(state, 20, number)) for number in (at_once, None))
+    jax.tree.map(np.testing.assert_array_equal, made, want)
+    assert made[1].action.shape == (7, 2, 20)
+
+
+def keyless(tree):
+    """Typed random keys as the numbers they are made of."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
