@@ -1,9 +1,9 @@
-"""What each setting of a preset is worth: the preset, and the same with one thing changed.
+"""What each setting of a preset is worth: the preset, and the same with one choice changed.
 
-    python -m benchmarks.ablations [--runs=runs/ablations] [--rows=quickstart,…] [--output=FILE]
+    python -m benchmarks.ablations [--runs=runs/ablations] [--rows=quickstart,ppo,…] [--output=FILE]
 
 Every row is three runs, of training seeds 0, 1 and 2, tested on validation tasks, one run after the
-other: half an hour on two cores. Runs that are finished are not made again.
+other. Runs that are finished are not made again.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import json
 import pathlib
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,19 +26,32 @@ PPO = {
     "source.name": "ppo", "source.ppo.num_streams": 64, "collect.updates": 100,
     "collect.updates_per_chunk": 20, "train.keep_every": 10,
 }  # fmt: skip
-ROWS: dict[str, dict[str, Any]] = {
-    "quickstart": {},
-    "PPO as the source, every 10th of 100 episodes": PPO,
-    "every second episode of 24, context 80": {
-        "collect.updates": 24, "train.keep_every": 2, "model.context": 80, "train.batch_size": 72,
-    },
-    "context 80": {"model.context": 80, "train.batch_size": 72},
-    "no input mask": {"model.mask_probability": 0.0},
-    "input mask 0.5": {"model.mask_probability": 0.5},
-    "label smoothing 0.1": {"train.label_smoothing": 0.1},
-    "learning rate 0.001": {"optimizer.learning_rate": 1e-3},
-    "Muon": {"optimizer.name": "muon"},
-    "2 layers": {"model.num_layers": 2},
+
+
+class Row(NamedTuple):
+    """What is changed, in words and in the config."""
+
+    title: str
+    changes: dict[str, Any]
+
+
+ROWS = {
+    "quickstart": Row("quickstart", {}),
+    "ppo": Row("PPO as the source, every 10th of 100 episodes", PPO),
+    "subsampled": Row(
+        "every second episode of 24, context 80",
+        {
+            "collect.updates": 24, "train.keep_every": 2, "model.context": 80,
+            "train.batch_size": 72,
+        },
+    ),
+    "short": Row("context 80", {"model.context": 80, "train.batch_size": 72}),
+    "no_mask": Row("no input mask", {"model.mask_probability": 0.0}),
+    "more_mask": Row("input mask 0.5", {"model.mask_probability": 0.5}),
+    "smoothing": Row("label smoothing 0.1", {"train.label_smoothing": 0.1}),
+    "slow": Row("learning rate 0.001", {"optimizer.learning_rate": 1e-3}),
+    "muon": Row("Muon", {"optimizer.name": "muon"}),
+    "layers": Row("2 layers", {"model.num_layers": 2}),
 }  # fmt: skip
 
 
@@ -49,15 +62,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--config", default=CONFIG, help="of the preset")
     parser.add_argument("--output", default="runs/ablations.json", help="where the table goes")
     options = parser.parse_args(arguments)
-    rows = [name for name in ROWS if name in options.rows.split(",")]
+    rows = options.rows.split(",")
+    if unknown := set(rows) - set(ROWS):
+        parser.error(f"--rows={','.join(sorted(unknown))}: choose from {','.join(ROWS)}")
     output = pathlib.Path(options.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     table = {"preset": options.config, "device": version.devices(), **version.made(), "rows": []}
     for name in rows:
         row = measure(options.config, pathlib.Path(options.runs), name)
-        print(
-            f"{row['final']:.2f} [{row['ci95'][0]:.2f}, {row['ci95'][1]:.2f}]  {name}", flush=True
-        )
+        low, high = row["ci95"]
+        print(f"{row['final']:.2f} [{low:.2f}, {high:.2f}]  {row['title']}", flush=True)
         table["rows"].append(row)
         output.write_text(json.dumps(table, indent=1) + "\n")
 
@@ -75,13 +89,15 @@ def measure(config: str, runs: pathlib.Path, name: str) -> dict[str, Any]:
       ``ci95``; ``below_half``, the part of the rollouts that earn less than half there; ``seconds``
       of each stage, means over the seeds.
     """
-    changes = {"evaluation.tasks": "validation", **ROWS[name]}
-    folders = [runs / f"{list(ROWS).index(name):02d}-{seed}" for seed in SEEDS]
+    title, changes = ROWS[name]
+    folders = [runs / f"{name}-{seed}" for seed in SEEDS]
     for seed, folder in zip(SEEDS, folders, strict=True):
-        flags = [f"--config.{key}={value}" for key, value in {**changes, "seed": seed}.items()]
+        settings = {"evaluation.tasks": "validation", **changes, "seed": seed}
+        flags = [f"--config.{key}={value}" for key, value in settings.items()]
         command = [sys.executable, "-m", "experiments.run", f"--config={config}"]
-        subprocess.run([*command, f"--workdir={folder}", *flags], check=True, capture_output=True)
-    return {"name": name, "changes": ROWS[name], **summary(folders)}
+        command += [f"--workdir={folder}", *flags]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return {"title": title, "changes": changes, **summary(folders)}
 
 
 def summary(folders: list[pathlib.Path]) -> dict[str, Any]:

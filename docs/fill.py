@@ -455,7 +455,7 @@ def ablations(results: Results) -> str:
     found = results[ABLATIONS]["rows"]
     first, rows = found[0]["final"], []
     for row in found:
-        name = f"**{row['name']}**" if row is found[0] else row["name"]
+        name = f"**{row['title']}**" if row is found[0] else row["title"]
         by_seed = ", ".join(number(end(curve)) for curve in row["curve"])
         difference = "" if row is found[0] else f"{row['final'] - first:+.2f}"
         rows.append([
