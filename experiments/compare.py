@@ -3,7 +3,7 @@
     python -m experiments.compare AD=runs/ad ED=runs/ed --out=runs/compared
 
 Each run is a workdir whose evaluation is complete, or NAME=workdir; runs of one name are training
-seeds of one method. All must have been evaluated on the same held-out tasks.
+seeds of one method. All must have been evaluated on the same tasks.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from experiments.pictures import style
 from experiments.runtime import logs
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Folders
-from experiments.stages import evaluate
+from experiments.stages import evaluate, report
 
 THRESHOLDS = np.linspace(0, 1.05, 64)
 RESULTS = "compared.json"
@@ -95,6 +95,7 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
     facts = {
         "environment": world.env.name,
         "tasks": len(tasks),
+        "group": report.LABELS[config.evaluation.tasks],
         "rollouts": shape[0],
         "episodes": shape[1],
         "unit": "return / optimal return" if scale is best else "return",
@@ -154,13 +155,13 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
         xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="part of the rollouts above"
     )
     figure.suptitle(f"{facts['environment']}: learning in context, weights frozen", fontsize=11)
+    tasks = style.counted(facts["tasks"], f"{facts['group']} task")
     sample = style.counted(facts["rollouts"], "rollout")
     style.explain(
         figure,
-        f"Lines: means over {style.counted(facts['tasks'], 'held-out task')} and {sample} of each "
-        "by every training seed. Bands: 95 % bootstrap interval, training seeds resampled first, "
-        "then rollouts; with one seed it is that of the rollouts of one model. Right: means over "
-        "the last tenth of the episodes.",
+        f"Lines: means over {tasks} and {sample} of each by every training seed. Bands: 95 % "
+        "bootstrap interval, training seeds resampled first, then rollouts; with one seed it is "
+        "that of the rollouts of one model. Right: means over the last tenth of the episodes.",
         ", ".join(facts["presets"]),
         style.named(curves),
     )

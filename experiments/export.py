@@ -101,7 +101,7 @@ all tasks and on the worst one.
 |{ruler}
 {rows}
 
-On held-out tasks the {reference} is {optimum:.2f}, and a random policy earns {random:.2f}.
+On {tested} tasks the {reference} is {optimum:.2f}, and a random policy earns {random:.2f}.
 {notes}
 ## Limits
 
@@ -147,6 +147,7 @@ def card(results: dict[str, Any]) -> str:
         marks=" | ".join(map(str, marks)),
         ruler="---|" * (len(marks) + 4),
         rows="\n".join(_row(label(group), summary[group], marks) for group in groups),
+        tested=label(groups[0]),
         optimum=summary["optimal_return"],
         random=summary["random_return"],
         notes="".join(f"\n{note}\n" for note in notes),

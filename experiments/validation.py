@@ -29,6 +29,7 @@ from data_pipelines.reader import Selection
 from data_pipelines.schema import Schema
 from experiments.runtime.seeds import Seeds
 from experiments.runtime.tracker import TRACKERS
+from experiments.stages import evaluate
 from experiments.stages.collect import collected_tasks
 from experiments.stages.train import WINDOWS
 
@@ -279,6 +280,7 @@ def _check_evaluation(
     config: ml_collections.ConfigDict, world: build.World, model: Any, limit: int
 ) -> None:
     options, context = config.evaluation, config.model.context
+    evaluate.tested_tasks(world, options.tasks)
     every, rows = config.train.evaluate_every, config.train.log_every
     if every % rows:
         raise UserError(f"train.evaluate_every={every} is not a multiple of train.log_every={rows}")

@@ -256,7 +256,7 @@ def shard_heads(x_BxTxHxD: jax.Array) -> jax.Array:
 def gathering(
     *axes: str | None, product: Callable[..., jax.Array] = jax.lax.dot_general
 ) -> Callable[..., jax.Array]:
-    """A product with a kernel that is gathered before, over all but some mesh axes.
+    """A product with a kernel that is gathered first, along every mesh axis but some.
 
     Left to the compiler, a TPU multiplies with a device's share of the rows at a time, and reads
     and writes the whole result for each: more bytes by the number of devices that share them.

@@ -68,13 +68,13 @@ class TaskDistribution:
         else:
             total = self.num_tasks
             if num_train is None:
-                num_train = total - num_heldout - num_validation
+                num_train = max(1, total - num_heldout - num_validation)
         numbers = num_heldout, num_validation, num_train
         if min(numbers) < 0 or num_train < 1 or sum(numbers) > total:
             raise UserError(
-                f"tasks: {num_train} tasks for training, {num_validation} for validation and "
-                f"{num_heldout} held out were asked for, but the environment has {total}: lower "
-                "tasks.num_train, tasks.num_validation or tasks.num_heldout"
+                f"tasks: {num_heldout} held out, {num_validation} for validation and {num_train} "
+                f"or more for training are more than the environment has, {total}: lower "
+                "tasks.num_heldout, tasks.num_validation or tasks.num_train"
             )
         rng = np.random.default_rng(seed)
         if self.num_tasks is None:

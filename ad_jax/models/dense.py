@@ -12,8 +12,8 @@ def dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, **optio
     """``jax.lax.dot_general`` for a linear map of the last axis, as ``flax.linen.Dense`` asks it.
 
     The gradient of the kernel is a sum over all windows and steps. For it XLA may contract two
-    arrays along their leading axes, which takes a CPU two to three times as long as the same
-    product after the narrower one is transposed. So there the transposition is written out.
+    arrays along their leading axes, which takes a CPU much longer than the same product
+    after the narrower one is transposed. So there the transposition is written out.
 
     Args:
       x: [..., inputs].
@@ -31,17 +31,18 @@ def dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, **optio
 
     def backward(saved, gradient):
         x, kernel = saved
-        return gradient @ kernel.T, _sum_of_outer_products(x, gradient)
+        of_x = jax.lax.dot_general(gradient, kernel.T, dimension_numbers, **options)
+        return of_x, _sum_of_outer_products(x, gradient, **options)
 
     dense.defvjp(lambda x, kernel: (product(x, kernel), (x, kernel)), backward)
     return dense(x, kernel)
 
 
-def _sum_of_outer_products(a: jax.Array, b: jax.Array) -> jax.Array:
+def _sum_of_outer_products(a: jax.Array, b: jax.Array, **options: Any) -> jax.Array:
     """[A, B] of [..., A] and [..., B]. The barriers keep XLA from undoing the transpositions."""
     if a.shape[-1] > b.shape[-1]:
-        return jax.lax.optimization_barrier(_sum_of_outer_products(b, a)).T
+        return jax.lax.optimization_barrier(_sum_of_outer_products(b, a, **options)).T
     lead = a.ndim - 1
     transposed = jax.lax.optimization_barrier(jnp.moveaxis(a, -1, 0))
     axes = tuple(range(1, lead + 1)), tuple(range(lead))
-    return jax.lax.dot_general(transposed, b, (axes, ((), ())))
+    return jax.lax.dot_general(transposed, b, (axes, ((), ())), **options)

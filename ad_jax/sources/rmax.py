@@ -91,22 +91,22 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
     """R-max on one task of ``env``, to be vmapped over tasks and scanned over updates.
 
     Args:
-      env: a gymnax environment whose observations are its states, few and numbered, and whose steps
-        are not random.
+      env: a gymnax environment whose observations are its states, few and numbered, whose steps are
+        not random, and whose reward depends on the state that is reached alone.
       config: see RMaxConfig.
 
     Returns:
       A Source; an update is History [num_streams, rollout_steps].
 
     Raises:
-      UserError: the observations are no small table.
+      UserError: the observations are no small table, or there is but one.
     """
     space = env.observation_space(env.default_params)
     sizes = spaces.component_sizes(space)
-    if sizes is None or np.prod(sizes.astype(float)) > MAX_STATES:
+    if sizes is None or not 1 < np.prod(sizes.astype(float)) <= MAX_STATES:
         raise UserError(
-            f"source.name='rmax' does not suit {env.name}: its observations are no table of at "
-            f"most {MAX_STATES} states"
+            f"source.name='rmax' does not suit {env.name}: its observations are no table of 2 to "
+            f"{MAX_STATES} states"
         )
     states, actions = int(np.prod(sizes)), env.num_actions
     everywhere_SxC = spaces.from_number(np.arange(states), sizes)

@@ -2,10 +2,12 @@
 
     python -m experiments.run --config=experiments/configs/dark_room_hard.py:cpu --workdir=DIR
 
-260 goals for training, 29 held out. The source sees whether the goal has paid (privileged). The
-farthest goals are hardly ever found by chance within 20 steps, so it need not improve on all.
+244 goals for training, 16 for validation, 29 held out. The source sees whether the goal has paid
+(privileged). The farthest goals are hardly ever found by chance within 20 steps, so it need not
+improve on all.
 smoke: seconds, no result.
-cpu: 5 to 13 minutes on two cores; held-out goals go from 0.05 in episode 1 to 0.57 in episode 200.
+cpu: 5 to 13 minutes on two cores; held-out goals went from 0.05 in episode 1 to 0.57 in episode 200
+with 260 goals for training, before there was a validation set.
 paper: the paper's sizes; for a GPU, not run here.
 """
 
@@ -39,7 +41,7 @@ PRESETS = {
         "evaluation.episodes": 200,
         "evaluation.train_tasks": 64,
     },
-    # 2000 histories in the paper: 8 streams of each of 260 goals. 500 episodes per stream.
+    # 2000 histories in the paper: 8 streams of each of 244 goals. 500 episodes per stream.
     "paper": {
         **PAPER_SOURCE,
         **PAPER,

@@ -13,7 +13,7 @@ from experiments.page import scenes
 from experiments.pictures.rollouts import shown_episodes
 from experiments.stages.evaluate import is_tested
 
-_TASKS = {True: 24, False: 12}  # whose rollouts are in the page, held-out ones and others
+_TASKS = {True: 24, False: 12}  # whose rollouts are in the page: tested ones, and others
 _EPISODES = 40  # of each rollout
 
 

@@ -213,11 +213,7 @@ def evaluation_tasks(world: build.World, tested: str, train_tasks: int) -> Evalu
     Raises:
       UserError: there is no such group, or none in it.
     """
-    if tested not in (HELDOUT, VALIDATION):
-        raise UserError(f"evaluation.tasks={tested!r}: choose {HELDOUT!r} or {VALIDATION!r}")
-    ids = getattr(world, tested)
-    if not len(ids):
-        raise UserError(f"evaluation.tasks={tested!r}, but tasks.num_{tested} is 0: raise it")
+    ids = tested_tasks(world, tested)
     spread = np.linspace(0, len(world.train) - 1, min(len(world.train), train_tasks))
     groups = {
         tested: (world.tasks, ids),
@@ -225,6 +221,19 @@ def evaluation_tasks(world: build.World, tested: str, train_tasks: int) -> Evalu
         **{name: (shift, ids) for name, shift in world.tasks.shifted.items()},
     }
     return _joined(groups)
+
+
+def tested_tasks(world: build.World, group: str) -> np.ndarray:
+    """The ids of "heldout" or "validation".
+
+    Raises:
+      UserError: there is no such group, or none in it.
+    """
+    if group not in (HELDOUT, VALIDATION):
+        raise UserError(f"evaluation.tasks={group!r}: choose {HELDOUT!r} or {VALIDATION!r}")
+    if not len(ids := getattr(world, group)):
+        raise UserError(f"evaluation.tasks={group!r}, but tasks.num_{group} is 0: raise it")
+    return ids
 
 
 def _joined(groups: dict[str, tuple[TaskDistribution, np.ndarray]]) -> EvaluationTasks:
@@ -281,9 +290,9 @@ def tasks_at_once(memory: Any) -> int | None:
     Args:
       memory: of the agents, each leaf with a leading axis [task].
     """
-    if sharding.traced_platform() != "cpu":
-        return None
     leaves = jax.tree.leaves(memory)
+    if not leaves or sharding.traced_platform() != "cpu":
+        return None
     parts = -(-sum(x.size * x.dtype.itemsize for x in leaves) // _CACHE)
     return -(-len(leaves[0]) // max(1, parts))
 
@@ -315,7 +324,7 @@ def make_probe(
     groups = {name: (world.tasks, getattr(world, name)[:PROBE_TASKS])
               for name in (VALIDATION, TRAIN)}  # fmt: skip
     shifts = {name: (shift, groups[VALIDATION][1]) for name, shift in world.tasks.shifted.items()}
-    tasks = _joined({name: (_, ids) for name, (_, ids) in (groups | shifts).items() if len(ids)})
+    tasks = _joined({name: of for name, of in (groups | shifts).items() if len(of[1])})
     options = config.evaluation
     episodes = min(options.episodes, PROBE_EPISODES)
     steps = episodes * int(np.max(tasks.params.max_steps_in_episode))

@@ -97,6 +97,11 @@ def test_none_for_what_may_be_left_open(config):
 RL2 = {"method": "RL2", "rl2.num_trials": 16, "rl2.episodes": 2}
 LATE = {
     "mode": ({"evaluation.mode": "slow"}, "evaluation.mode='slow': choose one of"),
+    "group": ({"evaluation.tasks": "test"}, "evaluation.tasks='test': choose 'heldout' or"),
+    "empty group": (
+        {"evaluation.tasks": "validation", "tasks.num_validation": 0},
+        "evaluation.tasks='validation', but tasks.num_validation is 0",
+    ),
     "heads": ({"model.num_heads": 3}, "model.width=16 .*model.num_heads=3"),
     "warmup": ({"optimizer.warmup_steps": 40}, "optimizer.warmup_steps=40.* train.steps=40"),
     "optimizer": ({"optimizer.name": "sgd"}, "optimizer.name='sgd'"),
@@ -115,7 +120,7 @@ LATE = {
     "curve": ({"train.evaluate_every": 15}, "train.evaluate_every=15 .* train.log_every=10"),
     "tasks": (
         {"tasks.num_heldout": 9},
-        "lower tasks.num_train, tasks.num_val",
+        "lower tasks.num_heldout, tasks.num_val",
     ),
     "arguments": ({"env.kwargs.size": 0}, "size"),
 }

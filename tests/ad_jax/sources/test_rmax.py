@@ -84,7 +84,7 @@ def test_the_end_of_an_episode_is_worth_nothing_but_a_limit_is_no_end():
     np.testing.assert_array_equal(history.is_terminal, history.reward > 0)
 
 
-@pytest.mark.parametrize("name", ["Watermaze", "CartPole-v1"])
+@pytest.mark.parametrize("name", ["Watermaze", "CartPole-v1", "AdversarialBandit"])
 def test_worlds_without_a_table_are_refused(name):
     env, _ = registry.make(name)
     with pytest.raises(UserError, match=r"^source.name='rmax' does not suit .* no table"):
