@@ -673,8 +673,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
         quickstart_seeds, ablations, bench_time, speed_fair, speed_cpu, speed_conditions,
-        sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth, larger_than_memory,
-        learners,
+        sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth,
+        larger_than_memory, learners,
     )
 }  # fmt: skip
 
