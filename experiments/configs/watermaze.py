@@ -20,6 +20,7 @@ PRESETS = {
         **dark_room.PRESETS["smoke"],
         "env.kwargs": {"max_steps_in_episode": 12},
         "tasks.num_train": 4,
+        "tasks.num_validation": 0,
         "source.ppo.rollout_steps": 12,
         "source.ppo.privileged": True,
         "source.dqn.rollout_steps": 12,

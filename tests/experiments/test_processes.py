@@ -15,7 +15,8 @@ from ad_jax import checkpoint
 from data_pipelines.reader import Histories
 from tests.experiments.conftest import ROOT, command
 
-TILES = "--config.collect.tasks_per_tile=2"  # four tiles, so that each device has one
+# Four tiles of seven tasks, so that each device has one.
+TILES = "--config.collect.tasks_per_tile=2", "--config.tasks.num_validation=0"
 LONG = "--config.train.steps=2000"
 
 
@@ -70,7 +71,7 @@ def wait_for_training(workdir, processes, step=10):
 def alone(tmp_path_factory):
     """A run of one process with one device."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    ((status, output),) = finish(start(workdir, TILES, count=1, devices=1))
+    ((status, output),) = finish(start(workdir, *TILES, count=1, devices=1))
     assert status == 0, output
     return workdir
 
@@ -81,7 +82,7 @@ def test_two_processes_do_what_one_does(tmp_path, alone):
     devices = {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
     watched = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
     process = subprocess.run(
-        [script, "2", *command(tmp_path / "run", TILES, "--config.tracker=wandb")[3:]],
+        [script, "2", *command(tmp_path / "run", *TILES, "--config.tracker=wandb")[3:]],
         cwd=ROOT, text=True, timeout=300,
         env={
             **os.environ, **devices, **watched,
@@ -110,7 +111,7 @@ def test_four_devices_in_one_two_and_four_processes_give_the_same_bits(tmp_path)
     workdirs = [tmp_path / str(count) for count in (1, 2, 4)]
     for workdir, count in zip(workdirs, (1, 2, 4), strict=True):
         shape = dict(count=count, devices=4 // count, timeout=200)
-        outputs = finish(start(workdir, TILES, *options, **shape))
+        outputs = finish(start(workdir, *TILES, *options, **shape))
         assert [status for status, _ in outputs] == [0] * count, outputs
     one, *others = map(results_of, workdirs)
     assert len(one["shards"]) == 4 and len(one["losses"]) == 4
@@ -135,7 +136,7 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(tmp_path):
     start and after a resume, and one process goes on with what two have begun."""
     workdir, step = tmp_path / "run", 0
     for count, signalled in ((2, 1), (2, 0), (1, 0)):
-        processes = start(workdir, TILES, LONG, "--config.train.checkpoint_every=1", count=count)
+        processes = start(workdir, *TILES, LONG, "--config.train.checkpoint_every=1", count=count)
         wait_for_training(workdir, processes, step + 10)
         processes[signalled].send_signal(signal.SIGTERM)
         outputs = finish(processes)
@@ -149,7 +150,7 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(tmp_path):
 
 
 def test_a_killed_process_does_not_leave_the_other_waiting(tmp_path):
-    processes = start(tmp_path / "run", TILES, LONG, timeout=10)
+    processes = start(tmp_path / "run", *TILES, LONG, timeout=10)
     wait_for_training(tmp_path / "run", processes)
     processes[1].kill()
     began = time.monotonic()
@@ -171,7 +172,7 @@ def check_faults(*_):
 collect.check_faults = check_faults
 run.entry_point()
 """
-    processes = start(tmp_path / "run", TILES, timeout=10, program=program)
+    processes = start(tmp_path / "run", *TILES, timeout=10, program=program)
     began = time.monotonic()
     (other, output), (status, said) = finish(processes, timeout=100)
     assert status == 1 and said.endswith("error: the rewards are NaN\n"), said

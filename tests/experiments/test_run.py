@@ -40,7 +40,7 @@ def test_the_summary_says_what_was_measured(smoke_run):
     summary = json.loads((workdir / "report" / "summary.json").read_text())
     results = np.load(workdir / "evaluation" / "rollouts.npz")
     assert summary["environment"] == "DarkRoom" and summary["method"] == "AD"
-    assert summary["heldout"]["tasks"] == 2 and summary["train"]["tasks"] == 7
+    assert summary["heldout"]["tasks"] == 2 and summary["train"]["tasks"] == 6
     for name in ("heldout", "train"):
         chosen = results["group"] == name
         split = summary[name]
@@ -58,7 +58,7 @@ def test_the_summary_says_what_was_measured(smoke_run):
     assert summary["return_by_seed"] == pytest.approx([last.mean()])
     assert summary["optimal_return"] == pytest.approx(optimum)
     assert len(summary["source"]["return"]) == 40
-    assert summary["source"]["env_steps_total"] == 7 * 8 * 40 * 8
+    assert summary["source"]["env_steps_total"] == 6 * 8 * 40 * 8
     for group in ("seconds", "throughput"):
         assert all(value > 0 for value in summary[group].values())
 
