@@ -616,16 +616,17 @@ def growth(results: Results) -> str:
         if "slope" not in row:
             continue
         ends = lambda values: " → ".join(map(size_of, (values[0], values[-1])))
-        slope = row["slope"]
+        slope, power = row["slope"], lambda value: f"{round(value, 2) + 0.0:.2f}"
         faster = row["verdict"] == "faster"
         rows.append([
             f"{row['chart']}: {row['what']}", f"{ends(row['sizes'])} {row['against']}",
             f"{ends(row['values']['median'])} {row['unit']}",
-            f"n^{slope['median']:.2f} ({slope['low']:.2f} – {slope['high']:.2f})",
-            f"n^{row['must']:.2f}: {row['law_text']}",
+            f"n^{power(slope['median'])} ({power(slope['low'])} – {power(slope['high'])})",
+            f"n^{power(row['must'])}: {row['law_text']}",
             f"**{row['verdict']}**" if faster else row["verdict"],
         ])  # fmt: skip
-    return table("cost | from → to | measured | grows as | must grow as | verdict", rows)
+    measured = f"{sign(results[GROWTH]['device'])}; rounds: {results[GROWTH]['rounds']}.\n\n"
+    return measured + table("cost | from → to | measured | grows as | must grow as | verdict", rows)
 
 
 def larger_than_memory(results: Results) -> str:

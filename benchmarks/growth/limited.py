@@ -29,7 +29,7 @@ PRESET = "dark_room:quickstart"
 SIZE, SHARD = 6e9, 1e8  # bytes
 SMALL = 1e7  # bytes of the data set in the memory of the devices
 ALLOWED = 3e9  # bytes
-STEPS = 60  # of training, in a round
+STEPS = 100  # of training, in a round
 FORGET_SECONDS = 0.5
 DISK, MEMORY = "disk", "device"
 
@@ -93,7 +93,7 @@ def trainer(windows: str, folder: str):
 
     keep_freed_memory()
     config = presets.load(PRESET)
-    config.train.update({"windows": windows, "prefetch": 2})
+    config.train.windows = windows
     world, path = build.world(config), pathlib.Path(folder)
     everything = world._replace(train=np.unique(Histories(path).task))
     feed = train.window_feed(config, Folders(path.parent, histories=path), everything)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from experiments.pictures import style
 
@@ -57,7 +57,7 @@ def draw(table: dict[str, Any]) -> Figure:
         _memory(next(free), large[0])
     for axis in free:
         axis.set_axis_off()
-    style.explain(figure, TEXT.format(device=table["device"]), "")
+    style.explain(figure, TEXT.format(device=table["device"].replace(" x ", " × ")), "")
     return figure
 
 
@@ -78,17 +78,28 @@ def _lines(axis: Any, rows: list[dict[str, Any]]) -> None:
     if high < 10 * low:
         middle = (low * high) ** 0.5
         axis.set_ylim(middle / 10**0.6, middle * 10**0.6)
-    axis.yaxis.set_major_locator(LogLocator(numticks=6))
+    axis.set_xticks(sorted({size for row in rows for size in row["sizes"]}))
+    decades = np.log10(axis.get_ylim()[1] / axis.get_ylim()[0])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=7))
+    axis.yaxis.set_major_formatter(FuncFormatter(_short))
+    axis.xaxis.set_major_formatter(FuncFormatter(_short))
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_minor_formatter(NullFormatter())
-    axis.tick_params(labelsize=8)
-    axis.legend(fontsize=6.5, frameon=False, handlelength=2.2, borderaxespad=0.2)
+    axis.tick_params(labelsize=7)
+    axis.tick_params("x", which="minor", bottom=False)
+    axis.legend(fontsize=6.5, framealpha=0.8, edgecolor="none", handlelength=2.2, borderaxespad=0.2)
 
 
 def _label(row: dict[str, Any]) -> str:
     name = row["what"].partition(", ")[2]
-    slope = f"n^{row['slope']['median']:.2f}, law n^{row['must']:.2f}"
+    slope, must = (round(value, 2) + 0.0 for value in (row["slope"]["median"], row["must"]))
+    slope = f"$n^{{{slope:.2f}}}$, law $n^{{{must:.2f}}}$"
     return f"{name}: {slope}" if name else slope
+
+
+def _short(value: float, _: int) -> str:
+    """A number on an axis: 0.2, 50, 10 k, 100 G."""
+    return EngFormatter()(float(f"{value:.2g}")) if value >= 1e3 else f"{value:g}"
 
 
 def _parts(axis: Any, rows: list[dict[str, Any]]) -> None:

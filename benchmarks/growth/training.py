@@ -17,6 +17,7 @@ PRESET = "dark_room:quickstart"
 TRANSITIONS = 8192  # of a batch, however long its windows are
 CONTEXTS = (80, 320, 1280, 4096)
 WINDOW, WINDOWED = 80, 1280  # of attention, and the longest context with it: chunks are unrolled
+CHUNK = 160  # of queries, without a window
 # Layers of a width E have 12 E² parameters each.
 SHAPES = {1e5: (3, 52), 1e6: (4, 144), 1e7: (6, 372), 1e8: (10, 912)}
 MODEL_TRANSITIONS = 2560
@@ -37,8 +38,7 @@ def configured(transitions: int, context: int, **model):
     config = presets.load(PRESET)
     config.train.accumulate = 1
     config.train.batch_size = max(2, 2 * round(transitions / context / 2))
-    # Without a window, a longer chunk for a longer context: the program has as many parts.
-    chunk = model.get("attention_window") or max(40, context // 8)
+    chunk = model.get("attention_window") or min(context, CHUNK)
     settings = {"context": context, "attention_chunk": chunk, **model}
     config.update_from_flattened_dict({f"model.{k}": v for k, v in settings.items()})
     return config

@@ -228,5 +228,7 @@ def test_the_picture_has_a_panel_for_each_cost():
 
 def test_the_page_names_what_grows_faster():
     rows = [fit.row(line([np.array(SIZES, float) ** 2], SIZES))]
-    table = fill.growth({fill.GROWTH: {"rows": rows}}).splitlines()
+    found = {fill.GROWTH: {"rows": rows, "device": "2 x cpu", "rounds": 3}}
+    measured, _, *table = fill.growth(found).splitlines()
+    assert measured == "2 × cpu; rounds: 3."
     assert "**faster**" in table[2] and "n^2.00" in table[2]
