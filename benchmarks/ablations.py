@@ -48,6 +48,7 @@ ROWS = {
     "short": Row("context 80", {"model.context": 80, "train.batch_size": 72}),
     "no_mask": Row("no input mask", {"model.mask_probability": 0.0}),
     "more_mask": Row("input mask 0.5", {"model.mask_probability": 0.5}),
+    "no_decay": Row("no weight decay", {"optimizer.weight_decay": 0.0}),
     "smoothing": Row("label smoothing 0.1", {"train.label_smoothing": 0.1}),
     "slow": Row("learning rate 0.001", {"optimizer.learning_rate": 1e-3}),
     "muon": Row("Muon", {"optimizer.name": "muon"}),

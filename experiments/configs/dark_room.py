@@ -50,6 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.context": 120,
         "model.mask_probability": 0.3,
         "optimizer.learning_rate": 3e-3,
+        "optimizer.weight_decay": 0.1,
         "train.steps": 950,
         "train.batch_size": 48,
         "train.accumulate": 2,
