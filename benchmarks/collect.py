@@ -5,6 +5,7 @@ REJAX_PYTHON names.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -30,7 +31,7 @@ REJAX = os.environ.get("REJAX_PYTHON", ".venv-rejax/bin/python")
 STABLE_BASELINES3 = "Stable-Baselines3", "stable_baselines3"
 EQUAL = (
     "PPO; streams, rollout, epochs, one minibatch, learning rate, MLP, one-hot input, float32; all "
-    "go on learning from round to round"
+    "go on learning from round to round; freed memory kept, states donated where JAX has them"
 )
 LEFT_OUT = {
     "purejaxrl": "no such package on the registry; rejax is PPO in one jitted function, too",
@@ -61,6 +62,12 @@ def run(rounds: int) -> list[dict[str, Any]]:
     Raises:
       RuntimeError: ours did not learn.
     """
+    with contextlib.ExitStack() as running:
+        return _run(rounds, running)
+
+
+def _run(rounds: int, running: contextlib.ExitStack) -> list[dict[str, Any]]:
+    """Peers are in processes that end with ``running``."""
     env, tasks = registry.make("DarkRoom")
     every = np.arange(tasks.num_tasks)
     learners, left_out = {}, LEFT_OUT | peers.missing(*STABLE_BASELINES3)
@@ -72,12 +79,12 @@ def run(rounds: int) -> list[dict[str, Any]]:
             learners["the same, the network at every step"] = _ours(goals, {}, max_table=0)
         shared = {"beside": ours, "fair": True, "equal": EQUAL}
         if pathlib.Path(REJAX).exists():
-            learners[f"rejax: {what}"] = _rejax(goals, tasks.params(goals).goal, shared)
+            learners[f"rejax: {what}"] = _rejax(goals, tasks.params(goals).goal, shared, running)
         else:
             left_out["rejax"] = "not installed: make .venv-rejax/installed"
         if not peers.missing(*STABLE_BASELINES3):
             what = what if not many else f"PPO, MLP 32, 1 task x {STREAMS} streams, on each core"
-            learners[f"Stable-Baselines3: {what}"] = _stable_baselines3(many, shared)
+            learners[f"Stable-Baselines3: {what}"] = _stable_baselines3(many, shared, running)
 
     candidates = {n: Candidate(one.work, one.steps, one.facts) for n, one in learners.items()}
     rows = compare("collect", "env steps", candidates, rounds)
@@ -128,11 +135,12 @@ def _ours(goals: np.ndarray, facts: dict[str, Any], max_table: int = networks.MA
     return Learner(work, steps, last, goals, {**facts, "setting": {"devices": mesh.size}})
 
 
-def _rejax(goals: np.ndarray, places: np.ndarray, shared: dict[str, Any]) -> Learner:
+def _rejax(
+    goals: np.ndarray, places: np.ndarray, shared: dict[str, Any], running: contextlib.ExitStack
+) -> Learner:
     updates, steps = _steps("rejax", len(goals))
-    ask = peers.start(
-        "benchmarks.peers.rejax_ppo", STREAMS, updates, *np.ravel(places), python=REJAX
-    )
+    begin = ("benchmarks.peers.rejax_ppo", STREAMS, updates, *np.ravel(places))
+    ask = running.enter_context(peers.start(*begin, python=REJAX))
     facts = {
         **shared, **peers.facts(ask), "peer": "rejax",
         "differs": "the end of an episode by its time limit counts as terminal; gradients are "
@@ -142,18 +150,20 @@ def _rejax(goals: np.ndarray, places: np.ndarray, shared: dict[str, Any]) -> Lea
     return Learner(lambda: ask("work"), steps, returns, goals, facts)
 
 
-def _stable_baselines3(on_each_core: bool, shared: dict[str, Any]) -> Learner:
+def _stable_baselines3(
+    on_each_core: bool, shared: dict[str, Any], running: contextlib.ExitStack
+) -> Learner:
     """It learns one goal at a time: several are learned side by side in processes of their own."""
     cores = len(os.sched_getaffinity(0))
     processes, threads = (cores, 1) if on_each_core else (1, cores)
-    pool = concurrent.futures.ThreadPoolExecutor(processes)
+    pool = running.enter_context(concurrent.futures.ThreadPoolExecutor(processes))
     updates, steps = _steps("Stable-Baselines3", 1)
     module = "benchmarks.peers.stable_baselines3"
-    begin = lambda _: peers.start(module, STREAMS, updates, threads)
+    begin = lambda _: running.enter_context(peers.start(module, STREAMS, updates, threads))
     asks = list(pool.map(begin, range(processes)))
     all_answer = lambda question: list(pool.map(lambda ask: ask(question), asks))
     facts = {
-        **shared, **peers.facts(asks[0]), "peer": "Stable-Baselines3",
+        **shared, **peers.facts(*asks), "peer": "Stable-Baselines3",
         "differs": "Python between the steps" + "; one goal for each process" * on_each_core,
     }  # fmt: skip
     facts["setting"] |= {"processes": processes}

@@ -7,12 +7,11 @@ import jax
 import numpy as np
 
 from ad_jax.envs import registry
-from ad_jax.interfaces import History
+from benchmarks.growth import shards
 from benchmarks.timing import Candidate, compare
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.schema import Schema
 from data_pipelines.windows import RAW_FIELDS, DeviceWindows, make_reader, make_sampler
-from data_pipelines.writer import Writer
 
 TASKS, STREAMS, STEPS, BLOCK = 64, 8, 4000, 400
 WINDOW, BATCH = 300, 64
@@ -50,22 +49,9 @@ def run(rounds: int) -> list[dict]:
 def _write(folder: pathlib.Path, name: str) -> dict[str, np.ndarray]:
     """A data set of random steps; returns them encoded, [task, stream, step, ...]."""
     env, _ = registry.make(name)
-    schema, rng = Schema.of(env, BLOCK), np.random.default_rng(0)
-    space, shape = env.observation_space(env.default_params), (TASKS, STREAMS, STEPS)
-    high = np.broadcast_to(np.asarray(space.high), space.shape)
-    is_first = np.broadcast_to(np.arange(STEPS) % 20 == 0, shape)
-    history = History(
-        observation=rng.integers(0, high + 1, (*shape, *space.shape)).astype(np.int32),
-        action=rng.integers(0, env.num_actions, shape).astype(np.int32),
-        reward=rng.integers(0, 2, shape).astype(np.float32),
-        is_first=is_first, is_last=np.roll(is_first, -1, -1), is_terminal=np.zeros(shape, bool),
-    )  # fmt: skip
-    steps = {k: np.asarray(v) for k, v in schema.encode(history).items()}
-    writer = Writer(folder, schema, 1)
-    with writer.shard(0, np.arange(TASKS)) as shard:
-        for start in range(0, STEPS, BLOCK):
-            shard.write({k: v[:, :, start : start + BLOCK] for k, v in steps.items()})
-    writer.commit({})
+    schema = Schema.of(env, BLOCK)
+    steps = shards.random_steps(env, schema, (TASKS, STREAMS, STEPS))
+    shards.store(folder, env, schema, steps)
     return steps
 
 

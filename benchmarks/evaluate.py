@@ -1,5 +1,6 @@
 """Evaluation in context: one agent in each of 81 Dark Rooms, by the length of the context."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -49,9 +50,10 @@ def _at(context: int, rounds: int) -> list[dict[str, Any]]:
             "exact", context, FEW_STEPS
         ),
     }
-    if not peers.missing(*PYTORCH):
-        candidates |= _pytorch(context, what)
-    return compare("evaluate", "env steps", candidates, rounds)
+    with contextlib.ExitStack() as running:
+        if not peers.missing(*PYTORCH):
+            candidates |= _pytorch(context, what, running)
+        return compare("evaluate", "env steps", candidates, rounds)
 
 
 def _ours(mode: str, context: int, steps: int) -> Candidate:
@@ -77,12 +79,13 @@ def _ours(mode: str, context: int, steps: int) -> Candidate:
     return Candidate(work, ROOMS * steps, {"setting": {"devices": mesh.size}})
 
 
-def _pytorch(context: int, what: str) -> dict[str, Candidate]:
-    """The same model in rooms written in PyTorch."""
-    ask = peers.start("benchmarks.peers.pytorch", "act", context, ROOMS, STEPS, FEW_STEPS)
+def _pytorch(context: int, what: str, running: contextlib.ExitStack) -> dict[str, Candidate]:
+    """The same model in rooms written in PyTorch, in a process that ends with ``running``."""
+    begin = ("benchmarks.peers.pytorch", "act", context, ROOMS, STEPS, FEW_STEPS)
+    ask = running.enter_context(peers.start(*begin))
     candidates = {}
     for name, (form, steps, facts) in FORMS.items():
-        facts = {**facts, **peers.facts(ask, form), "peer": "PyTorch", "equal": EQUAL}
+        facts = {**facts, **peers.facts(ask, form=form), "peer": "PyTorch", "equal": EQUAL}
         work = lambda form=form: ask(form)
         candidates[f"PyTorch: {what}, {name}"] = Candidate(work, ROOMS * steps, facts)
     return candidates

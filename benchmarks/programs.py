@@ -165,10 +165,11 @@ def largest(program: str) -> tuple[str, float]:
 
 
 def bytes_moved(program: str) -> float:
-    """Bytes that a program reads from and writes to the large memory of a device.
+    """Bytes that a program reads from and writes to the large memory of a device, about.
 
     An instruction reads its operands once and writes its result once; arrays that the compiler
-    keeps in the fast memory cost nothing.
+    keeps in the fast memory cost nothing. What only slices an operand, or writes into a part of it,
+    counts as all of it, so this is no lower bound.
     """
     total, size_of = 0.0, {}
     for one in instructions(program):

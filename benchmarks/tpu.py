@@ -3,8 +3,8 @@
     python -m benchmarks.tpu [--preset=dark_key_to_door:large] [--topology=v5e:4x4] \
         [--fsdp=1] [--model=1] [--sequence=1] [--output=FILE]
 
-Memory, collectives and the time that a step takes at least are those of one chip. Needs the extra
-"tpu", and no TPU; minutes.
+Memory, collectives and the time that a step takes at least, about, are those of one chip. Needs
+the extra "tpu", and no TPU; minutes.
 """
 
 import argparse
@@ -90,7 +90,8 @@ def costs(config, mesh) -> dict:
     Returns:
       the number of parameters and the transitions of a step; seconds of compilation; GiB of memory
       and its largest array; TFLOP of the whole step, needed and with what ``model.remat`` computes
-      again; GiB that a device moves to and from its memory; and its ``programs.collectives``.
+      again; GiB that a device moves to and from its memory, about; how many "kernels" of Pallas the
+      program calls; and its ``programs.collectives``.
     """
     model, init, update = presets.training(config)
     state = jax.eval_shape(init, jax.random.key(0))
@@ -136,7 +137,7 @@ def costs(config, mesh) -> dict:
 
 
 def roofline(found: dict, chip: Chip, chips: int) -> dict[str, float]:
-    """The time that a step takes at least, and why.
+    """The time that a step takes at least, and why; "at least" is "about" where memory decides.
 
     Args:
       found: ``costs``.

@@ -1,5 +1,6 @@
 """Training: one step of Algorithm Distillation, beside the same transformer in PyTorch."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -49,9 +50,10 @@ def _at(context: int, rounds: int) -> list[dict[str, Any]]:
         f"ad_jax, context {context}": _ours(context, parts, STEPS),
         f"ad_jax, the batch at once, context {context}": _ours(context, 1, FEW_STEPS),
     }
-    if not peers.missing(*PYTORCH):
-        candidates |= _pytorch(context)
-    return compare("train", "transitions", candidates, rounds)
+    with contextlib.ExitStack() as running:
+        if not peers.missing(*PYTORCH):
+            candidates |= _pytorch(context, running)
+        return compare("train", "transitions", candidates, rounds)
 
 
 def _ours(context: int, parts: int, steps: int) -> Candidate:
@@ -72,15 +74,15 @@ def _ours(context: int, parts: int, steps: int) -> Candidate:
     return Candidate(work, BATCH * context * steps, {"setting": setting})
 
 
-def _pytorch(context: int) -> dict[str, Candidate]:
-    """The same model, loss and optimiser."""
+def _pytorch(context: int, running: contextlib.ExitStack) -> dict[str, Candidate]:
+    """The same model, loss and optimiser, in processes that end with ``running``."""
     candidates, asks = {}, {}
     for name, (tokens, form, steps, facts) in FORMS.items():
         if tokens not in asks:
             begin = ("benchmarks.peers.pytorch", "train", context, tokens, steps)
-            asks[tokens] = peers.start(*begin)
+            asks[tokens] = running.enter_context(peers.start(*begin))
         ask = asks[tokens]
-        facts = {**facts, **peers.facts(ask, form), "peer": "PyTorch", "equal": EQUAL}
+        facts = {**facts, **peers.facts(ask, form=form), "peer": "PyTorch", "equal": EQUAL}
         work = lambda ask=ask, form=form: ask(form)
         what = f"PyTorch{name}, context {context}"
         candidates[what] = Candidate(work, BATCH * context * steps, facts)

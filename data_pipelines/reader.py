@@ -14,7 +14,7 @@ from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import fingerprint, local_copy, read_json
 from data_pipelines.index import Index, joined
-from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
+from data_pipelines.schema import STEP_FIELDS, VERSION, Schema, messages
 from data_pipelines.writer import METADATA, PROVENANCE, SPLIT, index_path
 
 _BATCH = 4096  # records that are read together
@@ -181,13 +181,14 @@ class Histories:
           UserError: a record is damaged.
         """
         try:
-            fields = self.schema.parse(self._source.__getitems__(list(records)), names)
+            stored = messages(self._source.__getitems__(list(records)))
         except (OSError, MemoryError):
             raise
         except Exception as error:  # ArrayRecord and protobuf each raise errors of their own
             raise UserError(
                 f"{self.folder} has a damaged record ({reason(error)}): {self._mend}"
             ) from error
+        fields = self.schema.parse(stored, names)
         return fields | self.schema.from_record(fields)
 
     def read(

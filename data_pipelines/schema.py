@@ -27,6 +27,11 @@ UNDECLARED = 255  # stands for a reward that ``reward_levels`` does not list
 STEP_FIELDS = ("observation", "action", "reward", *FLAGS)
 
 
+def messages(records: Sequence[bytes]) -> list[Any]:
+    """What protobuf reads in the bytes of records, for ``Schema.parse``."""
+    return [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+
+
 @dataclasses.dataclass(frozen=True)
 class Schema:
     """How the steps of one environment are stored.
@@ -253,14 +258,14 @@ class Schema:
             block["reward"] = unpack(block["reward"])
         return block
 
-    def parse(self, examples: Sequence[bytes], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Fields of some records, from their bytes: [record, ...] each.
+    def parse(self, stored: Sequence[Any], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Fields of some records, from their ``messages``: [record, ...] each.
 
         What TFDS makes of them, in a fraction of the time.
+
+        Raises:
+          KeyError: a record has no field of such a name.
         """
-        stored = [
-            tf_example_pb2.Example.FromString(example).features.feature for example in examples
-        ]
         features, fields = self._features, {}
         for name in names:
             dtype, shape = features[name].np_dtype, features[name].shape

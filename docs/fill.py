@@ -532,7 +532,7 @@ def tpu_steps(results: Results) -> str:
 
 
 def tpu_rooflines(results: Results) -> str:
-    """The times that the same steps take at least."""
+    """The times that the same steps take at least, about."""
     rows = []
     for path, found in compiled(results):
         roofline = found["roofline"]
@@ -544,8 +544,8 @@ def tpu_rooflines(results: Results) -> str:
             f"**{number(roofline['step_ms'])} ms**", f"{100 * roofline['utilisation']:.0f} %",
         ])  # fmt: skip
     return table(
-        "preset, slice | mesh | a step needs | to compute | to move | to send | a step, at least "
-        "| utilisation, at most",
+        "preset, slice | mesh | a step needs | to compute | to move | to send "
+        "| a step, about at least | utilisation, about at most",
         rows,
     )
 

@@ -26,7 +26,8 @@ def run(
     """Seconds of a step of one environment, with the ring cache."""
     by_context = fit.in_turns([_timed(ROOMS, c) for c in contexts], rounds)
     by_tasks = fit.in_turns([_timed(n, CONTEXT) for n in tasks], rounds)
-    # The parameters, 12 E² of a layer, are read once for all rooms; 2 E T keys and values by each.
+    # Each room reads 2 E T keys and values. The parameters, 12 E² of a layer, need be read
+    # once for all rooms: each tile of rooms reads them anew, but they fit the caches.
     parameters = 6 * SHAPE["width"] / ROOMS
     return [
         fit.row(fit.Line(

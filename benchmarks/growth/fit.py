@@ -42,6 +42,11 @@ class Line(NamedTuple):
     law_text: str
 
 
+def larger_half(number: int) -> slice:
+    """Of so many sizes in ascending order: the middle one and those after it, at least two."""
+    return slice(-max(2, math.ceil((number + 1) / 2)), None)
+
+
 def slopes(sizes: Sequence[float], values: Sequence[Sequence[float]]) -> np.ndarray:
     """Of the larger half of the sizes, at least two, float [rounds].
 
@@ -49,7 +54,7 @@ def slopes(sizes: Sequence[float], values: Sequence[Sequence[float]]) -> np.ndar
       sizes: [sizes], ascending.
       values: [rounds, sizes].
     """
-    half = slice(-max(2, math.ceil((len(sizes) + 1) / 2)), None)
+    half = larger_half(len(sizes))
     return np.polyfit(np.log(sizes[half]), np.log(np.array(values)[:, half]).T, 1)[0]
 
 
@@ -67,7 +72,17 @@ def spread(values) -> dict[str, Any]:
 
 
 def row(line: Line) -> dict:
-    """A line as JSON, with its slope and verdict."""
+    """A line as JSON, with its slope and verdict.
+
+    Raises:
+      ValueError: a cost is not greater than 0, so that it has no logarithm.
+    """
+    if not (np.array(line.values) > 0).all():
+        raise ValueError(
+            f"{line.chart}: {line.what}: of {list(line.sizes)} {line.against}, "
+            f"{np.array(line.values).tolist()} {line.unit} is not always greater than 0: "
+            "measure more work at once"
+        )
     found = slopes(line.sizes, line.values)
     must = float(slopes(line.sizes, [line.law])[0])
     return {

@@ -7,6 +7,7 @@ half a second, and reads go to the disk. The shards are copies of one, each with
 the disk.
 """
 
+import contextlib
 import functools
 import pathlib
 import resource
@@ -28,10 +29,10 @@ from benchmarks.timing import interleave
 PRESET = "dark_room:quickstart"
 SIZE, SHARD = 6e9, 1e8  # bytes
 SMALL = 1e7  # bytes of the data set in the memory of the devices
-ALLOWED = 3e9  # bytes
 STEPS = 100  # of training, in a round
 FORGET_SECONDS = 0.5
 DISK, MEMORY = "disk", "device"
+MODULE = "benchmarks.growth.limited"
 
 
 def run(rounds: int, size: float = SIZE) -> list[dict]:
@@ -41,21 +42,24 @@ def run(rounds: int, size: float = SIZE) -> list[dict]:
         shards.write(folder / "small", SMALL)
         one = shards.write(folder / "one", SHARD)
         stored = shards.repeated(one, folder / "large", round(size / SHARD), shards.copy)
-        ask = {
-            DISK: peers.start("benchmarks.growth.limited", DISK, folder / "large", int(ALLOWED)),
-            MEMORY: peers.start("benchmarks.growth.limited", MEMORY, folder / "small", 0),
-        }
-        with forgotten(folder / "large"):
+        allowed = stored // 2
+        given = {DISK: (folder / "large", allowed), MEMORY: (folder / "small", 0)}
+        with contextlib.ExitStack() as running:
+            ask = {
+                name: running.enter_context(peers.start(MODULE, name, *of))
+                for name, of in given.items()
+            }
+            running.enter_context(forgotten(folder / "large"))
             turns = {name: functools.partial(each, "work") for name, each in ask.items()}
             seconds = interleave(turns, rounds)
-        peak, read = map(float, ask[DISK]("memory").split())
+            peak, read = map(float, ask[DISK]("memory").split())
     config = presets.load(PRESET)
     transitions = STEPS * config.train.batch_size * config.model.context
     return [{
         "stage": "growth", "chart": "larger than memory", "what": f"{PRESET}, windows from disk",
         "unit": "transitions", "per_second": transitions / float(np.median(seconds[DISK])),
         "of_the_speed_from_memory": fit.spread(seconds[MEMORY] / seconds[DISK]),
-        "gb_stored": stored / 1e9, "gb_allowed": ALLOWED / 1e9, "gb_peak": peak, "gb_read": read,
+        "gb_stored": stored / 1e9, "gb_allowed": allowed / 1e9, "gb_peak": peak, "gb_read": read,
     }]  # fmt: skip
 
 
@@ -125,4 +129,4 @@ def memory() -> str:
 if __name__ == "__main__":
     if allowed := int(sys.argv[3]):
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
-    peers.serve({"work": trainer(*sys.argv[1:3]), "memory": memory})
+    peers.serve("ad_jax", {"work": ({}, trainer(*sys.argv[1:3]))}, {"memory": memory})

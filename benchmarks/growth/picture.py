@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
+from benchmarks.growth import fit
 from experiments.pictures import style
 
 RESULTS = pathlib.Path("benchmarks/results/growth.json")
@@ -71,7 +72,7 @@ def _lines(axis: Any, rows: list[dict[str, Any]]) -> None:
             sizes, middle, [middle - values["low"], values["high"] - middle],
             lw=1.4, ms=4, capsize=2, **look, label=_label(row),
         )  # fmt: skip
-        half = slice(len(sizes) // 2, None)
+        half = fit.larger_half(len(sizes))
         axis.plot(sizes, law * np.exp(np.log(middle[half] / law[half]).mean()), **LAW)
     axis.set(xscale="log", yscale="log", xlabel=rows[0]["against"], ylabel=rows[0]["unit"])
     low, high = axis.get_ylim()  # a cost that stays the same looks so
@@ -104,7 +105,7 @@ def _short(value: float, _: int) -> str:
 
 def _parts(axis: Any, rows: list[dict[str, Any]]) -> None:
     """Seconds of a start, one part after the other."""
-    axis.set_title("from the command to the first step", fontsize=9)
+    axis.set_title("parts of a start", fontsize=9)
     names = [row["what"] for row in rows]
     left = np.zeros(len(rows))
     for i, part in enumerate(rows[0]["parts"]):

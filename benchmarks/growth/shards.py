@@ -43,12 +43,18 @@ def write(folder: pathlib.Path, size: float) -> Writer:
     env, _ = registry.make("DarkRoom")
     schema = Schema.of(env, RECORD)
     tasks = max(1, round(size / (STREAMS * STEPS * STEP_BYTES)))
-    writer = Writer(folder, schema, 1)
+    of_one = random_steps(env, schema, (1, STREAMS, STEPS))
+    steps = {k: np.broadcast_to(v, (tasks, *v.shape[1:])) for k, v in of_one.items()}
+    return store(folder, env, schema, steps)
+
+
+def store(folder: pathlib.Path, env, schema: Schema, steps: dict[str, np.ndarray]) -> Writer:
+    """Writes a data set of encoded steps [task, stream, step], in one shard."""
+    tasks, _, number = steps["action"].shape
+    writer, size = Writer(folder, schema, 1), schema.record_steps
     with writer.shard(0, np.arange(tasks)) as shard:
-        of_one = random_steps(env, schema, (1, STREAMS, STEPS))
-        steps = {k: np.broadcast_to(v, (tasks, *v.shape[1:])) for k, v in of_one.items()}
-        for start in range(0, STEPS, RECORD):
-            shard.write({k: v[:, :, start : start + RECORD] for k, v in steps.items()})
+        for start in range(0, number, size):
+            shard.write({k: v[:, :, start : start + size] for k, v in steps.items()})
     writer.commit({"environment": {"name": env.name, "version": build.version(env)}})
     return writer
 

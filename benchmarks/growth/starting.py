@@ -1,4 +1,8 @@
-"""From the command to the first step of training, part by part, and the heaviest imports."""
+"""Parts of a start: how long each takes until a first step of training, and the heaviest imports.
+
+The step is made by itself, in a process of its own. ``benchmarks.start`` times the command of a
+run, which reads histories and writes metrics as well.
+"""
 
 import json
 import subprocess
@@ -33,7 +37,7 @@ def run(rounds: int) -> list[dict]:
 
 def _in_a_process(cache: str) -> dict[str, float]:
     return child.answer(
-        "benchmarks.growth.starting",
+        "benchmarks.growth.starting", time.time(),
         JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )  # fmt: skip
 
@@ -50,15 +54,19 @@ def packages() -> dict[str, float]:
     return dict(seconds.most_common(HEAVIEST))
 
 
-def parts() -> dict[str, float]:
-    """Seconds of each part of a start, in this process."""
-    began = [time.perf_counter()]
+def parts(began: float) -> dict[str, float]:
+    """Seconds of each part of a start.
+
+    Args:
+      began: when this process was started, by ``time.time`` of the one that did.
+    """
+    last = [began]
     made: dict[str, float] = {}
 
     def done(part: str) -> None:
-        now = time.perf_counter()
-        made[part] = now - began[0]
-        began[0] = now
+        now = time.time()
+        made[part] = now - last[0]
+        last[0] = now
 
     from ad_jax.distributed import processes
 
@@ -69,7 +77,7 @@ def parts() -> dict[str, float]:
     import experiments.run  # noqa: F401, what is measured
     from benchmarks import presets
 
-    done("imports")
+    done("Python, imports")
     from ad_jax.distributed import sharding
 
     config = presets.load(PRESET)
@@ -93,4 +101,4 @@ def parts() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(parts()))
+    print(json.dumps(parts(float(sys.argv[1]))))

@@ -1,7 +1,6 @@
 """Training against the length of the context, and against the size of the model.
 
-The count of FLOPs is that of ``benchmarks.utilisation``: six for each parameter of a dense layer
-and transition, twelve for each layer, unit of width and transition that a query sees.
+The law is the count of FLOPs of ``presets.flops``.
 """
 
 import time
@@ -44,18 +43,11 @@ def configured(transitions: int, context: int, **model):
     return config
 
 
-def flops(config) -> float:
-    """Of a transition: of the matrix products that the function needs."""
-    m = config.model
-    seen = np.minimum(np.arange(m.context) + 1, m.attention_window or m.context).mean()
-    dense = m.num_layers * (4 * m.width**2 + 2 * m.width * m.mlp_width)
-    return float(6 * dense + 12 * m.num_layers * m.width * seen)
-
-
 class Step:
     """The training step of a config, compiled for all devices.
 
     Attributes:
+      needed: ``presets.flops``.
       counted: what the compiler counts: FLOPs and kB of temporaries of a transition, and MB of the
         state.
     """
@@ -73,6 +65,7 @@ class Step:
         step = jax.jit(sharding.on_mesh(mesh, update), donate_argnums=0, out_shardings=replicated)
         placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated)
         state = jax.tree.map(placed, jax.eval_shape(self._init, self._key))
+        self.needed = presets.flops(config, state.params)
         self._program = step.lower(state, shapes, self._key).compile()
         self._transitions = config.train.batch_size * config.model.context
         of_one = self._transitions / mesh.size  # the compiler counts for one device
@@ -95,13 +88,12 @@ def _by_context(rounds: int, contexts: tuple[int, ...]) -> list[dict]:
     times, memory = [], []
     for window in (0, WINDOW):
         sizes = [context for context in contexts if not window or context <= WINDOWED]
-        configs = [configured(TRANSITIONS, c, attention_window=window) for c in sizes]
-        steps = [Step(config) for config in configs]
+        steps = [Step(configured(TRANSITIONS, c, attention_window=window)) for c in sizes]
         seconds = fit.in_turns([step.time for step in steps], rounds)
         of = f"attention over {window or 'all'} steps"
         times.append(fit.Line(
             "train, context", f"time of a transition, {of}", "µs", "steps of context", sizes,
-            1e6 * seconds, list(map(flops, configs)), "its FLOPs",
+            1e6 * seconds, [step.needed for step in steps], "its FLOPs",
         ))  # fmt: skip
         memory.append(fit.Line(
             "train, context", f"temporaries of a transition, {of}", "kB", "steps of context", sizes,
@@ -118,17 +110,15 @@ def _by_model(rounds: int, measured: tuple[float, ...], compiled: tuple[float, .
         return configured(MODEL_TRANSITIONS, 80, **shape)
 
     both = (*measured, *compiled)
-    configs = {n: config_of(n) for n in both}
-    steps = {n: Step(config) for n, config in configs.items()}
+    steps = {n: Step(config_of(n)) for n in both}
     seconds = fit.in_turns([steps[n].time for n in measured], rounds)
     line = lambda *rest: fit.row(fit.Line("train, model", *rest))
-    needed = {n: flops(configs[n]) for n in both}
     of = lambda name: [[steps[n].counted[name] for n in both]]
     return [
         line("time of a transition", "µs", "parameters", measured, 1e6 * seconds,
-             [needed[n] for n in measured], "its FLOPs"),
+             [steps[n].needed for n in measured], "its FLOPs"),
         line("FLOPs of a transition, as compiled", "FLOP", "parameters", both, of("flops"),
-             list(needed.values()), "those of its matrix products"),
+             [steps[n].needed for n in both], "those of its matrix products"),
         line("state, as compiled", "MB", "parameters", both, of("state"), both,
              "parameters and two moments"),
     ]  # fmt: skip

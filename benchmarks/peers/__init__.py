@@ -4,11 +4,12 @@ Each of its modules is such a process. It runs the peer as well as we can: befor
 tries some settings, and keeps the fastest.
 """
 
+import contextlib
 import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,40 +35,52 @@ def random_batch(context: int) -> dict[str, np.ndarray]:
     }
 
 
-def start(module: str, *arguments, python: str = sys.executable) -> Ask:
-    """Starts a module that ``serve`` is called in; returns a function that asks it.
+@contextlib.contextmanager
+def start(module: str, *arguments, python: str = sys.executable) -> Iterator[Ask]:
+    """A process of a module that ``serve`` is called in, which ends when this is left.
 
     Args:
       module: its name.
       *arguments: of its command line.
       python: the interpreter.
 
-    Returns:
+    Yields:
       From a question to its answer, which raises RuntimeError when the process has ended.
     """
-    process = subprocess.Popen(
-        [python, "-m", module, *map(str, arguments)], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+    command = [python, "-m", module, *map(str, arguments)]
+    # Its standard input is closed at the end, which ends ``serve``; then it is waited for.
+    with subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
 
-    def answer() -> str:
-        if not (line := process.stdout.readline()):
-            raise RuntimeError(f"{module} {arguments} has ended")
-        return line.strip()
+        def answer() -> str:
+            if not (line := process.stdout.readline()):
+                raise RuntimeError(f"{module} {arguments} has ended")
+            return line.strip()
 
-    def ask(question: str) -> str:
-        process.stdin.write(f"{question}\n")
-        process.stdin.flush()
-        return answer()
+        def ask(question: str) -> str:
+            process.stdin.write(f"{question}\n")
+            process.stdin.flush()
+            return answer()
 
-    answer()  # it is ready
-    return ask
+        answer()  # it is ready
+        yield ask
 
 
-def facts(ask: Ask, form: str = "work") -> dict[str, Any]:
-    """The version of a peer, and how the form of it that is asked for its work is set."""
-    known = json.loads(ask("facts"))
-    return {"version": known["version"], "setting": known["settings"][form]}
+def facts(*asks: Ask, form: str = "work") -> dict[str, Any]:
+    """The version of a peer, and how the form of it that is asked for its work is set.
+
+    Each of several processes has tried settings for itself: where they differ, those of all are
+    told, in the order of the processes.
+    """
+    known = [json.loads(ask("facts")) for ask in asks]
+    settings = [one["settings"][form] for one in known]
+    told = {
+        name: value if all(one[name] == value for one in settings)
+        else " | ".join(str(one[name]) for one in settings)
+        for name, value in settings[0].items()
+    }  # fmt: skip
+    return {"version": known[0]["version"], "setting": told}
 
 
 def serve(

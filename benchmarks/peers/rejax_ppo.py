@@ -4,7 +4,8 @@
 
 rejax 0.1.3 wants gymnax 0.0.x. Asked to "work" it trains for so many updates more; asked for the
 "return", it answers with the policy's mean return at each goal. Goals are learned side by side, by
-``vmap``. One CPU device is tried, and one for each core, as ours has.
+``vmap``. One CPU device is tried, and one for each core, as ours has. As ours does, it keeps freed
+memory, and donates the learners' states.
 """
 
 import importlib.metadata
@@ -25,6 +26,7 @@ from rejax import PPO  # noqa: E402
 from rejax.evaluate import evaluate_single  # noqa: E402
 
 from benchmarks.peers import serve, tuned  # noqa: E402
+from experiments.runtime.memory import keep_freed_memory  # noqa: E402, needs no packages
 
 STEPS, EPISODES = 20, 32  # of an episode, and those whose returns are averaged
 
@@ -99,11 +101,11 @@ def main(streams: int, updates: int, *coordinates: int) -> None:
         mesh = jax.sharding.Mesh(jax.devices()[:devices], ("goals",))
         goals_G = np.pad(goals, ((0, -len(goals) % devices), (0, 0)), mode="edge")
         spread = jax.sharding.PartitionSpec("goals")
-        on_all = lambda function: jax.jit(jax.shard_map(
+        on_all = lambda function: jax.shard_map(
             jax.vmap(function), mesh=mesh, in_specs=spread, out_specs=spread, check_vma=False
-        ))  # fmt: skip
-        states[devices] = on_all(init)(goals_G)
-        advance = on_all(train)
+        )
+        states[devices] = jax.jit(on_all(init))(goals_G)
+        advance = jax.jit(on_all(train), donate_argnums=1)
 
         def work():
             states[devices] = jax.block_until_ready(advance(goals_G, states[devices]))
@@ -123,4 +125,5 @@ def main(streams: int, updates: int, *coordinates: int) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main(*map(int, sys.argv[1:]))

@@ -5,7 +5,8 @@
 Asked to "work" it trains for so many updates more; asked for the "return", it answers with that of
 its last episodes. Its maintainers find one thread faster for small networks, and processes slow for
 light environments (its issue 121); its documentation allows a VecEnv of one's own, here one of all
-rooms at once. All of them are tried, with at most so many threads.
+rooms at once. All of them are tried, with at most so many threads. Freed memory is kept, as ours
+does.
 """
 
 import functools
@@ -20,6 +21,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common import vec_env
 
 from benchmarks.peers import serve, tuned
+from experiments.runtime.memory import keep_freed_memory
 
 GOAL, STEPS = 2, 20  # both coordinates; 4 moves from the centre
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]])
@@ -128,4 +130,5 @@ def main(streams: int, updates: int, threads: int) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main(*map(int, sys.argv[1:]))

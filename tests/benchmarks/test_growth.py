@@ -5,6 +5,8 @@ import io
 import json
 import subprocess
 import sys
+import time
+import tracemalloc
 
 import jax
 import numpy as np
@@ -24,7 +26,7 @@ from benchmarks.growth import (
     training,
 )
 from data_pipelines.reader import Histories, Selection
-from data_pipelines.windows import make_reader, make_sampler
+from data_pipelines.windows import make_sampler
 from docs import fill
 
 SIZES = (1, 10, 100, 1000, 10_000)
@@ -57,6 +59,16 @@ def test_a_law_that_is_no_power_is_fitted_like_the_cost():
     cost = np.array([100 + n for n in SIZES], float)
     row = fit.row(line([3 * cost], cost))
     assert row["slope"]["median"] == pytest.approx(row["must"]) and 0 < row["must"] < 1
+
+
+def test_a_cost_that_is_not_positive_has_no_slope():
+    with pytest.raises(ValueError, match=r"collect: time of the stage: .* greater than 0"):
+        fit.row(line([[1.0, 2.0, 0.0, 3.0, 4.0]], SIZES))
+
+
+@pytest.mark.parametrize(("number", "kept"), [(2, 2), (3, 2), (4, 3), (5, 3), (6, 4)])
+def test_the_larger_half_has_the_middle_and_two_sizes_at_least(number, kept):
+    assert list(range(number))[fit.larger_half(number)] == list(range(number - kept, number))
 
 
 def test_rows_read_as_lines(capsys):
@@ -107,25 +119,28 @@ def test_a_data_set_of_many_shards_has_all_its_rows(one, tmp_path):
 
 def test_opening_and_windows_are_measured(one, monkeypatch):
     monkeypatch.setattr(histories, "BATCHES", 2)
-    seconds, _, of_a_window = histories.measure(str(one.folder))
+    seconds, memory, of_a_window = histories.measure(str(one.folder))
     assert seconds > 0 and of_a_window > 0
+    again = histories.measure(str(one.folder))[1]
+    assert memory > 0 and again == pytest.approx(memory, rel=0.1)
 
 
 def test_the_time_of_a_draw_does_not_depend_on_the_rows(one, tmp_path):
     """Nothing as long as the rows is made for a batch."""
-    shards.repeated(one, tmp_path / "large", 200, shards.os.link)
-    found, selection = Histories(tmp_path / "large"), Selection()
-    sampler = make_sampler(found, selection=selection, context=8, batch_size=4, seed=0)
-    read = make_reader(found, sampler, selection)
-    read(0)
-    largest = max(len(found.task), len(sampler.lengths)) * 8
-    with contextlib.ExitStack() as stack:
-        import tracemalloc
-
-        tracemalloc.start()
-        stack.callback(tracemalloc.stop)
-        sampler.draw(1)
-        assert tracemalloc.get_traced_memory()[1] < largest + 3000
+    peaks, rows = [], []
+    for number in (1, 300):
+        folder = tmp_path / f"{number}"
+        shards.repeated(one, folder, number, shards.os.link)
+        found, selection = Histories(folder), Selection()
+        sampler = make_sampler(found, selection=selection, context=8, batch_size=4, seed=0)
+        sampler.draw(0)
+        with contextlib.ExitStack() as stack:
+            tracemalloc.start()
+            stack.callback(tracemalloc.stop)
+            sampler.draw(1)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        rows.append(len(found.task))
+    assert peaks[1] < peaks[0] + rows[1]  # not one byte for each row
 
 
 SMALLEST = dict(width=8, num_layers=1, num_heads=2, mlp_width=8)
@@ -157,7 +172,7 @@ def test_acting(monkeypatch):
     assert min(by_context["values"]["low"]) > 0
 
 
-def test_devices_send_gradients_and_their_law_is_flat(monkeypatch):
+def test_devices_send_gradients_as_a_ring_does(monkeypatch):
     monkeypatch.setattr(devices, "WIDTH", 16)
     monkeypatch.setattr(devices, "HEADS", 4)
     state = jax.eval_shape(
@@ -165,11 +180,25 @@ def test_devices_send_gradients_and_their_law_is_flat(monkeypatch):
         jax.random.key(0),
     )
     gradients = sum(x.size * 4 for x in jax.tree.leaves(state.params)) / 2**20
-    assert gradients <= devices.sent("data") < 1.2 * gradients + 0.01
-    monkeypatch.setattr(devices, "_in_a_process", lambda n: dict.fromkeys(devices.MESHES, 2.0))
+    summed = 2 * (jax.device_count() - 1) / jax.device_count() * gradients
+    assert summed <= devices.sent("data") + 0.001 < 1.2 * summed + 0.01
+    laws = devices.laws(devices.configured())
+    needed = lambda n: {axis: law(n) for axis, (law, _) in laws.items()}
+    monkeypatch.setattr(devices, "_in_a_process", needed)
     rows = devices.run(1, (1, 2, 4))
-    assert [row["sizes"] for row in rows] == [[2, 4]] * 3
+    assert [row["what"].split(".")[1] for row in rows] == list(devices.MESHES)
+    assert [row["sizes"] for row in rows] == [[2, 4]] * 4
     assert {row["verdict"] for row in rows} == {fit.AS_IT_MUST}
+    monkeypatch.setattr(devices, "_in_a_process", lambda n: dict.fromkeys(laws, n * 1.0))
+    assert {row["verdict"] for row in devices.run(1, (1, 2, 4))} == {fit.FASTER}
+
+
+def test_what_a_sequence_sends_is_its_law(monkeypatch):
+    monkeypatch.setattr(devices, "WIDTH", 16)
+    monkeypatch.setattr(devices, "HEADS", 4)
+    law, _ = devices.laws(devices.configured())["sequence"]
+    found = devices.sent("sequence") * 2**20 / 4  # numbers
+    assert found == pytest.approx(law(jax.device_count()), rel=0.05)
 
 
 def test_collection_is_the_stage_itself(monkeypatch, capsys):
@@ -188,6 +217,25 @@ def test_training_from_disk_and_from_memory(one, monkeypatch):
     assert peak > 0 and read >= 0
 
 
+def test_training_from_disk_has_half_the_memory_of_its_data_and_is_asked(tmp_path, monkeypatch):
+    """With processes that answer at once."""
+    (tmp_path / "quick.py").write_text(
+        "import sys\n"
+        "from benchmarks import peers\n"
+        "answers = {'memory': lambda: f'{int(sys.argv[3]) / 1e9} 0.5'}\n"
+        "peers.serve('quick', {'work': ({}, lambda: None)}, answers)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:.")
+    monkeypatch.setattr(limited, "MODULE", "quick")
+    for name, value in {"STREAMS": 2, "STEPS": 200, "RECORD": 40}.items():
+        monkeypatch.setattr(shards, name, value)
+    monkeypatch.setattr(limited, "SMALL", 1e3)
+    monkeypatch.setattr(limited, "SHARD", 1e4)
+    (row,) = limited.run(2, 5e4)
+    assert row["gb_allowed"] == pytest.approx(row["gb_stored"] / 2, rel=1e-3)
+    assert row["gb_peak"] == row["gb_allowed"]  # what the process was told
+
+
 def test_imports_are_summed_by_package(monkeypatch):
     monkeypatch.setattr(starting, "PROGRAM", "import json.decoder, email.message")
     monkeypatch.setattr(starting, "HEAVIEST", 1000)
@@ -199,12 +247,14 @@ def test_the_parts_of_a_start(monkeypatch, tmp_path):
     program = (
         "from benchmarks.growth import starting\n"
         "starting.PRESET = 'dark_room:smoke'\n"
-        "import json; print(json.dumps(starting.parts()))"
+        "import json, sys; print(json.dumps(starting.parts(float(sys.argv[1]))))"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    began = time.time()
+    command = [sys.executable, "-c", program, str(began)]
+    done = subprocess.run(command, check=True, capture_output=True)
     parts = json.loads(done.stdout.splitlines()[-1])
-    assert list(parts) == ["imports", "objects", "tracing", "programs", "first step"]
-    assert min(parts.values()) > 0
+    assert list(parts) == ["Python, imports", "objects", "tracing", "programs", "first step"]
+    assert min(parts.values()) > 0 and sum(parts.values()) < time.time() - began
 
 
 def test_the_picture_has_a_panel_for_each_cost():
@@ -220,7 +270,7 @@ def test_the_picture_has_a_panel_for_each_cost():
     figure = picture.draw({"device": "a CPU", "rows": rows})
     titles = [axis.get_title() for axis in figure.axes if axis.axison]
     assert titles[:3] == ["collect: time of the stage", "collect: memory",
-                          "from the command to the first step"]  # fmt: skip
+                          "parts of a start"]  # fmt: skip
     legend = figure.axes[1].get_legend().get_texts()
     assert [text.get_text()[:6] for text in legend] == ["small:", "large:"]
     figure.savefig(io.BytesIO())

@@ -1,5 +1,8 @@
 """Peers: how they are tuned and asked, and that PyTorch's model is run as it should be."""
 
+import json
+import os
+
 import numpy as np
 import pytest
 
@@ -34,12 +37,37 @@ def test_a_peer_answers_in_a_process_of_its_own(tmp_path, monkeypatch):
         "serve('Peer 1.0', {'work': ({'threads': 2}, work)}, {'return': lambda: len(done)})\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:.")
-    ask = peers.start("some_peer", 7)
-    ask("work"), ask("work")
-    assert ask("return") == "2"
-    assert peers.facts(ask) == {"version": "Peer 1.0", "setting": {"threads": 2}}
-    with pytest.raises(RuntimeError, match="some_peer"):
-        ask("what it does not know")
+    with peers.start("some_peer", 7) as ask:
+        ask("work"), ask("work")
+        assert ask("return") == "2"
+        assert peers.facts(ask) == {"version": "Peer 1.0", "setting": {"threads": 2}}
+        with pytest.raises(RuntimeError, match="some_peer"):
+            ask("what it does not know")
+
+
+def test_a_peer_ends_when_it_is_left_also_by_an_error(tmp_path, monkeypatch):
+    (tmp_path / "some_peer.py").write_text(
+        "import os\n"
+        "from benchmarks.peers import serve\n"
+        "serve('Peer 1.0', {}, {'process': os.getpid})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:.")
+    with pytest.raises(ZeroDivisionError), peers.start("some_peer") as ask:
+        process = int(ask("process"))
+        os.kill(process, 0)  # it lives
+        1 / 0  # noqa: B018
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_settings_of_several_processes_are_all_told_where_they_differ():
+    asks = [
+        lambda _, threads=threads: json.dumps(
+            {"version": "P", "settings": {"work": {"environments": "E", "threads": threads}}}
+        ) for threads in (1, 2)
+    ]  # fmt: skip
+    assert peers.facts(*asks)["setting"] == {"environments": "E", "threads": "1 | 2"}
+    assert peers.facts(asks[1])["setting"] == {"environments": "E", "threads": 2}
 
 
 def test_what_is_not_installed_is_left_out_by_name():

@@ -12,7 +12,7 @@ from gymnax.environments import spaces
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History
-from data_pipelines.schema import STEP_FIELDS, VERSION, Schema
+from data_pipelines.schema import STEP_FIELDS, VERSION, Schema, messages
 
 
 class Outside:
@@ -141,7 +141,7 @@ def test_a_record_holds_a_block(name, record_steps):
     stored = features.deserialize_example_np(features.serialize_example(record))
     assert [stored[k].tolist() for k in ("task", "stream", "start")] == [[70000], [3], [10**6]]
     assert as_lists(schema.from_record(stored)) == as_lists(block)
-    parsed = schema.parse([features.serialize_example(record)] * 2, list(record))
+    parsed = schema.parse(messages([features.serialize_example(record)] * 2), list(record))
     for field, value in stored.items():  # what TFDS makes of it
         assert parsed[field].dtype == value.dtype
         np.testing.assert_array_equal(parsed[field], [value, value])

@@ -430,6 +430,11 @@ def test_behind_what_is_checked_at_opening_damage_is_found_by_reading_or_harmles
     assert noticed > 30
 
 
+def test_a_name_that_no_field_has_is_not_called_damage(folder):
+    with pytest.raises(KeyError, match="actions"):
+        Histories(folder).read(0, np.arange(2), ("actions",))
+
+
 def test_a_large_data_set_is_checked_as_far_as_the_limit(folder, monkeypatch):
     first, second = shard_files(folder)
     monkeypatch.setattr(reader, "_CHECKED_BYTES", first.stat().st_size)
