@@ -52,7 +52,7 @@ ROWS = {
     "smoothing": Row("label smoothing 0.1", {"train.label_smoothing": 0.1}),
     "slow": Row("learning rate 0.001", {"optimizer.learning_rate": 1e-3}),
     "muon": Row("Muon", {"optimizer.name": "muon"}),
-    "layers": Row("2 layers", {"model.num_layers": 2}),
+    "layers": Row("3 layers", {"model.num_layers": 3}),
 }  # fmt: skip
 
 

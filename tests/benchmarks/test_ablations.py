@@ -25,14 +25,14 @@ def test_a_row_is_of_all_seeds_and_of_validation_tasks(tmp_path, monkeypatch, ca
     ablations.main(options)
     table = json.loads(output.read_text())
     (row,) = table["rows"]
-    assert row["title"] == "2 layers" and row["changes"] == {"model.num_layers": 2}
+    assert row["title"] == "3 layers" and row["changes"] == {"model.num_layers": 3}
     assert len(row["curve"]) == 2 and len(row["curve"][0]) == 4
     assert row["ci95"][0] <= row["final"] <= row["ci95"][1] and 0 <= row["below_half"] <= 1
     assert set(row["seconds"]) == {"collect", "train", "evaluate"}
     stored = [json.loads((runs / f"layers-{seed}/config.json").read_text()) for seed in (0, 1)]
     assert [config["seed"] for config in stored] == [0, 1]
     assert {config["evaluation"]["tasks"] for config in stored} == {"validation"}
-    assert capsys.readouterr().out.rstrip().endswith("2 layers")
+    assert capsys.readouterr().out.rstrip().endswith("3 layers")
     made = [p.stat().st_mtime_ns for p in sorted(runs.glob("*/evaluation/rollouts.npz"))]
     ablations.main(options)  # what is there is not made again
     assert made == [p.stat().st_mtime_ns for p in sorted(runs.glob("*/evaluation/rollouts.npz"))]
