@@ -93,8 +93,10 @@ def test_small_sizes_are_sizes_of_the_charts(monkeypatch):
         record = lambda rounds, name=name, **sizes: given.update({name: (rounds, sizes)}) or []
         monkeypatch.setattr(chart, "run", record)
     assert growth.run(9) == [] and given["acting"] == (3, {})
+    given.clear()
     growth.run(2, small=True)
     assert given["histories"] == (2, growth.SMALL["histories"])
+    assert set(growth.CHARTS) - set(given) == set(growth.LARGE)
 
 
 @pytest.fixture
