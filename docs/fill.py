@@ -86,7 +86,6 @@ CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json
 GROWTH = "benchmarks/results/growth.json"
 QUICKSTART = "docs/results/dark_room_quickstart.json"
 SEEDS = "docs/results/dark_room_quickstart_seeds.json"
-ABLATIONS = "benchmarks/results/ablations.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
 # Of the preset `cpu`: the README shows these.
@@ -461,25 +460,6 @@ def quickstart_seeds(results: Results) -> str:
     )
 
 
-def ablations(results: Results) -> str:
-    """What each setting of ``quickstart`` is worth, on validation tasks."""
-    found = results[ABLATIONS]["rows"]
-    first, rows = found[0]["final"], []
-    for row in found:
-        name = f"**{row['title']}**" if row is found[0] else row["title"]
-        by_seed = ", ".join(number(end(curve)) for curve in row["curve"])
-        difference = "" if row is found[0] else f"{row['final'] - first:+.2f}"
-        rows.append([
-            name, f"{number(row['final'])} ({interval(row['ci95'])})", difference, by_seed,
-            f"{100 * row['below_half']:.0f} %", f"{sum(row['seconds'].values()):.0f} s",
-        ])  # fmt: skip
-    return table(
-        "changed | return / optimal return (95 %) | difference | by training seed "
-        "| rollouts below half | collect + train + evaluate",
-        rows,
-    )
-
-
 def checkpoints(results: Results) -> str:
     """What a checkpoint costs training."""
     rows = []
@@ -488,8 +468,8 @@ def checkpoints(results: Results) -> str:
             preset, every = row["what"].split(", ")
             rows.append([
                 f"`{preset}`", f"{row['state_mib']:.3g} MiB", f"{row['step_ms']:.3g} ms", every,
-                f"{row['waits_ms']:.2g} ms", f"{row['costs_ms']:.2g} ms",
-                f"{row['percent_of_training']:.1g} % ({row['percent_at_most']:.1g} % at most)",
+                f"{row['waits_ms']:.0f} ms", f"{row['costs_ms']:.0f} ms",
+                f"{row['percent_of_training']:.2g} % ({row['percent_at_most']:.2g} % at most)",
             ])  # fmt: skip
     return table(
         "model | state | a step | a checkpoint | training waits | all it costs | of training", rows
@@ -673,7 +653,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for made in (
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
-        quickstart_seeds, ablations, bench_time, speed_fair, speed_cpu, speed_conditions,
+        quickstart_seeds, bench_time, speed_fair, speed_cpu, speed_conditions,
         sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth,
         larger_than_memory, learners,
     )

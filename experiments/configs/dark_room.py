@@ -52,6 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimizer.learning_rate": 3e-3,
         "optimizer.weight_decay": 0.5,
         "train.steps": 1250,
+        "train.checkpoint_every": 625,
         "train.batch_size": 48,
         "train.accumulate": 2,
         "evaluation.rollouts": 16,
