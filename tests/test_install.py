@@ -44,7 +44,7 @@ def test_the_command_takes_our_configs_by_name_in_any_folder(installed, tmp_path
     options = "--workdir=w", "--stages=collect"
     run = ad_jax_command(installed, tmp_path, "run", "--config", "dark_room:smoke", *options)
     assert run.returncode == 0, run.stderr
-    assert "collect: 17,920 steps of 7 tasks" in run.stdout
+    assert "collect: 15,360 steps of 6 tasks" in run.stdout
     assert (tmp_path / "w" / "histories").is_dir()
 
     options = "--workdir=v", "--config.train.steps=-1"

@@ -74,6 +74,7 @@ class Extreme(environment.Environment):
 def extreme(**changes):
     smoke = {k: v for k, v in PRESETS["smoke"].items() if not k.startswith("env.")}
     smoke |= {"env.name": f"{__name__}:Extreme", "tasks.num_train": 2, "tasks.num_heldout": 2}
+    smoke["tasks.num_validation"] = 0
     return choose("smoke", {"smoke": {**smoke, **changes}})
 
 

@@ -42,7 +42,7 @@ def test_ed_on_bandits_with_one_arm_that_pays(tmp_path, never):
     config.method, config.source.name, config.collect.min_improved = "ED", "noise", 0.0
     config.source.noise.update(num_streams=2, rollout_steps=16, epsilon_start=0.0)
     config.train.update(steps=100, batch_size=16, log_every=50, checkpoint_every=100)
-    config.tasks.update(num_train=60, num_heldout=20)
+    config.tasks.update(num_train=60, num_heldout=20, num_validation=0)
     config.evaluation.rollouts = 16
     workdir = Workdir(tmp_path / "run", config)
     collect.run(config, workdir, never)
@@ -77,7 +77,7 @@ def test_prompts_come_first_and_are_not_counted(config, smoke_run, tmp_path, nev
     report.run(config, workdir, never)
     results = evaluate.load_results(workdir.evaluation)
     world = build.world(config)
-    tasks = evaluate.evaluation_tasks(world, config.evaluation.train_tasks)
+    tasks = evaluate.evaluation_tasks(world, evaluate.HELDOUT, config.evaluation.train_tasks)
     optimal = bounds.optimal_returns(world.env, tasks.params)
     shape = (1, len(tasks.ids), config.evaluation.rollouts)
     assert results["returns"].shape == (*shape, config.evaluation.episodes)
