@@ -25,7 +25,7 @@ from experiments.pictures import style
 from experiments.runtime import logs
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Folders
-from experiments.stages import evaluate, report
+from experiments.stages import evaluate
 
 THRESHOLDS = np.linspace(0, 1.05, 64)
 RESULTS = "compared.json"
@@ -95,7 +95,7 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
     facts = {
         "environment": world.env.name,
         "tasks": len(tasks),
-        "group": report.LABELS[config.evaluation.tasks],
+        "group": evaluate.LABELS[config.evaluation.tasks],
         "rollouts": shape[0],
         "episodes": shape[1],
         "unit": "return / optimal return" if scale is best else "return",

@@ -26,7 +26,7 @@ from experiments import configs
 from experiments.runtime import logs
 from experiments.runtime.interruption import Interruption, end_well
 from experiments.runtime.workdir import Folders
-from experiments.stages import report
+from experiments.stages import evaluate, report
 
 
 def export(workdir: str, name: str, folder: str, seed: int | None = None, note: str = "") -> None:
@@ -119,7 +119,7 @@ def card(results: dict[str, Any]) -> str:
     """
     summary, config = results["summary"], results["config"]
     groups, last = summary["groups"], summary["episodes"]
-    label = lambda group: report.LABELS.get(group, group)
+    label = lambda group: evaluate.LABELS.get(group, group)
     marks = [m for m in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if m <= last]
     scores = [
         f"{summary[group]['score']:.2f} on {label(group)} tasks"

@@ -99,7 +99,7 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
       A Source; an update is History [num_streams, rollout_steps].
 
     Raises:
-      UserError: the observations are no small table, or there is but one.
+      UserError: the observations are no small table, or there is one state.
     """
     space = env.observation_space(env.default_params)
     sizes = spaces.component_sizes(space)
@@ -133,29 +133,29 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
         repeat = lambda x: jnp.broadcast_to(x, (streams, *x.shape))
         return RMaxState(key, env_params, now, jax.tree.map(repeat, tables))
 
-    def plan(tables: Tables) -> tuple[Tables, jax.Array]:
-        """The tables with new values, and the value of each action, float32 [S, A]."""
+    def plan(tables: Tables, state: jax.Array) -> tuple[Tables, jax.Array]:
+        """The tables with new values, and the value of each action in a state, float32 [A]."""
         moved_SxAxC = jnp.clip(everywhere_SxC[:, None] + tables.effect, 0, sizes - 1)
         next_SxA = jnp.where(tables.tried, tables.next_state, spaces.to_number(moved_SxAxC, sizes))
         guess_SxA = tables.tried | tables.moved
 
-        def of_actions(value_S):
+        def reached(value_S):
             later_S = config.discount * jnp.where(tables.ends, 0.0, value_S)
-            reached_S = jnp.where(tables.seen, tables.reward + later_S, unknown)
-            return jnp.where(guess_SxA, reached_S[next_SxA], unknown)
+            return jnp.where(tables.seen, tables.reward + later_S, unknown)
 
         def sweep(value_S, _):
-            return of_actions(value_S).max(-1), None
+            return jnp.where(guess_SxA, reached(value_S)[next_SxA], unknown).max(-1), None
 
         value_S, _ = jax.lax.scan(sweep, tables.value, length=config.sweeps)
-        return dataclasses.replace(tables, value=value_S), of_actions(value_S)
+        value_A = jnp.where(guess_SxA[state], reached(value_S)[next_SxA[state]], unknown)
+        return dataclasses.replace(tables, value=value_S), value_A
 
     def act(now: Interaction, tables: Tables, key: jax.Array, env_params: Any):
         key_tie, key_env = jax.random.split(key)
-        tables, value_SxA = plan(tables)
         here = components(now.observation)
         state = spaces.to_number(here, sizes)
-        action = jnp.argmax(value_SxA[state] + _TIE * jax.random.uniform(key_tie, (actions,)))
+        tables, value_A = plan(tables, state)
+        action = jnp.argmax(value_A + _TIE * jax.random.uniform(key_tie, (actions,)))
         then, history, info = interact(env, now, action, key_env, env_params)
         there = components(info["final_observation"])
         reached = spaces.to_number(there, sizes)

@@ -11,7 +11,7 @@ from ad_jax.evaluation.statistics import last_tenth
 from ad_jax.paths import Path
 from experiments.page import scenes
 from experiments.pictures.rollouts import shown_episodes
-from experiments.stages.evaluate import is_tested
+from experiments.stages.evaluate import LABELS, is_tested
 
 _TASKS = {True: 24, False: 12}  # whose rollouts are in the page: tested ones, and others
 _EPISODES = 40  # of each rollout
@@ -108,7 +108,7 @@ def of_predictions(summary: dict[str, Any], config: dict[str, Any]) -> dict[str,
 
 def _name(task: dict[str, Any]) -> str:
     final = "" if task["final"] is None else f": {task['final']:.2f} at the end"
-    group = {"heldout": "held-out", "train": "training"}.get(task["group"], task["group"])
+    group = LABELS.get(task["group"], task["group"])
     return f"{group} {task['task']}{final}"
 
 

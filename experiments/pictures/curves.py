@@ -6,10 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.pictures import style
+from experiments.stages import evaluate
 
-LABELS = {
-    "heldout": "held-out tasks", "validation": "validation tasks", "train": "training tasks",
-}  # fmt: skip
+LABELS = {group: f"{name} tasks" for group, name in evaluate.LABELS.items()}
 
 
 def learning_curve(summary: dict[str, Any]) -> Figure:

@@ -40,6 +40,7 @@ from experiments.runtime.workdir import Folders, Workdir
 
 RESULTS = "rollouts.npz"
 HELDOUT, VALIDATION, TRAIN = "heldout", "validation", "train"
+LABELS = {HELDOUT: "held-out", VALIDATION: "validation", TRAIN: "training"}
 _EPISODES_PER_CALL = 5
 _CACHE = 8 * 2**20  # bytes of a core, of those that are shared as well
 PROBE_TASKS, PROBE_ROLLOUTS, PROBE_EPISODES = 8, 2, 10  # at most, of each group
@@ -215,12 +216,7 @@ def evaluation_tasks(world: build.World, tested: str, train_tasks: int) -> Evalu
     """
     ids = tested_tasks(world, tested)
     spread = np.linspace(0, len(world.train) - 1, min(len(world.train), train_tasks))
-    groups = {
-        tested: (world.tasks, ids),
-        TRAIN: (world.tasks, world.train[spread.astype(int)]),
-        **{name: (shift, ids) for name, shift in world.tasks.shifted.items()},
-    }
-    return _joined(groups)
+    return _with_shifts(world.tasks, tested, ids, world.train[spread.astype(int)])
 
 
 def tested_tasks(world: build.World, group: str) -> np.ndarray:
@@ -236,7 +232,16 @@ def tested_tasks(world: build.World, group: str) -> np.ndarray:
     return ids
 
 
-def _joined(groups: dict[str, tuple[TaskDistribution, np.ndarray]]) -> EvaluationTasks:
+def _with_shifts(
+    tasks: TaskDistribution, tested: str, ids: np.ndarray, train: np.ndarray
+) -> EvaluationTasks:
+    """Tasks that are tested, training tasks, and those of each shift; no group that is empty."""
+    groups = {
+        tested: (tasks, ids),
+        TRAIN: (tasks, train),
+        **{name: (shift, ids) for name, shift in tasks.shifted.items()},
+    }
+    groups = {name: of for name, of in groups.items() if len(of[1])}
     params = [distribution.params(ids) for distribution, ids in groups.values()]
     return EvaluationTasks(
         ids=np.concatenate([ids for _, ids in groups.values()]),
@@ -321,10 +326,8 @@ def make_probe(
       ``probe(params of each seed) -> metrics``: for each group of tasks, the mean return in the
       first and in the last episode, float [seed].
     """
-    groups = {name: (world.tasks, getattr(world, name)[:PROBE_TASKS])
-              for name in (VALIDATION, TRAIN)}  # fmt: skip
-    shifts = {name: (shift, groups[VALIDATION][1]) for name, shift in world.tasks.shifted.items()}
-    tasks = _joined({name: of for name, of in (groups | shifts).items() if len(of[1])})
+    few = (ids[:PROBE_TASKS] for ids in (world.validation, world.train))
+    tasks = _with_shifts(world.tasks, VALIDATION, *few)
     options = config.evaluation
     episodes = min(options.episodes, PROBE_EPISODES)
     steps = episodes * int(np.max(tasks.params.max_steps_in_episode))

@@ -25,9 +25,6 @@ from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
 
 SUMMARY, CURVE, PAGE = "summary.json", "learning_curve.png", "index.html"
-LABELS = {
-    evaluate.HELDOUT: "held-out", evaluate.VALIDATION: "validation", evaluate.TRAIN: "training",
-}  # fmt: skip
 _SOURCE_TRIALS = 32  # of each bandit
 # Beside the learning curve: ``draw(env, params, results, reference, summary, folder)`` gives the
 # names of the files it wrote.
@@ -252,7 +249,7 @@ def table(summary: dict[str, Any]) -> str:
         low, high = map(number, split["final_ci95"])
         score = f"   score {number(split['score'])}" if "score" in split else ""
         lines.append(
-            f"{LABELS.get(name, name):>10} ({split['tasks']:>5} tasks){values}"
+            f"{evaluate.LABELS.get(name, name):>10} ({split['tasks']:>5} tasks){values}"
             f"   {number(split['final'])} [{low}, {high}]{score}"
         )
     seconds = summary["seconds"]
