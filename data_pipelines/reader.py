@@ -18,6 +18,9 @@ from data_pipelines.schema import STEP_FIELDS, VERSION, Schema, messages
 from data_pipelines.writer import METADATA, PROVENANCE, SPLIT, index_path
 
 _BATCH = 4096  # records that are read together
+# Records of each shard, on average, from which on shards are read in parallel: ArrayRecord starts
+# threads for every call, which costs more than it saves where there are few of many shards.
+_PARALLEL = 4
 # Bytes of shards whose checksums are compared at opening: a second or two, however large the data
 # set is. Every record has a checksum of its own, which is compared whenever it is read.
 _CHECKED_BYTES = 2**30
@@ -126,6 +129,7 @@ class Histories:
             raise UserError(
                 f"{self.folder}: TFDS can't read it ({', '.join(METADATA)}): {self._mend}"
             ) from error
+        self._shard_ends = np.cumsum([shard["records"] for shard in shards.values()])
         self._arrange(self._indexes(local, shards))
 
     def _indexes(self, folder: pathlib.Path, shards: Mapping[str, Mapping[str, int]]) -> Index:
@@ -174,6 +178,13 @@ class Histories:
         end = np.where(last, self.lengths[self._run_row], np.append(self._run_begin[1:], 0))
         self._run_length = (end - self._run_begin) // self._run_count
 
+    def _stored(self, records: Sequence[int]) -> Sequence[bytes]:
+        """Some records, in the order of these."""
+        shards = np.unique(np.searchsorted(self._shard_ends, records, side="right"))
+        if len(records) < _PARALLEL * len(shards):
+            return [self._source[record] for record in records]
+        return self._source.__getitems__(list(records))
+
     def _parse(self, records: Sequence[int], names: Sequence[str]) -> dict[str, np.ndarray]:
         """Fields of some records, in the order of these, flags and rewards unpacked.
 
@@ -181,7 +192,7 @@ class Histories:
           UserError: a record is damaged.
         """
         try:
-            stored = messages(self._source.__getitems__(list(records)))
+            stored = messages(self._stored(records))
         except (OSError, MemoryError):
             raise
         except Exception as error:  # ArrayRecord and protobuf each raise errors of their own

@@ -1,5 +1,6 @@
 """Causal attention: over whole windows for training, over a cache for acting."""
 
+import math
 import warnings
 from functools import partial
 
@@ -11,6 +12,7 @@ from ad_jax.distributed.sharding import HEADS, traced_mesh, traced_platform
 
 IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30
+_SPANS = 8  # of queries; with more, fewer scores are computed in vain, and compiling takes longer
 _CUDNN_MAX_WIDTH = 128  # of a head, before Hopper; a multiple of 8 everywhere
 _SPLASH_BLOCK = 128  # its blocks of queries and keys are multiples of this
 
@@ -77,20 +79,47 @@ def blocked_attention(
 ):  # fmt: skip
     """Causal softmax attention, chunk by chunk of queries.
 
-    A chunk of queries reads only keys that one of them sees, so half of the scores are never
-    computed, or more where there is a window; they are recomputed in the backward pass, so they
-    are never stored. Arguments as of ``attention``.
+    Queries are cut into at most eight spans of chunks. A span reads only keys that one of its
+    queries sees, so nearly half of the scores are never computed, or more where there is a window.
+    Scores are recomputed in the backward pass, so they are never stored, and those of one chunk
+    are all that is there at a time. Arguments as of ``attention``.
     """
     length = q_BxTxHxD.shape[1]
-    chunks = []
-    for i, begin in enumerate(range(0, length, chunk)):
-        end = min(begin + chunk, length)
+    span = chunk * math.ceil(length / (chunk * _SPANS))
+    spans = []
+    for begin in range(0, length, span):
+        end = min(begin + span, length)
         first = max(0, begin - window + 1) if window else 0
-        rows = jax.checkpoint(partial(_rows, begin, first, window, dropout))
-        chunk_key = jax.random.fold_in(key, i) if dropout else None
         keys, values = k_BxTxHxD[:, first:end], v_BxTxHxD[:, first:end]
-        chunks.append(rows(q_BxTxHxD[:, begin:end], keys, values, chunk_key))
-    return jnp.concatenate(chunks, axis=1)
+        attend = partial(_chunk, window, chunk, dropout, key, first, keys, values)
+        spans.append(_by_chunk(attend, begin, q_BxTxHxD[:, begin:end], chunk))
+    return jnp.concatenate(spans, axis=1)
+
+
+def _chunk(window, chunk, dropout, key, first, k_BxKxHxD, v_BxKxHxD, begin, q_BxQxHxD):
+    """Attention of a chunk of queries to what they see of the keys and values of their span."""
+    keys, seen = k_BxKxHxD.shape[1], window + chunk - 1
+    if window and seen < keys:
+        unseen = jnp.clip(begin - window + 1 - first, 0, keys - seen)
+        cut = lambda x: jax.lax.dynamic_slice_in_dim(x, unseen, seen, 1)
+        first, k_BxKxHxD, v_BxKxHxD = first + unseen, cut(k_BxKxHxD), cut(v_BxKxHxD)
+    key = jax.random.fold_in(key, begin // chunk) if dropout else None
+    rows = jax.checkpoint(partial(_rows, window, dropout))
+    return rows(begin, first, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key)
+
+
+def _by_chunk(attend, begin, q_BxQxHxD, chunk):
+    """``attend(start, queries)`` of one chunk after the other; the last may be smaller."""
+    batch, queries, *of_query = q_BxQxHxD.shape
+    count, rest = divmod(queries, chunk)
+    if queries <= chunk:
+        return attend(begin, q_BxQxHxD)
+    whole, last = jnp.split(q_BxQxHxD, [count * chunk], axis=1)
+    whole = whole.reshape(batch, count, chunk, *of_query).swapaxes(0, 1)
+    starts = begin + chunk * jnp.arange(count)
+    out = jax.lax.map(lambda x: attend(*x), (starts, whole)).swapaxes(0, 1)
+    out = out.reshape(batch, count * chunk, *of_query)
+    return jnp.concatenate([out, attend(begin + count * chunk, last)], axis=1) if rest else out
 
 
 def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interpret: bool = False):
@@ -140,10 +169,10 @@ def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interp
 
 def attention_weights(q_BxTxHxD, k_BxTxHxD, window: int = 0):
     """What each query gives to each key; float32 [B, H, query, key]. Arguments of ``attention``."""
-    return _weights(0, 0, window, q_BxTxHxD, k_BxTxHxD)
+    return _weights(window, 0, 0, q_BxTxHxD, k_BxTxHxD)
 
 
-def _weights(begin, first, window, q_BxQxHxD, k_BxKxHxD):
+def _weights(window, begin, first, q_BxQxHxD, k_BxKxHxD):
     """Of queries at ``begin``, ``begin`` + 1, … to keys at ``first``, ``first`` + 1, …"""
     q_BxQxHxD = q_BxQxHxD * q_BxQxHxD.shape[-1] ** -0.5
     scores = jnp.einsum("bqhd,bkhd->bhqk", q_BxQxHxD, k_BxKxHxD, preferred_element_type=jnp.float32)
@@ -153,9 +182,9 @@ def _weights(begin, first, window, q_BxQxHxD, k_BxKxHxD):
     return jax.nn.softmax(jnp.where(visible, scores, _HIDDEN))
 
 
-def _rows(begin, first, window, dropout, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):
+def _rows(window, dropout, begin, first, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):
     """Attention of queries to keys and their values, which begin as in ``_weights``."""
-    weights = _weights(begin, first, window, q_BxQxHxD, k_BxKxHxD)
+    weights = _weights(window, begin, first, q_BxQxHxD, k_BxKxHxD)
     if dropout:
         kept = jax.random.bernoulli(key, 1 - dropout, weights.shape)
         weights = jnp.where(kept, weights / (1 - dropout), 0.0)

@@ -15,8 +15,8 @@ from benchmarks.growth import fit
 PRESET = "dark_room:quickstart"
 TRANSITIONS = 8192  # of a batch, however long its windows are
 CONTEXTS = (80, 320, 1280, 4096)
-WINDOW, WINDOWED = 80, 1280  # of attention, and the longest context with it: chunks are unrolled
-CHUNK = 160  # of queries, without a window
+WINDOW = 80  # of attention
+CHUNK = 80  # of queries
 # Layers of a width E have 12 E² parameters each.
 SHAPES = {1e5: (3, 52), 1e6: (4, 144), 1e7: (6, 372), 1e8: (10, 912)}
 MODEL_TRANSITIONS = 2560
@@ -37,8 +37,7 @@ def configured(transitions: int, context: int, **model):
     config = presets.load(PRESET)
     config.train.accumulate = 1
     config.train.batch_size = max(2, 2 * round(transitions / context / 2))
-    chunk = model.get("attention_window") or min(context, CHUNK)
-    settings = {"context": context, "attention_chunk": chunk, **model}
+    settings = {"context": context, "attention_chunk": min(context, CHUNK), **model}
     config.update_from_flattened_dict({f"model.{k}": v for k, v in settings.items()})
     return config
 
@@ -87,17 +86,16 @@ class Step:
 def _by_context(rounds: int, contexts: tuple[int, ...]) -> list[dict]:
     times, memory = [], []
     for window in (0, WINDOW):
-        sizes = [context for context in contexts if not window or context <= WINDOWED]
-        steps = [Step(configured(TRANSITIONS, c, attention_window=window)) for c in sizes]
+        steps = [Step(configured(TRANSITIONS, c, attention_window=window)) for c in contexts]
         seconds = fit.in_turns([step.time for step in steps], rounds)
         of = f"attention over {window or 'all'} steps"
         times.append(fit.Line(
-            "train, context", f"time of a transition, {of}", "µs", "steps of context", sizes,
+            "train, context", f"time of a transition, {of}", "µs", "steps of context", contexts,
             1e6 * seconds, [step.needed for step in steps], "its FLOPs",
         ))  # fmt: skip
         memory.append(fit.Line(
-            "train, context", f"temporaries of a transition, {of}", "kB", "steps of context", sizes,
-            [[step.counted["temporaries"] for step in steps]], [1] * len(sizes),
+            "train, context", f"temporaries of a transition, {of}", "kB", "steps of context",
+            contexts, [[step.counted["temporaries"] for step in steps]], [1] * len(contexts),
             "nothing: scores are not stored",
         ))  # fmt: skip
     return list(map(fit.row, times + memory))

@@ -290,7 +290,7 @@ def tasks_at_once(memory: Any) -> int | None:
     """How many tasks act at once on a device: on a CPU as many as its caches hold the memory of.
 
     A step reads all that an agent remembers. What doesn't fit the caches is read from the machine's
-    memory, over and over.
+    memory, over and over. At least two, for XLA copies the memory of one alone at each step.
 
     Args:
       memory: of the agents, each leaf with a leading axis [task].
@@ -299,7 +299,7 @@ def tasks_at_once(memory: Any) -> int | None:
     if not leaves or sharding.traced_platform() != "cpu":
         return None
     parts = -(-sum(x.size * x.dtype.itemsize for x in leaves) // _CACHE)
-    return -(-len(leaves[0]) // max(1, parts))
+    return max(2, -(-len(leaves[0]) // max(1, parts)))
 
 
 def _inputs(tasks: EvaluationTasks, mesh: Mesh) -> tuple[Any, Any]:

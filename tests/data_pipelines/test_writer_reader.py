@@ -108,6 +108,18 @@ def test_read_spans_blocks(pristine, steps, start, stop):
             assert read[k].dtype == steps[0][k].dtype
 
 
+def test_many_records_are_read_together_and_few_one_by_one(pristine, monkeypatch):
+    """Both ways read the same."""
+    histories, rows, steps = Histories(pristine), np.arange(6), np.arange(40)
+    together = histories.read(rows[:, None], steps)
+    monkeypatch.setattr(type(histories._source), "__getitems__", None)  # of many: threads
+    for row in rows:
+        for k, v in histories.read(row, steps).items():
+            np.testing.assert_array_equal(v, together[k][row])
+    with pytest.raises(UserError):
+        histories.read(rows[:, None], steps)
+
+
 @pytest.mark.parametrize("row, step", [(0, 60), (2, 40), (0, -1)])
 def test_steps_that_a_row_does_not_have(pristine, row, step):
     with pytest.raises(IndexError):

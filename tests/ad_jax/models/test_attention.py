@@ -44,15 +44,18 @@ def test_dense_attention_is_the_formula(window):
 
 
 @pytest.mark.parametrize("window", [0, 1, 6])
-@pytest.mark.parametrize("impl, block", [("blocked", b) for b in (1, 4, 13, 100)] + [("xla", 1)])
+@pytest.mark.parametrize("impl, block", [("blocked", b) for b in (1, 3, 13, 100)] + [("xla", 1)])
 def test_every_implementation_equals_dense_attention_and_so_do_its_gradients(impl, block, window):
+    """With 35 steps and chunks of 3, spans have two of them, and the last one is smaller."""
+
     def loss(attention):
         return lambda args: (attention(*args) * jnp.arange(8)).sum()
 
+    args = qkv(length=35)
     ours = jax.jit(lambda *args: attention(*args, impl=impl, chunk=block, window=window))
     dense = jax.jit(lambda *args: dense_attention(*args, window))
-    np.testing.assert_allclose(ours(*qkv()), dense(*qkv()), atol=1e-5)
-    gradients = [jax.jit(jax.grad(loss(attention)))(qkv()) for attention in (ours, dense)]
+    np.testing.assert_allclose(ours(*args), dense(*args), atol=1e-5)
+    gradients = [jax.jit(jax.grad(loss(attention)))(args) for attention in (ours, dense)]
     for got, want in zip(*gradients, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
 
