@@ -28,7 +28,7 @@ from ad_jax.interfaces import Agent
 from ad_jax.methods.train_state import init_params
 from ad_jax.models.base import SequenceModel
 from ad_jax.paths import Path, as_path
-from ad_jax.rollout import make_rollouts
+from ad_jax.rollout import make_rollouts, tasks_at_once
 
 SUFFIX = ".safetensors"
 FORMAT = "ad_jax learner 1"  # of a file that ``Learner.save`` writes
@@ -168,7 +168,8 @@ class Learner:
 
         @jax.jit
         def run(key, ids, params):
-            history = advance(init(key, ids, params, rollouts), steps)[1]
+            state = init(key, ids, params, rollouts)
+            history = advance(state, steps, tasks_at_once(state.memory))[1]
             return history.reward, history.is_last
 
         reward, is_last = run(jax.random.key(seed), ids, params)

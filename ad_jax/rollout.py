@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ad_jax.distributed.sharding import traced_platform
 from ad_jax.interfaces import Agent, History
+
+_CACHE = 8 * 2**20  # bytes of a core, of those that are shared as well
 
 
 @struct.dataclass
@@ -76,7 +79,8 @@ def make_rollouts(
       key, its task and its number, and not on which other tasks run beside it.
       ``advance(state, steps, at_once=None) -> (state, History [task, rollout, time], *extras)``;
       the extras are what the agent returns after its action, with the same leading axes.
-      ``at_once`` tasks make all their steps before the next ones begin; None takes all at once.
+      ``at_once`` tasks make all their steps before the next ones begin, see ``tasks_at_once``;
+      None takes all at once.
     """
 
     def init_one(key, env_params):
@@ -117,6 +121,22 @@ def make_rollouts(
         return jax.lax.map(task, state, batch_size=at_once)
 
     return init, advance
+
+
+def tasks_at_once(memory: Any) -> int | None:
+    """How many tasks act at once on a device: on a CPU as many as its caches hold the memory of.
+
+    A step reads all that an agent remembers. What doesn't fit the caches is read from the machine's
+    memory, over and over. At least two, for XLA copies the memory of one alone at each step.
+
+    Args:
+      memory: of the agents, each leaf with a leading axis [task].
+    """
+    leaves = jax.tree.leaves(memory)
+    if not leaves or traced_platform() != "cpu":
+        return None
+    parts = -(-sum(x.size * x.dtype.itemsize for x in leaves) // _CACHE)
+    return max(2, -(-len(leaves[0]) // max(1, parts)))
 
 
 def recording(agent: Agent) -> Agent:

@@ -31,7 +31,7 @@ from ad_jax.interfaces import Agent, Method
 from ad_jax.methods.train_state import init_params
 from ad_jax.models.base import SequenceModel
 from ad_jax.paths import Path
-from ad_jax.rollout import make_rollouts
+from ad_jax.rollout import make_rollouts, tasks_at_once
 from data_pipelines.files import atomic_write
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
@@ -42,7 +42,6 @@ RESULTS = "rollouts.npz"
 HELDOUT, VALIDATION, TRAIN = "heldout", "validation", "train"
 LABELS = {HELDOUT: "held-out", VALIDATION: "validation", TRAIN: "training"}
 _EPISODES_PER_CALL = 5
-_CACHE = 8 * 2**20  # bytes of a core, of those that are shared as well
 PROBE_TASKS, PROBE_ROLLOUTS, PROBE_EPISODES = 8, 2, 10  # at most, of each group
 
 
@@ -284,22 +283,6 @@ def make_evaluator(env: Any, make_agent: Callable[[Any, Any], Agent], mesh: Mesh
 
     advance = jax.jit(advance, static_argnums=2, donate_argnums=1, out_shardings=spread)
     return init, advance
-
-
-def tasks_at_once(memory: Any) -> int | None:
-    """How many tasks act at once on a device: on a CPU as many as its caches hold the memory of.
-
-    A step reads all that an agent remembers. What doesn't fit the caches is read from the machine's
-    memory, over and over. At least two, for XLA copies the memory of one alone at each step.
-
-    Args:
-      memory: of the agents, each leaf with a leading axis [task].
-    """
-    leaves = jax.tree.leaves(memory)
-    if not leaves or sharding.traced_platform() != "cpu":
-        return None
-    parts = -(-sum(x.size * x.dtype.itemsize for x in leaves) // _CACHE)
-    return max(2, -(-len(leaves[0]) // max(1, parts)))
 
 
 def _inputs(tasks: EvaluationTasks, mesh: Mesh) -> tuple[Any, Any]:

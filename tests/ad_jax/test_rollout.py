@@ -10,7 +10,7 @@ from ad_jax.evaluation.statistics import episode_returns
 from ad_jax.interfaces import Agent
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.transformer import TransformerConfig
-from ad_jax.rollout import make_rollouts, recording
+from ad_jax.rollout import make_rollouts, recording, tasks_at_once
 
 SMALL = {
     "DarkRoom": dict(size=4, max_steps_in_episode=6),
@@ -160,3 +160,10 @@ def keyless(tree):
     """Typed random keys as the numbers they are made of."""
     is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
+@pytest.mark.parametrize(("tasks", "megabytes", "at_once"), [(41, 5, 41), (41, 25, 11), (3, 90, 2)])
+def test_tiles_of_tasks_fit_the_caches_and_are_of_one_size(tasks, megabytes, at_once):
+    """A tile has at most 8 MiB, or two tasks."""
+    memory = {"cache": jax.ShapeDtypeStruct((tasks, megabytes * 2**20 // tasks // 4), np.float32)}
+    assert tasks_at_once(memory) == at_once

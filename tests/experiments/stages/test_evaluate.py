@@ -141,10 +141,3 @@ def test_tensorboard_has_the_returns_by_episode(smoke_run):
         expected = results["returns"][:, results["group"] == group].mean((0, 1, 2))
         found = curves[f"in_context/{group}_return"]
         np.testing.assert_allclose([found[i] for i in range(1, 5)], expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("tasks", "megabytes", "at_once"), [(41, 5, 41), (41, 25, 11), (3, 90, 2)])
-def test_tiles_of_tasks_fit_the_caches_and_are_of_one_size(tasks, megabytes, at_once):
-    """A tile has at most 8 MiB, or two tasks."""
-    memory = {"cache": jax.ShapeDtypeStruct((tasks, megabytes * 2**20 // tasks // 4), np.float32)}
-    assert evaluate.tasks_at_once(memory) == at_once
