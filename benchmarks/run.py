@@ -31,9 +31,12 @@ QUICK = {
 }
 
 
+ROUNDS = 5  # in each of which all take turns
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, short contexts")
+    parser.add_argument("--quick", action="store_true", help="short contexts, small sizes")
     parser.add_argument("--device", help="what it must run on: cpu or gpu")
     parser.add_argument("--stages", default=",".join(STAGES), help="what to time")
     parser.add_argument("--output", default="runs/benchmarks.json", help="where the table goes")
@@ -80,9 +83,8 @@ def time_stage(stage: str, quick: bool, device: str | None) -> dict:
     if device not in (None, jax.default_backend()):
         sys.exit(f"error: --device={device}: JAX has found {jax.devices()}")
     keep_freed_memory()
-    rounds = 5 if quick else 7
     run = importlib.import_module(f"benchmarks.{stage}").run
-    rows = run(rounds, **(QUICK.get(stage, {}) if quick else {}))
+    rows = run(ROUNDS, **(QUICK.get(stage, {}) if quick else {}))
     for row in rows:
         print(describe(row), flush=True)
     return {
@@ -90,7 +92,7 @@ def time_stage(stage: str, quick: bool, device: str | None) -> dict:
         "machine": platform.machine(),
         "jax": jax.__version__,
         "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
-        "rounds": rounds,
+        "rounds": ROUNDS,
         "rows": rows,
     }
 

@@ -85,6 +85,7 @@ class Run(NamedTuple):
 CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json"
 GROWTH = "benchmarks/results/growth.json"
 QUICKSTART = "docs/results/dark_room_quickstart.json"
+ABLATIONS = "benchmarks/results/ablations.json"
 SEEDS = "docs/results/dark_room_quickstart_seeds.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
@@ -359,6 +360,25 @@ def least_fair(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     for row in sorted(fair, key=lambda row: row["ours_is_times"]["median"]):
         least.setdefault((row["beside"], row["peer"]), row)
     return list(least.values())
+
+
+def ablations(results: Results) -> str:
+    """What each setting of ``quickstart`` is worth, on validation tasks."""
+    found = results[ABLATIONS]["rows"]
+    first, rows = found[0]["final"], []
+    for row in found:
+        by_seed = ", ".join(number(end(curve)) for curve in row["curve"])
+        rows.append([
+            "**as it is**" if row is found[0] else row["title"],
+            f"{number(row['final'])} ({interval(row['ci95'])})",
+            "" if row is found[0] else f"{row['final'] - first:+.2f}",
+            by_seed, f"{100 * row['below_half']:.0f} %",
+        ])  # fmt: skip
+    return table(
+        "changed | return / optimal return (95 %) | difference | by training seed "
+        "| rollouts below half",
+        rows,
+    )
 
 
 def bench_time(results: Results) -> str:
@@ -653,7 +673,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for made in (
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
-        quickstart_seeds, bench_time, speed_fair, speed_cpu, speed_conditions,
+        quickstart_seeds, ablations, bench_time, speed_fair, speed_cpu, speed_conditions,
         sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth,
         larger_than_memory, learners,
     )
