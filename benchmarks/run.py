@@ -29,8 +29,6 @@ QUICK = {
     "evaluate": {"contexts": (60,)},
     "growth": {"small": True},
 }
-
-
 ROUNDS = 5  # in each of which all take turns
 
 
