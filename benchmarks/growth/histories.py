@@ -34,10 +34,7 @@ def run(rounds: int, sizes: tuple[float, ...] = SIZES) -> list[dict]:
             shards.repeated(shard(min(size, SHARD)), path, max(1, round(size / SHARD)), os.link)
             for size, path in zip(sizes, folders, strict=True)
         ]
-        found = [
-            [child.answer("benchmarks.growth.histories", path) for path in folders]
-            for _ in range(rounds)
-        ]
+        found = [child.answer("benchmarks.growth.histories", *folders) for _ in range(rounds)]
     of = lambda i: [[values[i] for values in turn] for turn in found]
     fixed, linear = [1] * len(sizes), given
     line = lambda *texts, values, law, why: fit.row(
@@ -84,4 +81,5 @@ def measure(folder: str) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1])))
+    measure(sys.argv[1])  # what is loaded and allocated at first is not counted
+    print(json.dumps([measure(folder) for folder in sys.argv[1:]]))
