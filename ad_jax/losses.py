@@ -7,9 +7,22 @@ An episode that a time limit cut off is bootstrapped from the value of its last 
 after a terminal step is the future worth nothing.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
+
+
+def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], jax.Array]:
+    """A weight by the number of updates made: from ``start`` linearly to ``end``, then ``end``.
+
+    Args:
+      start: at first.
+      end: after ``updates`` updates.
+      updates: 0 keeps ``start`` for ever.
+    """
+    return optax.linear_schedule(start, end if updates else start, max(1, updates))
 
 
 def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
 from ad_jax.envs.variants import Variants
-from ad_jax.envs.watermaze import PixelWatermaze, Watermaze
+from ad_jax.envs.watermaze import PixelWatermaze, PoseWatermaze, Watermaze
 from ad_jax.errors import UserError
 
 ENVIRONMENTS = {
@@ -26,6 +26,7 @@ ENVIRONMENTS = {
         DarkRoomHard,
         DarkKeyToDoor,
         Watermaze,
+        PoseWatermaze,
         PixelWatermaze,
     )
 }

@@ -29,7 +29,7 @@ ACTIONS = np.array(
     ],
     np.float32,
 )
-GOAL_MODES = ("terminate", "stay", "once", "respawn")
+GOAL_MODES = ("terminate", "terminate_next", "stay", "once", "respawn")
 
 PLATFORM_RADIUS = 79.0  # an octagon of apothem 64, and the player's half-width
 DISC_RADIUS = 580.0  # platforms, and random starts, lie in this disc
@@ -67,7 +67,8 @@ class EnvState(environment.EnvState):
     Attributes:
       pose: int32 [3], x and y in 1/16 units, yaw in 1/65536 turns counterclockwise.
       velocity: float32 [2], units per second.
-      stage: int32, 1 once the platform was found in this episode, 0 before.
+      stage: int32, 0 before the platform was found in this episode, 1 afterwards; with goal_mode
+        "terminate_next" 2 after one step more.
       time: int32, steps made in this episode.
     """
 
@@ -88,9 +89,10 @@ class WatermazeDynamics(environment.Environment):
     Args:
       max_steps_in_episode: steps per episode.
       goal_mode: what being on the platform at the end of a step does. "terminate": reward 1, the
-        episode ends. "stay": reward 1 on every such step. "once": reward 1 the first time in an
-        episode, which goes on. "respawn": reward 1, and the player is put at a random pose, from
-        where it may find the platform again.
+        episode ends; an agent that sees the next episode begin never sees the place that paid.
+        "terminate_next": reward 1, the episode ends one step later. "stay": reward 1 on every such
+        step. "once": reward 1 the first time in an episode, which goes on. "respawn": reward 1, and
+        the player is put at a random pose, from where it may find the platform again.
       start: "centre" or "random" (a new place in the disc of the platforms every episode), both
         with a random yaw; or a pose (x, y, yaw).
       action_repeat: ticks per step; a turn is 2.1 degrees, and a run 5.1 units, per tick.
@@ -101,7 +103,7 @@ class WatermazeDynamics(environment.Environment):
 
     version = "1.0.0"  # changes whenever the same actions would lead to another history
     render_version = raycast.RENDERER_VERSION
-    num_stages = 2
+    num_stages = 3
     reward_levels = (0.0, 1.0)
 
     def __init__(
@@ -157,16 +159,15 @@ class WatermazeDynamics(environment.Environment):
         pose, velocity = self._move(state.pose, state.velocity, action)
         offset = pose[:2] / raycast.POSITION_SCALE - params.platform
         on_platform = (offset**2).sum() <= PLATFORM_RADIUS**2
-        paid = on_platform & (state.stage == 0) if self.goal_mode == "once" else on_platform
+        once = self.goal_mode in ("once", "terminate_next")
+        paid = on_platform & (state.stage == 0) if once else on_platform
         if self.goal_mode == "respawn":
             pose = jnp.where(on_platform, _random_pose(key, DISC_RADIUS), pose)
             velocity = jnp.where(on_platform, 0.0, velocity)
-        state = EnvState(
-            pose=pose,
-            velocity=velocity,
-            stage=state.stage | on_platform.astype(jnp.int32),
-            time=state.time + 1,
-        )
+        stage = jnp.maximum(state.stage, on_platform.astype(jnp.int32))
+        if self.goal_mode == "terminate_next":
+            stage += state.stage
+        state = EnvState(pose=pose, velocity=velocity, stage=stage, time=state.time + 1)
         info = {"privileged_observation": self.privileged_observation(state, params)}
         return pose, state, paid.astype(jnp.float32), self.is_terminated(state, params), info
 
@@ -199,21 +200,21 @@ class WatermazeDynamics(environment.Environment):
         return pose, EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
 
     def is_terminated(self, state, params):
-        """Only goal_mode "terminate" ends an episode before its time."""
+        """Two goal modes end an episode before its time."""
         del params
-        return (state.stage == 1) & (self.goal_mode == "terminate")
+        last = {"terminate": 1, "terminate_next": 2}
+        return state.stage == last.get(self.goal_mode, self.num_stages)
 
     def privileged_observation(self, state: EnvState, params: EnvParams) -> jax.Array:
         """What a source may see instead of frames: the state as features, float32 [7].
 
         They are x and y by the room's apothem, cosine and sine of the yaw, velocity by the
-        largest running speed, and the stage. The platform is not among them.
+        largest running speed, and 1 once the platform was found. The platform is not among
+        them.
         """
         del params
-        x_y = state.pose[:2] / (raycast.APOTHEM * raycast.POSITION_SCALE)
-        forward, _ = _directions(state.pose[2] * (2 * np.pi / raycast.TURN))
-        stage = state.stage[None].astype(jnp.float32)
-        return jnp.concatenate([x_y, forward, state.velocity / MAX_SPEED, stage])
+        stage = (state.stage > 0)[None].astype(jnp.float32)
+        return jnp.concatenate([pose_features(state.pose), state.velocity / MAX_SPEED, stage])
 
     def optimal_return(self, params: EnvParams) -> jax.Array | None:
         """The best expected return of an episode, float32; None where it is not known.
@@ -221,7 +222,7 @@ class WatermazeDynamics(environment.Environment):
         From the centre every platform is within 501 units: 26 steps of running, and 21 of turning
         at most. Episodes of 47 steps that pay once can therefore always earn 1.
         """
-        if self.goal_mode not in ("once", "terminate") or self.start != "centre":
+        if self.goal_mode in ("stay", "respawn") or self.start != "centre":
             return None
         if self.max_steps_in_episode < 47 or self.action_repeat < 4:
             return None
@@ -235,6 +236,12 @@ class WatermazeDynamics(environment.Environment):
             return jnp.linalg.norm(pose[:2] / raycast.POSITION_SCALE - params.platform)
 
         return jax.vmap(distance)(jnp.arange(len(ACTIONS))).argmin().astype(jnp.int32)
+
+    def action_at_rest(self, pose: jax.Array, params: EnvParams) -> jax.Array:
+        """``shortest_path_action`` of a player at rest; int32."""
+        zero = jnp.zeros((), jnp.int32)
+        state = EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
+        return self.shortest_path_action(state, params)
 
     @property
     def num_actions(self) -> int:
@@ -293,10 +300,41 @@ class Watermaze(WatermazeDynamics):
         return self.pose_space()
 
     def expert_action(self, pose: jax.Array, params: EnvParams) -> jax.Array:
-        """The same for an agent that sees poses alone, and so takes itself to be at rest; int32."""
-        zero = jnp.zeros((), jnp.int32)
-        state = EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
-        return self.shortest_path_action(state, params)
+        """What an expert does that sees the pose alone, and takes itself to be at rest; int32."""
+        return self.action_at_rest(pose, params)
+
+
+class PoseWatermaze(WatermazeDynamics):
+    """Watermaze without pictures: the observation is ``pose_features``.
+
+    It shows what an agent does that need not learn to see; results on it are not the paper's task.
+    """
+
+    def observe(self, key, state, action, params):
+        """The pose as features, float32 [4]; the platform is not to be seen."""
+        del key, action, params
+        return pose_features(state.pose)
+
+    def step_env(self, key, state, action, params):
+        """One transition without auto-reset. See gymnax's ``Environment.step_env``."""
+        pose, *rest = super().step_env(key, state, action, params)
+        return pose_features(pose), *rest
+
+    def reset_env(self, key, params):
+        """Starts an episode at rest. See gymnax's ``Environment.reset_env``."""
+        pose, state = super().reset_env(key, params)
+        return pose_features(pose), state
+
+    def observation_space(self, params=None):
+        del params
+        return spaces.Box(-1.0, 1.0, (4,), jnp.float32)
+
+    def expert_action(self, features: jax.Array, params: EnvParams) -> jax.Array:
+        """What an expert does that sees these features; see ``Watermaze.expert_action``."""
+        x_y = features[:2] * (raycast.APOTHEM * raycast.POSITION_SCALE)
+        yaw = jnp.arctan2(features[3], features[2]) * (raycast.TURN / (2 * np.pi))
+        pose = jnp.rint(jnp.append(x_y, yaw % raycast.TURN)).astype(jnp.int32)
+        return self.action_at_rest(pose, params)
 
 
 class PixelWatermaze(WatermazeDynamics):
@@ -344,6 +382,13 @@ class PixelWatermaze(WatermazeDynamics):
     def observation_space(self, params=None):
         del params
         return spaces.Box(0, 255, raycast.FRAME_SHAPE, jnp.uint8)
+
+
+def pose_features(pose: jax.Array) -> jax.Array:
+    """x and y by the room's apothem, cosine and sine of the yaw: int32 [3] → float32 [4]."""
+    x_y = pose[:2] / (raycast.APOTHEM * raycast.POSITION_SCALE)
+    forward, _ = _directions(pose[2] * (2 * np.pi / raycast.TURN))
+    return jnp.concatenate([x_y, forward])
 
 
 def _checked_pose(start) -> tuple[int, int, int]:

@@ -19,7 +19,13 @@ from ad_jax.distributed.sharding import shard_batch
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, random_agent
 from ad_jax.interfaces import History, Method, MethodSpec
-from ad_jax.losses import clipped_surrogate, entropy, generalised_advantages, log_prob
+from ad_jax.losses import (
+    annealed,
+    clipped_surrogate,
+    entropy,
+    generalised_advantages,
+    log_prob,
+)
 from ad_jax.methods.train_state import TrainState, init_state
 from ad_jax.models.base import SequenceModel
 from ad_jax.rollout import make_rollouts, recording
@@ -40,8 +46,10 @@ class RL2Config:
       discount: γ, of the whole trial: the ends of episodes do not cut it.
       gae_lambda: λ of generalised advantage estimation.
       clip: largest change of the probability ratio.
-      entropy_cost: weight of the entropy bonus; without one a policy comes to look only where
-        training tasks had their rewards.
+      entropy_cost: weight of the entropy bonus, at first; without one a policy comes to look only
+        where training tasks had their rewards.
+      entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates.
+      entropy_updates: 0 keeps the weight as it is.
       value_cost: weight of the value loss; where returns are of several units, a larger one takes
         most of a clipped gradient, and the policy learns at a third of the pace.
     """
@@ -54,6 +62,8 @@ class RL2Config:
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy_cost: float = 0.02
+    entropy_end: float = 0.0
+    entropy_updates: int = 0
     value_cost: float = 0.05
 
     def __post_init__(self):
@@ -153,6 +163,7 @@ def make_update(
       ``update(state, key) -> (state, metrics)``; metrics are float32 scalars, and the random draws
       depend on the key, which stays the same, and on the state's step.
     """
+    entropy_cost = annealed(config.entropy_cost, config.entropy_end, config.entropy_updates)
     # NumPy's, since constants of a program that lie on a device would be fetched from it.
     env_params = jax.tree.map(np.asarray, env_params)
     num_tasks = len(jax.tree.leaves(env_params)[0])
@@ -177,7 +188,7 @@ def make_update(
             reward_TxB, value_TxB, following, ends, ends, config.discount, config.gae_lambda
         ).T
 
-    def loss(params: Any, part: dict[str, Any]):
+    def loss(params: Any, part: dict[str, Any], entropy_weight: jax.Array):
         out = model.apply(params, **part["inputs"])  # the policy that acted: nothing is dropped
         logits, value = out[..., :-1], out[..., -1]
         chosen = log_prob(logits, part["action"])
@@ -186,7 +197,7 @@ def make_update(
         )
         value_loss = ((value - part["target"]) ** 2).mean() / 2
         bonus = entropy(logits).mean()
-        total = policy_loss + config.value_cost * value_loss - config.entropy_cost * bonus
+        total = policy_loss + config.value_cost * value_loss - entropy_weight * bonus
         metrics = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": bonus}
         return total, {"loss": total, **metrics}
 
@@ -207,7 +218,7 @@ def make_update(
             params, opt_state = carry
             part = jax.tree.map(lambda x: shard_batch(x[rows]), trials)
             gradients = jax.grad(loss, has_aux=True)
-            grads, metrics = gradients(params, part)
+            grads, metrics = gradients(params, part, entropy_cost(state.step))
             metrics["grad_norm"] = optax.global_norm(grads)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), metrics

@@ -18,7 +18,7 @@ from flax import struct
 
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
-from ad_jax.losses import entropy, generalised_advantages, log_prob
+from ad_jax.losses import annealed, entropy, generalised_advantages, log_prob
 from ad_jax.sources.actors import ActorState, by_stream, make_actors, sampled
 from ad_jax.sources.networks import ActorCritic, over_observations
 
@@ -37,7 +37,10 @@ class A2CConfig:
       hidden: widths of the hidden layers of policy and value.
       discount: γ.
       gae_lambda: λ of generalised advantage estimation.
-      entropy_cost: weight of the entropy bonus.
+      entropy_cost: weight of the entropy bonus, at first.
+      entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates;
+        towards 0, the end of a history is free of noise.
+      entropy_updates: 0 keeps the weight as it is.
       value_cost: weight of the value loss.
       max_grad_norm: the gradient is clipped to this global norm.
       privileged: the source sees the environment's ``privileged_observation``; the history still
@@ -55,6 +58,8 @@ class A2CConfig:
     discount: float = 0.9
     gae_lambda: float = 0.95
     entropy_cost: float = 0.01
+    entropy_end: float = 0.0
+    entropy_updates: int = 0
     value_cost: float = 0.5
     max_grad_norm: float = 0.5
     privileged: bool = False
@@ -69,6 +74,7 @@ class A2CState:
     params: Any
     opt_state: Any
     actors: ActorState
+    updates: jax.Array
 
 
 def a2c(env: Any, config: A2CConfig) -> Source:
@@ -99,18 +105,21 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         optax.adam(config.learning_rate, eps=config.adam_eps),
     )
 
+    entropy_cost = annealed(config.entropy_cost, config.entropy_end, config.entropy_updates)
+
     def init(key: jax.Array, env_params: Any) -> A2CState:
         key, key_reset, key_params = jax.random.split(key, 3)
         state = actors.reset(key_reset, env_params)
         params = network.init(key_params, actors.seen(state)[0])
-        return A2CState(key, params, optimizer.init(params), state)
+        zero = jnp.zeros((), jnp.int32)
+        return A2CState(key, params, optimizer.init(params), state, zero)
 
-    def loss(params: Any, seen: jax.Array, action: jax.Array, advantage: jax.Array, target):
+    def loss(params: Any, seen, action, advantage, target, entropy_weight: jax.Array):
         """The loss of a group of actors; all arrays are [time, actor, ...]."""
         logits, value = bind(params)(seen)
         policy_loss = -(log_prob(logits, action) * advantage).mean()
         value_loss = ((value - target) ** 2).mean() / 2
-        bonus = config.entropy_cost * entropy(logits).mean()
+        bonus = entropy_weight * entropy(logits).mean()
         return policy_loss + config.value_cost * value_loss - bonus
 
     def step(state: A2CState) -> tuple[A2CState, History]:
@@ -124,9 +133,12 @@ def a2c(env: Any, config: A2CConfig) -> Source:
             history.is_terminal, config.discount, config.gae_lambda,
         )  # fmt: skip
 
+        entropy_weight = entropy_cost(state.updates)
+
         def update(carry: Any, group: Any):
             params, opt_state = carry
-            updates, opt_state = optimizer.update(jax.grad(loss)(params, *group), opt_state, params)
+            grads = jax.grad(loss)(params, *group, entropy_weight)
+            updates, opt_state = optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), None
 
         def in_groups(x: jax.Array) -> jax.Array:  # [time, stream] → [group, time, actor]
@@ -136,6 +148,6 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         learnt, _ = jax.lax.scan(
             update, (state.params, state.opt_state), jax.tree.map(in_groups, data)
         )
-        return A2CState(key, *learnt, acting), by_stream(history)
+        return A2CState(key, *learnt, acting, state.updates + 1), by_stream(history)
 
     return Source(init=init, step=step, num_streams=streams, steps_per_update=steps)

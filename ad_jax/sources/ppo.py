@@ -5,6 +5,7 @@ parallel actors makes one.
 """
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from flax import struct
 
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
-from ad_jax.losses import clipped_surrogate, entropy, generalised_advantages, log_prob
+from ad_jax.losses import annealed, clipped_surrogate, entropy, generalised_advantages, log_prob
 from ad_jax.sources.actors import ActorState, by_stream, make_actors, sampled
 from ad_jax.sources.networks import ActorCritic, over_observations
 
@@ -33,7 +34,10 @@ class PPOConfig:
       discount: γ.
       gae_lambda: λ of generalised advantage estimation.
       clip: largest change of the probability ratio, and of the value.
-      entropy_cost: weight of the entropy bonus.
+      entropy_cost: weight of the entropy bonus, at first.
+      entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates;
+        towards 0, the end of a history is free of noise.
+      entropy_updates: 0 keeps the weight as it is.
       value_cost: weight of the value loss.
       max_grad_norm: the gradient is clipped to this global norm.
       min_advantage_std: advantages are divided by their standard deviation, but at least by this,
@@ -54,6 +58,8 @@ class PPOConfig:
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy_cost: float = 0.02
+    entropy_end: float = 0.0
+    entropy_updates: int = 0
     value_cost: float = 0.5
     max_grad_norm: float = 0.5
     min_advantage_std: float = 0.1
@@ -69,6 +75,7 @@ class PPOState:
     params: Any
     opt_state: Any
     actors: ActorState
+    updates: jax.Array
 
 
 @struct.dataclass
@@ -111,13 +118,16 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         optax.adam(config.learning_rate, eps=1e-5),
     )
 
+    entropy_cost = annealed(config.entropy_cost, config.entropy_end, config.entropy_updates)
+
     def init(key: jax.Array, env_params: Any) -> PPOState:
         key, key_reset, key_params = jax.random.split(key, 3)
         state = actors.reset(key_reset, env_params)
         params = network.init(key_params, actors.seen(state)[0])
-        return PPOState(key, params, optimizer.init(params), state)
+        zero = jnp.zeros((), jnp.int32)
+        return PPOState(key, params, optimizer.init(params), state, zero)
 
-    def loss(params: Any, batch: Batch) -> jax.Array:
+    def loss(params: Any, batch: Batch, entropy_weight: jax.Array) -> jax.Array:
         logits, value = bind(params)(batch.seen)
         chosen = log_prob(logits, batch.action)
         policy_loss = clipped_surrogate(
@@ -128,12 +138,12 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         near = batch.value + jnp.clip(value - batch.value, -config.clip, config.clip)
         value_loss = jnp.maximum((value - target) ** 2, (near - target) ** 2).mean() / 2
 
-        bonus = config.entropy_cost * entropy(logits).mean()
+        bonus = entropy_weight * entropy(logits).mean()
         return policy_loss + config.value_cost * value_loss - bonus
 
-    def update(carry, minibatch: Batch):
+    def update(entropy_weight: jax.Array, carry, minibatch: Batch):
         params, opt_state = carry
-        grads = jax.grad(loss)(params, minibatch)
+        grads = jax.grad(loss)(params, minibatch, entropy_weight)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), None
 
@@ -165,10 +175,10 @@ def ppo(env: Any, config: PPOConfig) -> Source:
             parts = jax.tree.map(
                 lambda x: x.reshape(config.num_minibatches, -1, *x.shape[1:]), parts
             )
-            return jax.lax.scan(update, carry, parts)
+            return jax.lax.scan(partial(update, entropy_cost(state.updates)), carry, parts)
 
         keys = jax.random.split(key_shuffle, config.num_epochs)
         (params, opt_state), _ = jax.lax.scan(epoch, (state.params, state.opt_state), keys)
-        return PPOState(key, params, opt_state, acting), by_stream(history)
+        return PPOState(key, params, opt_state, acting, state.updates + 1), by_stream(history)
 
     return Source(init=init, step=step, num_streams=streams, steps_per_update=steps)

@@ -10,7 +10,7 @@ from gymnax.environments import environment
 
 from ad_jax.envs import raycast, registry
 from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
-from ad_jax.envs.watermaze import EnvState, PixelWatermaze, Watermaze
+from ad_jax.envs.watermaze import EnvState, PixelWatermaze, PoseWatermaze, Watermaze
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import has_optimal_agent
 from ad_jax.models.base import SequenceModel
@@ -397,6 +397,15 @@ def test_terminate_ends_the_episode():
     assert on_platform(info["final_observation"]).tolist() == [False, True] * 3
 
 
+def test_terminate_next_ends_the_episode_one_step_later():
+    """So the place that paid is seen beside its reward."""
+    pose, state, reward, terminated, _ = rewards_and_more("terminate_next", [AHEAD] * 6)
+    assert reward == [0, 1, 0] * 2
+    assert terminated == [False, False, True] * 2
+    assert on_platform(pose).tolist() == [False, True, False] * 2
+    assert state.stage.tolist() == [0, 1, 0] * 2 and state.time.tolist() == [1, 2, 0] * 2
+
+
 def test_respawn_puts_the_player_elsewhere_and_pays_again():
     pose, state, reward, terminated, _ = rewards_and_more("respawn", [AHEAD] * 50)
     assert reward[:3] == [0, 1, 0] and not any(terminated)
@@ -479,6 +488,22 @@ def test_pixel_watermaze_shows_what_the_poses_of_watermaze_show():
     space = pixels.observation_space()
     assert space.shape == raycast.FRAME_SHAPE
     assert np.all(jax.vmap(space.contains)(frame))
+
+
+def test_pose_watermaze_shows_the_poses_as_features():
+    """Through ends of episodes; its expert does what that of poses does."""
+    actions = np.random.default_rng(0).integers(8, size=10)
+    poses, features = build(), build(PoseWatermaze)
+    params = poses.default_params.replace(max_steps_in_episode=jnp.int32(4))
+    pose, *rest = walk(poses, params, actions)
+    seen, *seen_rest = walk(features, params, actions)
+    yaw = 2 * np.pi * pose[:, 2] / raycast.TURN
+    want = [*(units(pose) / raycast.APOTHEM).T, np.cos(yaw), np.sin(yaw)]
+    np.testing.assert_allclose(seen, np.stack(want, -1), atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, rest[:-1], seen_rest[:-1])
+    assert np.all(jax.vmap(features.observation_space().contains)(seen))
+    expert = lambda env, seen: jax.vmap(env.expert_action, (0, None))(seen, params)
+    np.testing.assert_array_equal(expert(features, seen), expert(poses, pose))
 
 
 def test_pixel_watermaze_observes_what_step_env_shows():

@@ -1,4 +1,4 @@
-"""What A2C and DQN promise alike; PPO has a file of its own."""
+"""What A2C and DQN promise alike; PPO has a file of its own. And how entropy bonuses fall."""
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from ad_jax.envs.dark_room import DarkRoom
 from ad_jax.errors import UserError
 from ad_jax.sources.a2c import A2CConfig, a2c
 from ad_jax.sources.dqn import DQNConfig, dqn
+from ad_jax.sources.ppo import PPOConfig, ppo
 
 ROOM = DarkRoom(size=5, max_steps_in_episode=10, start="random")
 TASKS = np.arange(25)
@@ -48,6 +49,23 @@ def test_a_task_alone_has_the_history_it_has_among_others(learnt):
     assert alone.action.shape == (source.num_streams, source.steps_per_update)
     among = jax.tree.map(lambda x: x[7, :, : source.steps_per_update], history)
     jax.tree.map(np.testing.assert_array_equal, alone, among)
+
+
+@pytest.mark.parametrize(("make", "settings"), [(ppo, PPOConfig), (a2c, A2CConfig)])
+def test_the_entropy_bonus_falls_to_its_end(make, settings):
+    """The first update has the weight of the start, the third that of the end."""
+    of = lambda **kwargs: make(ROOM, settings(num_streams=2, **kwargs))
+    falling = of(entropy_cost=0.5, entropy_end=0.1, entropy_updates=2)
+    step = lambda source, state: jax.jit(source.step, compiler_options=QUICK)(state)[0]
+    states = [falling.init(jax.random.key(0), ROOM.default_params)]
+    for _ in range(3):
+        states.append(step(falling, states[-1]))
+    for i, weight in enumerate((0.5, 0.3, 0.1)):
+        constant = step(of(entropy_cost=weight), states[i])
+        jax.tree.map(np.testing.assert_array_equal, constant.params, states[i + 1].params)
+    other = step(of(entropy_cost=0.1), states[1])  # at first the policy is even: no gradient
+    pairs = zip(jax.tree.leaves(other.params), jax.tree.leaves(states[2].params), strict=True)
+    assert not all(np.array_equal(a, b) for a, b in pairs)
 
 
 def test_settings_that_do_not_fit():
