@@ -54,10 +54,11 @@ def test_a_task_alone_has_the_history_it_has_among_others(learnt):
 @pytest.mark.parametrize(("make", "settings"), [(ppo, PPOConfig), (a2c, A2CConfig)])
 def test_the_entropy_bonus_falls_to_its_end(make, settings):
     """The first update has the weight of the start, the third that of the end."""
-    of = lambda **kwargs: make(ROOM, settings(num_streams=2, **kwargs))
+    of = lambda **kwargs: make(ROOM, settings(num_streams=8, **kwargs))
     falling = of(entropy_cost=0.5, entropy_end=0.1, entropy_updates=2)
     step = lambda source, state: jax.jit(source.step, compiler_options=QUICK)(state)[0]
-    states = [falling.init(jax.random.key(0), ROOM.default_params)]
+    centre = jax.tree.map(lambda x: x[12], ROOM.tasks().params(TASKS))
+    states = [falling.init(jax.random.key(0), centre)]
     for _ in range(3):
         states.append(step(falling, states[-1]))
     for i, weight in enumerate((0.5, 0.3, 0.1)):
