@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ad_jax.evaluation.statistics import hierarchical_bootstrap, last_tenth
+from ad_jax.evaluation.statistics import confidence_interval, last_tenth
 from experiments import compare
 from experiments.runtime import version
 
@@ -104,13 +104,13 @@ def measure(config: str, runs: pathlib.Path, name: str) -> dict[str, Any]:
 def summary(folders: list[pathlib.Path]) -> dict[str, Any]:
     """Of the runs of all seeds; see ``measure``."""
     scores, _, _ = compare.gather([f"row={folder}" for folder in folders])
-    final = last_tenth(scores["row"])  # [seed, task, rollout, episode]
+    final = last_tenth(scores["row"]).mean(-1)  # [seed, task, rollout]
     seconds = [json.loads((f / "report/summary.json").read_text())["seconds"] for f in folders]
     return {
         "curve": scores["row"].mean((1, 2)).tolist(),
         "final": float(final.mean()),
-        "ci95": hierarchical_bootstrap(final, lambda x: x.mean()).tolist(),
-        "below_half": float((final.mean(-1) < 0.5).mean()),
+        "ci95": confidence_interval(final).tolist(),
+        "below_half": float((final < 0.5).mean()),
         "seconds": {stage: float(np.mean([s[stage] for s in seconds])) for stage in seconds[0]},
     }
 

@@ -107,32 +107,31 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
 def compare(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """Statistics of each method, JSON values: of the curve, and of the last tenth of the episodes.
 
-    Intervals resample training seeds first, then rollouts within tasks. ``improvement`` is the
-    probability of improvement over the first method.
+    For their intervals training seeds, tasks and rollouts are samples. ``improvement`` is the
+    probability of improvement over the first method, whose seeds count in its interval as well.
     """
     end = {name: statistics.last_tenth(values).mean(-1) for name, values in scores.items()}
-    first = next(iter(end))
-    interval = statistics.hierarchical_bootstrap
-    iqm = lambda x: statistics.interquartile_mean(x.reshape(-1))
-    profile = lambda x: statistics.performance_profile(x, THRESHOLDS)
+    first = next(iter(end.values()))
     made = {}
     for name, values in scores.items():
         last = end[name]
-        made[name] = {
-            "seeds": len(values),
-            "curve": values.mean((0, 1, 2)).tolist(),
-            "curve_ci95": interval(values, lambda x: x.mean((0, 1, 2))).T.tolist(),
-            "mean": float(last.mean()),
-            "mean_ci95": interval(last, np.mean).tolist(),
-            "iqm": float(iqm(last)),
-            "iqm_ci95": interval(last, iqm).tolist(),
-            "profile": profile(last).tolist(),
-            "profile_ci95": interval(last, profile).T.tolist(),
+        shown = {
+            "curve": values,
+            "mean": last,
+            "profile": statistics.performance_profile(last, THRESHOLDS),
         }
-        if name != first:
-            gain = lambda x: statistics.probability_of_improvement(x, end[first])
-            made[name]["improvement"] = gain(last)
-            made[name]["improvement_ci95"] = interval(last, gain, 100).tolist()
+        made[name] = {"seeds": len(values)}
+        for key, of_rollouts in shown.items():
+            made[name][key] = of_rollouts.mean((0, 1, 2)).tolist()
+            made[name][f"{key}_ci95"] = statistics.confidence_interval(of_rollouts).tolist()
+        if last is not first:
+            gain = statistics.improvement(last, first)
+            loss = statistics.improvement(first, last)
+            mean = gain.mean()
+            halves = [np.diff(statistics.confidence_interval(x))[0] / 2 for x in (gain, loss)]
+            half = np.hypot(*halves)  # the tasks count twice: a little wide
+            made[name]["improvement"] = float(mean)
+            made[name]["improvement_ci95"] = [float(mean - half), float(mean + half)]
     return made
 
 
@@ -160,8 +159,8 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
     style.explain(
         figure,
         f"Lines: means over {tasks} and {sample} of each by every training seed. Bands: 95 % "
-        "bootstrap interval, training seeds resampled first, then rollouts; with one seed it is "
-        "that of the rollouts of one model. Right: means over the last tenth of the episodes.",
+        "interval over training seeds, tasks and rollouts; with one seed it is that of one model. "
+        "Right: means over the last tenth of the episodes.",
         ", ".join(facts["presets"]),
         style.named(curves),
     )
@@ -172,18 +171,16 @@ def table(made: dict[str, dict[str, Any]], facts: dict[str, Any]) -> str:
     """What the terminal shows."""
     width = max(map(len, made))
     lines = [f"{facts['environment']}, {facts['unit']}, last tenth of {facts['episodes']} episodes"]
-    lines.append(f"{'':{width}}  seeds  {'mean':^19}  {'IQM':^19}  P(better than the first)")
+    lines.append(f"{'':{width}}  seeds  {'mean':^19}  P(better than the first)")
     show = lambda value, ci: f"{value:.2f} [{ci[0]:.2f}, {ci[1]:.2f}]"
     for name, of_name in made.items():
-        parts = [show(of_name[key], of_name[f"{key}_ci95"]) for key in ("mean", "iqm")]
+        mean = show(of_name["mean"], of_name["mean_ci95"])
         gain = "–"
         if "improvement" in of_name:
             gain = show(of_name["improvement"], of_name["improvement_ci95"])
-        lines.append(f"{name:{width}}  {of_name['seeds']:5}  {parts[0]:19}  {parts[1]:19}  {gain}")
+        lines.append(f"{name:{width}}  {of_name['seeds']:5}  {mean:19}  {gain}")
     if any(of_name["seeds"] == 1 for of_name in made.values()):
-        lines.append(
-            "of one seed, an interval is that of rollouts of one model: no verdict on methods"
-        )
+        lines.append("of one seed, an interval is that of one model: no verdict on methods")
     return "\n".join(lines)
 
 

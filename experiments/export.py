@@ -93,8 +93,8 @@ action, state = learner.act(state, observation, reward, done)
 
 {unit} by episode, from an empty context, with sampled actions (temperature
 {temperature}): mean over tasks and {rollouts} rollouts of each. "End" is the last tenth of the
-episodes, with a 95 % bootstrap interval over the rollouts of {models}, not over
-training seeds. "Fail" is the part of the rollouts that earn less than half of it at the end, on
+episodes, with a 95 % interval for {models}, not for all that could be trained
+so. "Fail" is the part of the rollouts that earn less than half of it at the end, on
 all tasks and on the worst one.
 
 | tasks | {marks} | end | fail | worst |

@@ -17,10 +17,12 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from matplotlib.ticker import EngFormatter
 
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
@@ -33,7 +35,7 @@ from ad_jax.paths import Path, as_path, reason
 from data_pipelines.files import growing, read_json, write_text_atomically
 from experiments import pipeline, validation
 from experiments.figures import FIGURES
-from experiments.figures.figure import Figure, Panels
+from experiments.figures.figure import judged
 from experiments.figures.presets import SEEDS
 from experiments.figures.runs import PRESETS, STAGES, Job, Results, Run, jobs
 from experiments.pictures import style
@@ -43,14 +45,16 @@ from experiments.runtime.workdir import InUse
 
 PUBLISHED = pathlib.Path(__file__).parents[1] / "docs" / "figures"  # in a clone
 _SECONDS = "seconds.json"  # in a job's folder: how long it took
+UNITS = (" steps to collect", " transitions to train on", " steps to evaluate")
 _PATIENCE = 5.0  # seconds between two looks at what another process does
 
 
 def main(arguments: list[str], interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.reproduce")
-    parser.add_argument("--figure", required=True, help="a number from 1 to 15, several, or all")
+    parser.add_argument("--figure", default="all", help="a number from 1 to 15, several, or all")
+    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
     parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
-    parser.add_argument("--workdir", required=True, help="where all of it goes")
+    parser.add_argument("--workdir", help="where all of it goes")
     parser.add_argument("--seeds", type=int, help="of training, in place of the preset's")
     parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts of the work")
     parser.add_argument("--verbosity", type=int, help="of the log: 1 debug, 0 info, -1 warning, …")
@@ -61,6 +65,11 @@ def main(arguments: list[str], interruption: Interruption) -> None:
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds={options.seeds}: give one or more")
     shard = _shard(options.shard)
+    if options.list:
+        print("\n".join(listed(numbers, options.preset, options.seeds)))
+        return
+    if not options.workdir:
+        raise UserError("give --workdir, where all of it goes, or --list")
     interruption.install()
     memory.keep_freed_memory()
     logs.set_level(options.verbosity)
@@ -108,6 +117,29 @@ def reproduce(
                 "without --shard when they are done")  # fmt: skip
         else:
             draw(root, number, preset, runs[number], seeds)
+
+
+def listed(numbers: list[int], preset: str, seeds: int | None = None) -> list[str]:
+    """A line for each figure: what it is made of, how much that is, and how long it will take.
+
+    Arguments are those of ``reproduce``. What figures share counts in each of them.
+    """
+    seeds = SEEDS[preset] if seeds is None else seeds
+    lines = [f"preset {preset}, {style.counted(seeds, 'training seed')}"]
+    for number in numbers:
+        runs = FIGURES[number].runs(preset)
+        found = {job.folder: job for run in runs.values() for job in jobs(run, seeds)}
+        published = published_seconds(number, preset, runs, seeds)
+        of_stage = {stage: [j for j in found.values() if j.stage == stage] for stage in STAGES}
+        work = ", ".join(
+            f"{EngFormatter(places=1, sep=' ')(sum(job.work for job in some))}{unit}"
+            for (stage, some), unit in zip(of_stage.items(), UNITS, strict=True)
+            if some
+        )
+        time = remaining(list(found.values()), partial(_estimate, rates={}, published=published))
+        text = f"{style.counted(len(found), 'job')} ({work}): {time}" if found else "drawn"
+        lines.append(f"{number:3}  {' '.join(FIGURES[number].title.split())}\n     {text}")
+    return lines
 
 
 def _figures(text: str) -> list[int]:
@@ -321,7 +353,7 @@ def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: i
     panels = figure.panels(results)
     if not processes.is_first():
         return
-    claims = held(figure, preset, panels)
+    claims = judged(figure, preset, panels)
     made = {
         "figure": number,
         "title": figure.title,
@@ -338,17 +370,10 @@ def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: i
         names = style.save(figure.draw(made), local / f"fig{number:02}.png")
     write_text_atomically(folder / f"fig{number:02}.json", json.dumps(made))
     print(f"figure {number}: {figure.title}")
-    for text, holds in claims.items():
-        print(f"  {'holds' if holds else 'DOES NOT HOLD'}: {text}")
+    for claim in claims:
+        print(f"  {claim['verdict']}: {claim['claim']}")
     for name in names:
         print(folder / name)
-
-
-def held(figure: Figure, preset: str, panels: Panels) -> dict[str, bool]:
-    """Which claims hold; none are made of the smoke preset, which measures nothing."""
-    if preset == "smoke":
-        return {}
-    return {text: bool(holds(panels)) for text, holds in figure.claims.items()}
 
 
 def _scale(results: Results) -> dict[str, Any]:

@@ -98,6 +98,7 @@ RANGES_BY_NAME = {
     "adam_eps": POSITIVE,
     "epsilon_start": PART,
     "epsilon_end": PART,
+    "entropy_updates": COUNT_OR_ZERO,
 }
 
 

@@ -1,7 +1,5 @@
 """Returns of episodes, and intervals over rollouts and training seeds."""
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import stats
 
@@ -35,32 +33,43 @@ def last_tenth(values: np.ndarray) -> np.ndarray:
     return values[..., -max(1, values.shape[-1] // 10) :]
 
 
-def confidence_interval(values: np.ndarray, seed: int = 0, resamples: int = 2000) -> np.ndarray:
-    """95 % bootstrap interval of the mean over tasks and rollouts.
+def confidence_interval(values: np.ndarray) -> np.ndarray:
+    """95 % interval of the mean, for which training seeds, tasks and rollouts are samples.
 
-    Rollouts are resampled within each task (the tasks are what the figure is about; the rollouts
-    are the sample): a stratified percentile bootstrap.
+    The variance of the mean is that of the seeds' means plus that of the tasks' means, less what
+    is in both: the two-way analysis of variance with random effects. Student's t has the degrees of
+    freedom that Satterthwaite (1946) gives such a sum. Resampling would be too narrow: of three
+    seeds even the whole range holds the mean in three of four cases only.
+
+    With one seed it says how sure one is of this model, not of the method.
 
     Args:
-      values: float [task, rollout, episode].
-      seed: of the resampling.
-      resamples: number of them.
+      values: float [seed, task, rollout, ...].
 
     Returns:
-      float [episode, 2]: low and high.
+      float [..., 2]: low and high; both are the mean where there is one value.
     """
-    tasks, rollouts, _ = values.shape
-    rng = np.random.default_rng(seed)
-    means = np.empty((resamples, values.shape[-1]))
-    for i in range(resamples):
-        pick = rng.integers(rollouts, size=(tasks, rollouts))
-        means[i] = np.take_along_axis(values, pick[..., None], 1).mean((0, 1))
-    return np.percentile(means, [2.5, 97.5], axis=0).T
-
-
-def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of the middle half, as reliable comparisons have it (arXiv:2108.13264)."""
-    return stats.trim_mean(scores, 0.25, axis=axis)
+    seeds, tasks, rollouts = values.shape[:3]
+    cell = values.mean(2)
+    of_seed, of_task, mean = cell.mean(1), cell.mean(0), cell.mean((0, 1))
+    none = np.zeros_like(mean)
+    # Each part of the variance of the mean, and its degrees of freedom.
+    by_seed = (of_seed.var(0, ddof=1) / seeds, seeds - 1) if seeds > 1 else (none, 1)
+    by_task = (of_task.var(0, ddof=1) / tasks, tasks - 1) if tasks > 1 else (none, 1)
+    both = none, 1
+    if seeds > 1 and tasks > 1:
+        freedom = (seeds - 1) * (tasks - 1)
+        rest = cell - of_seed[:, None] - of_task[None] + mean
+        both = (rest**2).sum((0, 1)) / (freedom * seeds * tasks), freedom
+    elif seeds == tasks == 1 and rollouts > 1:
+        by_task = values.var((0, 1, 2), ddof=1) / rollouts, rollouts - 1
+    parts = by_seed, by_task, both
+    # The difference is not below what seeds, or tasks, have alone.
+    variance = np.maximum(by_seed[0] + by_task[0] - both[0], np.maximum(by_seed[0], by_task[0]))
+    spread = sum(part**2 / freedom for part, freedom in parts)
+    freedom = np.divide(variance**2, spread, out=np.ones_like(mean), where=spread > 0)
+    half = stats.t.ppf(0.975, np.maximum(freedom, 1)) * np.sqrt(variance)
+    return np.stack([mean - half, mean + half], -1)
 
 
 def by_task(values: np.ndarray) -> np.ndarray:
@@ -68,74 +77,25 @@ def by_task(values: np.ndarray) -> np.ndarray:
     return np.concatenate(values, axis=1)
 
 
-def across_seeds(values: np.ndarray, resamples: int = 500) -> dict[str, np.ndarray]:
-    """What a figure shows of several training seeds.
+def across_seeds(values: np.ndarray) -> dict[str, np.ndarray]:
+    """What is shown of several training seeds.
 
     Args:
-      values: float [seed, task, rollout, point]: training seeds, tasks, rollouts (which are the
-        seeds of the evaluation), and points of a curve.
-      resamples: of the bootstrap.
+      values: float [seed, task, rollout, point].
 
     Returns:
-      Arrays [point]: ``mean``; ``std``, over training seeds and rollouts, of the means over tasks;
-      ``iqm``, the interquartile mean of all of them; and ``iqm_ci95`` [point, 2], its percentile
-      bootstrap interval stratified by task, for which a task's rollouts of all seeds are its
-      sample.
+      ``mean`` [point], its ``ci95`` [point, 2], see ``confidence_interval``, and ``by_seed``
+      [seed, point].
     """
-    seeds, _, rollouts, points = values.shape
-    pooled = by_task(values)
-    middle = interquartile_mean(pooled.reshape(-1, points), 0)
-    interval = np.stack([middle, middle], -1)
-    if seeds * rollouts > 1:
-        interval = np.stack(
-            stats.bootstrap(
-                [task.T for task in pooled],
-                lambda *samples, axis: interquartile_mean(np.concatenate(samples, axis), axis),
-                axis=-1, n_resamples=resamples, batch=20, method="percentile", rng=0,
-            ).confidence_interval,
-            -1,
-        )  # fmt: skip
     return {
         "mean": values.mean((0, 1, 2)),
-        "std": values.mean(1).std((0, 1)),
-        "iqm": middle,
-        "iqm_ci95": interval,
+        "ci95": confidence_interval(values),
+        "by_seed": values.mean((1, 2)),
     }
 
 
-def hierarchical_bootstrap(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    resamples: int = 500,
-    seed: int = 0,
-) -> np.ndarray:
-    """95 % interval of a statistic: training seeds are resampled first, then rollouts in each task.
-
-    The tasks are what the figure is about, and stay. With one training seed the interval is that of
-    rollouts of one model.
-
-    Args:
-      values: float [seed, task, rollout, ...].
-      statistic: of such an array, an array of any shape.
-      resamples: number of them.
-      seed: of the draws.
-
-    Returns:
-      [2, ...]: low and high.
-    """
-    seeds, tasks, rollouts = values.shape[:3]
-    rng = np.random.default_rng(seed)
-    task = np.arange(tasks)[None, :, None]
-    made = []
-    for _ in range(resamples):
-        of_seed = rng.integers(seeds, size=(seeds, 1, 1))
-        of_task = rng.integers(rollouts, size=(seeds, tasks, rollouts))
-        made.append(statistic(values[of_seed, task, of_task]))
-    return np.percentile(made, [2.5, 97.5], axis=0)
-
-
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Part of the rollouts whose score is above each threshold, averaged over tasks.
+    """Which rollouts score more than each threshold; their mean is the performance profile.
 
     Agarwal et al. 2021 (arXiv:2108.13264), section 4.2, with rollouts of all seeds as runs.
 
@@ -144,21 +104,25 @@ def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarra
       thresholds: float [point].
 
     Returns:
-      float [point].
+      float [seed, task, rollout, point], 0 or 1.
     """
-    return (scores.reshape(-1, 1) > thresholds).mean(0)
+    return (scores[..., None] > thresholds).astype(float)
 
 
-def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Chance that a rollout of ours scores more than one of theirs on a task; ties count half.
+def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """What part of their rollouts on the same task each of ours beats; ties count half.
 
-    Agarwal et al. 2021 (arXiv:2108.13264), section 4.3: the Mann-Whitney statistic of each task,
-    averaged.
+    The mean is the probability of improvement of Agarwal et al. 2021 (arXiv:2108.13264), section
+    4.3: the Mann-Whitney statistic of each task, averaged.
 
     Args:
       ours, theirs: float [seed, task, rollout], of the same tasks.
+
+    Returns:
+      float, of the shape of ours.
     """
-    a, b = (np.moveaxis(x, 1, 0).reshape(x.shape[1], -1) for x in (ours, theirs))
-    more = (a[:, :, None] > b[:, None, :]).mean((1, 2))
-    same = (a[:, :, None] == b[:, None, :]).mean((1, 2))
-    return float((more + same / 2).mean())
+    others = np.moveaxis(theirs, 1, 0).reshape(theirs.shape[1], -1)[
+        None, :, None
+    ]  # [1, task, 1, n]
+    mine = ours[..., None]
+    return ((mine > others) + (mine == others) / 2).mean(-1)

@@ -8,6 +8,7 @@ figure stands in docs/figures/notes.json.
 """
 
 import argparse
+import collections
 import functools
 import json
 import math
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure as Picture
 
 from ad_jax.errors import UserError
 from experiments.figures import FIGURES
-from experiments.figures.figure import at
+from experiments.figures.figure import HOLDS, MIN_SEEDS, VERDICTS, at
 from experiments.figures.runs import PRESETS
 from experiments.pictures import curves, style
 
@@ -36,6 +37,7 @@ CURVES = {
 }
 DPI = 110  # for pages: every version of a picture stays in the repository, so none is large
 DOCUMENT = KEPT.parent / "reproducing.md"
+CLAIMS = KEPT.parent / "results" / "claims.json"
 _HEAD = """\
 # The paper's figures, and ours
 
@@ -64,10 +66,13 @@ _WHAT_VALUES_ARE = """
 This page is written by `python -m experiments.figures.document` from `docs/figures/*.json`: change
 it there.
 
-Values are of held-out tasks: mean ± one standard deviation over training seeds and rollouts (as the
-paper plots them), and the interquartile mean with its 95 % stratified bootstrap interval over the
-rollouts of all seeds. The paper's are read off its curves, about ± 0.02 of the axis. Training seeds
-share their histories.
+Values are of held-out tasks, with a 95 % interval of the mean for which training seeds, tasks and
+rollouts are samples; with one seed it says how sure one is of that model, not of the method. The
+paper's are read off its curves, about ± 0.02 of the axis. Training seeds share their histories.
+
+A claim has a margin, by how much it holds, for each training seed. It holds where the 95 % interval
+of the margin's mean is above 0, and does not where it is below; else, and with fewer than three
+seeds, it is undecided ([all verdicts](results/claims.json)).
 """
 
 
@@ -87,7 +92,9 @@ def main(arguments: list[str]) -> None:
     for path, draw in pictures(pathlib.Path()).items():
         style.save(draw(), path, DPI, [path.suffix])
     DOCUMENT.write_text(text(KEPT))
+    CLAIMS.write_text(json.dumps(claims(KEPT), indent=1) + "\n")
     print(DOCUMENT)
+    print(CLAIMS)
 
 
 def keep(folder: pathlib.Path, preset: str, kept: pathlib.Path, replace: bool = False) -> None:
@@ -135,11 +142,27 @@ def pictures(root: pathlib.Path) -> dict[pathlib.Path, Callable[[], Picture]]:
     return drawn
 
 
+def load(folder: pathlib.Path) -> dict[int, dict[str, Any]]:
+    """The figures that are kept, by number."""
+    paths = {number: folder / f"fig{number:02}.json" for number in FIGURES}
+    return {n: json.loads(path.read_text()) for n, path in paths.items() if path.exists()}
+
+
+def claims(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The verdicts on all claims."""
+    return [
+        {"figure": number, **claim, "preset": made["preset"]}
+        for number, made in load(folder).items()
+        for claim in made["claims"]
+    ]
+
+
 def text(folder: pathlib.Path) -> str:
     """The document."""
     notes = json.loads((folder / "notes.json").read_text())
-    paths = {number: folder / f"fig{number:02}.json" for number in FIGURES}
-    made = {n: json.loads(path.read_text()) for n, path in paths.items() if path.exists()}
+    made = load(folder)
+    count = collections.Counter(claim["verdict"] for claim in claims(folder))
+    summed = ", ".join(f"{count[word]} {word}" for word in VERDICTS)
     rows = ["| figure | result | seeds | minutes |", "|---|---|---|---|"]
     sections = []
     for number, figure in FIGURES.items():
@@ -153,15 +176,16 @@ def text(folder: pathlib.Path) -> str:
             title = _line(figure.title)
             rows.append(f"| {number}. {title} | Not run. | | |")
             sections.append(f"## Figure {number}: {title}\n\nNot run. {note}".strip() + "\n")
-    return "\n".join([_HEAD + "\n".join(rows), _WHAT_VALUES_ARE, *sections])
+    total = f"\nOf {sum(count.values())} claims: {summed}.\n"
+    return "\n".join([_HEAD + "\n".join(rows), total, _WHAT_VALUES_ARE, *sections])
 
 
 def judgement(made: Mapping[str, Any]) -> str:
-    """One word or two on a figure, from its claims."""
-    held = list(made["claims"].values())
-    if not held:
-        return "Drawn."
-    return "Reproduced." if all(held) else "Partly reproduced." if any(held) else "Not reproduced."
+    """How many of a figure's claims hold, are undecided, and do not hold."""
+    if not made["claims"]:
+        return "Drawn"
+    count = collections.Counter(claim["verdict"] for claim in made["claims"])
+    return ", ".join(f"{count[word]} {word}" for word in VERDICTS if count[word])
 
 
 def _section(made: Mapping[str, Any], note: str) -> str:
@@ -170,12 +194,11 @@ def _section(made: Mapping[str, Any], note: str) -> str:
         f"## Figure {number}: {_line(made['title'])}\n",
         f"![Figure {number}](figures/fig{number:02}.png)\n",
     ]
-    lines.append(f"**{judgement(made)}** {note}\n")
-    for claim, holds in made["claims"].items():
-        lines.append(f"- {'holds' if holds else '**does not hold**'}: {claim}")
+    lines.append(f"**{judgement(made)}.** {note}\n")
+    lines += map(_claim, made["claims"])
     rows = [row for panel in made["panels"] for row in _rows(panel)]
     if rows:
-        lines += ["", "| what | ours | interquartile mean | the paper |", "|---|---|---|---|"]
+        lines += ["", "| what | ours (95 %) | the paper |", "|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
     if made["runs"]:
         seeds = made["seeds"]
@@ -189,8 +212,17 @@ def _line(title: str) -> str:
     return " ".join(title.split())
 
 
-def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """(what, our mean, our interquartile mean, the paper's value)."""
+def _claim(claim: Mapping[str, Any]) -> str:
+    word = claim["verdict"]
+    text = f"- {word if word == HOLDS else f'**{word}**'}: {claim['claim']}"
+    if claim["seeds"] < MIN_SEEDS:
+        return f"{text} (margin {claim['margin']:.2f}, {style.counted(claim['seeds'], 'seed')})"
+    low, high = claim["ci95"]
+    return f"{text} (margin {claim['margin']:.2f} [{low:.2f}, {high:.2f}])"
+
+
+def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(what, our mean, the paper's value)."""
     title = panel["title"]
     for curve in panel.get("curves", ()):
         name = f"{title}: {curve['name']}"
@@ -199,26 +231,23 @@ def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         if "final" in curve:
             marks.setdefault(end, "")
         for x, paper in marks.items():
-            value = f"{at(curve, x):.2f}", ""
+            value = f"{at(curve, x).mean():.2f}"
             if x == end and "final" in curve:
                 name, value = f"{name}, last tenth,", _value(curve["final"])
-            yield f"{name} after {x:,.0f} steps", *value, paper
+            yield f"{name} after {x:,.0f} steps", value, paper
     for level in panel.get("levels", ()):
         if level.get("paper") is not None:
             name = level.get("label", level["name"])
-            yield f"{title}: {name}", f"{level['value']:.2f}", "", f"{level['paper']:g}"
+            yield f"{title}: {name}", f"{level['value']:.2f}", f"{level['paper']:g}"
     for series in panel.get("series", ()):
         for point in series["points"]:
             paper = "" if point["paper"] is None else f"{point['paper']:g}"
-            yield f"{title}: {series['name']}, {point['x']}", *_value(point["value"]), paper
+            yield f"{title}: {series['name']}, {point['x']}", _value(point["value"]), paper
 
 
-def _value(found: Mapping[str, Any]) -> tuple[str, str]:
-    low, high = found["iqm_ci95"]
-    return (
-        f"{found['mean']:.2f} ± {found['std']:.2f}",
-        f"{found['iqm']:.2f} [{low:.2f}, {high:.2f}]",
-    )
+def _value(found: Mapping[str, Any]) -> str:
+    low, high = found["ci95"]
+    return f"{found['mean']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _scale(name: str, run: Mapping[str, Any]) -> str:

@@ -1,11 +1,14 @@
 """Figure 5: contexts filled beforehand with episodes of policies that are 5 - 95 % optimal."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from experiments.figures import presets
 from experiments.figures.fig04_main import bounds_of
-from experiments.figures.figure import Figure, Panels
+from experiments.figures.figure import Figure, Panels, at, last, least
 from experiments.figures.panels import RETURN, STEPS, curve
 from experiments.figures.runs import Results, Run, changed, episode_steps
 
@@ -52,20 +55,19 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     return made
 
 
-def improves(found: Panels) -> bool:
+def improves(found: Panels) -> np.ndarray:
     """Every prompt that leaves something to gain: AD ends above it, and above where it began."""
     slack = 0.02 * found[0]["levels"][0]["value"]
-    return all(
-        c["final"]["mean"] > max(c["prompt"], c["mean"][0]) - slack for c in found[0]["curves"]
-    )
+    gains = lambda c: last(c) - np.maximum(c["prompt"], at(c, 0)) + slack
+    return least(*map(gains, found[0]["curves"]))
 
 
-def keeps(found: Panels) -> bool:
+def keeps(found: Panels) -> np.ndarray:
     """ED ends within a quarter of the optimum of its prompt, and its prompts stay in order."""
-    optimum = found[1]["levels"][0]["value"]
-    ends = [c["final"]["mean"] for c in found[1]["curves"]]
-    near = all(abs(c["final"]["mean"] - c["prompt"]) < optimum / 4 for c in found[1]["curves"])
-    return near and ends == sorted(ends)
+    optimum, curves = found[1]["levels"][0]["value"], found[1]["curves"]
+    near = [optimum / 4 - abs(last(c) - c["prompt"]) for c in curves]
+    steps = [last(better) - last(worse) for worse, better in itertools.pairwise(curves)]
+    return least(*near, *steps)
 
 
 FIGURE = Figure(

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from experiments.figures import presets
 from experiments.figures.fig04_main import SHOWN, TITLES, bounds_of
-from experiments.figures.figure import Figure, Panels
-from experiments.figures.panels import RETURN, source_curve
+from experiments.figures.figure import Figure, of_panel
+from experiments.figures.panels import RETURN, rounded, source_curve
 from experiments.figures.runs import Results
 
 # (steps summed over all actors, return)
@@ -16,7 +18,7 @@ PAPER = {
     "Dark Key-to-Door": ((1e5, 1.0), (1e6, 1.51), (5e6, 1.83)),
     "Watermaze": ((1e5, 1.0),),
 }
-_LEARNT = {"Dark Room": 15, "Dark Room Hard": 0.8, "Dark Key-to-Door": 1.8, "Watermaze": 0.8}
+LEARNT = 0.8  # of the optimal return
 
 
 def runs(preset: str):
@@ -34,18 +36,24 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             "kind": "curves", "title": title, "ylabel": RETURN,
             "xlabel": "steps of the environment, of all actors", "levels": bounds_of(found),
             "curves": [{**line, "name": chosen.name}],
+            "final_by_task": rounded(np.array(found.source["final_return_by_task"])),
+            "optimum_by_task": rounded(found.optimum[found.group == "heldout"]),
         })  # fmt: skip
     return made
 
 
-def learns(found: Panels) -> bool:
-    """The sources end at nine tenths of what the paper's end at, or near it."""
-    return all(p["curves"][0]["mean"][-1] > _LEARNT[p["title"]] for p in found)
+def learns(panel: Mapping[str, Any]) -> np.ndarray:
+    """Each task has a learner of its own, so these are the sample."""
+    return np.array(panel["final_by_task"]) / np.array(panel["optimum_by_task"]) - LEARNT
 
 
 FIGURE = Figure(
     title="The sources, from scratch on the held-out tasks",
     runs=runs,
     panels=panels,
-    claims={"the sources learn every environment": learns},
+    claims={
+        f"{title}: the source ends at {LEARNT} of the optimum or more": of_panel(title, learns)
+        for title in TITLES.values()
+    },
+    sample="held-out tasks",
 )

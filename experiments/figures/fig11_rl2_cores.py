@@ -8,7 +8,7 @@ import numpy as np
 from ad_jax.evaluation.statistics import across_seeds
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels, find
-from experiments.figures.panels import rounded
+from experiments.figures.panels import level, rounded
 from experiments.figures.runs import Results
 
 # At the end of 1e9 steps; the transformer's peak was 0.866.
@@ -38,10 +38,8 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             **{k: rounded(v) for k, v in across_seeds(last[:, None, None]).items()},
             "paper": [],
         })  # fmt: skip
-        heldout = found.normalized()[..., -1].mean((1, 2))
-        levels.append({"name": name, "label": f"{name}, held-out tasks",
-                       "value": float(heldout.mean()), "by_seed": rounded(heldout),
-                       "paper": PAPER[name]})  # fmt: skip
+        heldout = level(name, found.normalized()[..., -1])
+        levels.append({**heldout, "label": f"{name}, held-out tasks", "paper": PAPER[name]})
     chosen = found.group == "train"
     chance = float(found.chance[chosen].mean() / found.optimum[chosen].mean())
     levels += [{"name": "optimum", "value": 1.0}, {"name": "random", "value": chance}]
@@ -49,14 +47,14 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         "kind": "curves", "title": "Dark Room",
         "xlabel": "steps of the environment in training", "curves": curves, "levels": levels,
         "ylabel": "return / optimum, last episode of a trial",
-        "spread": "training seeds",
+        "over": "training seeds",
     }]  # fmt: skip
 
 
-def lstm_is_better(found: Panels) -> bool:
+def lstm_is_better(found: Panels) -> np.ndarray:
     """On held-out tasks."""
-    first, second = (find(found[0]["levels"], name)["value"] for name in PAPER)
-    return first > second
+    first, second = (np.array(find(found[0]["levels"], name)["by_seed"]) for name in PAPER)
+    return first - second
 
 
 FIGURE = Figure(

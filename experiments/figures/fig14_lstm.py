@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from experiments.figures import presets
 from experiments.figures.fig04_main import bounds_of
-from experiments.figures.figure import Figure, Panels, find
+from experiments.figures.figure import Figure, Panels, find, last
 from experiments.figures.panels import RETURN, STEPS, curve
 from experiments.figures.runs import Results
 
@@ -37,10 +39,10 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     }]  # fmt: skip
 
 
-def better(found: Panels) -> bool:
+def better(found: Panels) -> np.ndarray:
     """At the end."""
-    first, second = (find(found[0]["curves"], n)["final"]["mean"] for n in PAPER)
-    return first > second
+    first, second = (last(find(found[0]["curves"], n)) for n in PAPER)
+    return first - second
 
 
 FIGURE = Figure(

@@ -25,14 +25,21 @@ def runs(preset: str):
 
 
 def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
-    """One for each layer: weights averaged over heads, of the first steps on a held-out task."""
+    """One for each layer: weights averaged over heads, of the first steps on a held-out task.
+
+    They are those of the first training seed; what earlier episodes get is told of every seed.
+    """
     found = results["AD"]
     config = found.config
     world = build.world(config)
     model = build.model(config, world.env)
     mesh = sharding.make_mesh(**config.mesh)
-    (params, *_), _ = evaluate.trained(config, found.checkpoints[0], model, mesh)
-    params = sharding.fetch(params)  # from here on, each process is on its own
+    # Fetched: from here on, each process is on its own.
+    of_seeds = [
+        sharding.fetch(params)
+        for folder in found.checkpoints
+        for params in evaluate.trained(config, folder, model, mesh)[0]
+    ]
     steps = config.model.context - config.model.context % found.episode_steps
 
     task = world.heldout[len(world.heldout) // 2 :][:1]
@@ -46,26 +53,36 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         _, _, seen = advance(state, steps)
         return jax.tree.map(lambda x: x[:, 0], seen)
 
-    seen = inputs(params)
-    _, kept = model.apply(params, **seen, mutable="intermediates")
-    starts = np.flatnonzero(np.asarray(seen["is_first"][0]))
-    episode = np.searchsorted(starts, np.arange(steps), side="right")
-    earlier = episode[:, None] > episode  # keys of episodes before the query's
+    def attended(params) -> tuple[np.ndarray, np.ndarray]:
+        """(weights [layer, query, key], the first steps of the episodes)."""
+        seen = inputs(params)
+        _, kept = model.apply(params, **seen, mutable="intermediates")
+        layers = [kept["intermediates"][f"blocks_{i}"] for i in range(config.model.num_layers)]
+        weights = [attention_weights(*layer["queries_keys"][0])[0].mean(0) for layer in layers]
+        return np.asarray(weights), np.flatnonzero(np.asarray(seen["is_first"][0]))
+
+    def to_earlier(weights: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """What the last episode gives to those before it, [layer]."""
+        episode = np.searchsorted(starts, np.arange(steps), side="right")
+        earlier = episode[:, None] > episode  # keys of episodes before the query's
+        return (weights * earlier)[:, episode == episode[-1]].sum(-1).mean(-1)
+
+    found_of = [attended(params) for params in of_seeds]
+    back = np.array([to_earlier(*of_seed) for of_seed in found_of])
+    weights, starts = found_of[0]
     made = []
     for layer in range(config.model.num_layers):
-        (q_and_k,) = kept["intermediates"][f"blocks_{layer}"]["queries_keys"]
-        weights = np.asarray(attention_weights(*q_and_k)[0].mean(0))
         made.append({
             "kind": "map", "title": f"layer {layer + 1}", "xlabel": "step of the context looked at",
-            "ylabel": "step of the context", "weights": rounded(weights), "starts": starts.tolist(),
-            "earlier_episodes": float((weights * earlier)[episode == episode[-1]].sum(-1).mean()),
+            "ylabel": "step of the context", "weights": rounded(weights[layer]),
+            "starts": starts.tolist(), "earlier_episodes": rounded(back[:, layer]),
         })  # fmt: skip
     return made
 
 
-def reaches_back(found: Panels) -> bool:
+def reaches_back(found: Panels) -> np.ndarray:
     """In the last episode, some layer gives a quarter of its attention to earlier ones."""
-    return max(p["earlier_episodes"] for p in found) > 0.25
+    return np.max([p["earlier_episodes"] for p in found], axis=0) - 0.25
 
 
 FIGURE = Figure(

@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from ad_jax.evaluation.statistics import confidence_interval
 from experiments.figures.panels import draw as draw_panels
 from experiments.figures.runs import Results, Run
 
 Panels = Sequence[Mapping[str, Any]]
+VERDICTS = HOLDS, UNDECIDED, DOES_NOT_HOLD = "holds", "undecided", "does not hold"
+MIN_SEEDS = 3  # of a verdict
 
 
 class Figure(NamedTuple):
@@ -19,15 +22,18 @@ class Figure(NamedTuple):
       title: what it shows.
       runs: ``runs(preset)``, what it is made of, by name.
       panels: ``panels(results)``, from the results of these runs to what is drawn; see panels.py.
-      claims: what the paper says with it, each with ``holds(panels)``; raises nothing where all
-        panels are there.
+      claims: what the paper says with it, as effects that have a size: each with
+        ``margin(panels)``, float [seed], by how much it holds for each training seed, not above 0
+        where it does not; None where a panel is not there. See ``verdict``.
+      sample: what a margin has one number of, each an independent learner.
       draw: ``draw(made)``, the picture of what figNN.json holds, a figure of matplotlib.
     """
 
     title: str
     runs: Callable[[str], Mapping[str, Run]]
     panels: Callable[[Mapping[str, Results]], list[dict[str, Any]]]
-    claims: Mapping[str, Callable[[Panels], bool]] = {}
+    claims: Mapping[str, Callable[[Panels], np.ndarray | None]] = {}
+    sample: str = "training seeds"
     draw: Callable[[Mapping[str, Any]], MatplotlibFigure] = draw_panels
 
 
@@ -36,6 +42,62 @@ def find(items: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
     return next(item for item in items if item.get("name", item.get("title")) == name)
 
 
-def at(curve: Mapping[str, Any], x: float) -> float:
-    """The mean of a curve at a number of steps; its first or last value outside of it."""
-    return float(np.interp(x, curve["x"], curve["mean"]))
+def of_panel(
+    title: str, margin: Callable[[Mapping[str, Any]], np.ndarray]
+) -> Callable[[Panels], np.ndarray | None]:
+    """A claim about the panel of a title: ``margin(panel)``."""
+
+    def of_all(panels: Panels) -> np.ndarray | None:
+        found = [panel for panel in panels if panel["title"] == title]
+        return margin(found[0]) if found else None
+
+    return of_all
+
+
+def at(curve: Mapping[str, Any], x: float) -> np.ndarray:
+    """A curve at a number of steps, float [seed]; its first or last value outside of it."""
+    return np.array([np.interp(x, curve["x"], of_seed) for of_seed in curve["by_seed"]])
+
+
+def last(curve: Mapping[str, Any]) -> np.ndarray:
+    """The last tenth of the episodes of a curve, float [seed]."""
+    return np.array(curve["final"]["by_seed"])
+
+
+def least(*margins: np.ndarray) -> np.ndarray:
+    """The margin of several claims that all have to hold."""
+    return np.minimum.reduce(np.broadcast_arrays(*margins))
+
+
+def verdict(margin: np.ndarray) -> dict[str, Any]:
+    """What training seeds say of a claim.
+
+    Args:
+      margin: float [seed], by how much it holds.
+
+    Returns:
+      The verdict, the number of seeds, and the margin's mean, 95 % interval and values. It "holds"
+      where the interval is above 0, and "does not hold" where it is below. Else, and always with
+      fewer than three seeds, it is "undecided".
+    """
+    low, high = confidence_interval(margin[:, None, None])
+    word = HOLDS if low > 0 else DOES_NOT_HOLD if high <= 0 else UNDECIDED
+    return {
+        "verdict": word if len(margin) >= MIN_SEEDS else UNDECIDED,
+        "seeds": len(margin),
+        "margin": float(margin.mean()),
+        "ci95": [float(low), float(high)],
+        "by_seed": margin.tolist(),
+    }
+
+
+def judged(figure: Figure, preset: str, panels: Panels) -> list[dict[str, Any]]:
+    """The claims with their verdicts; none are made of the smoke preset, which measures nothing."""
+    if preset == "smoke":
+        return []
+    margins = {text: margin(panels) for text, margin in figure.claims.items()}
+    return [
+        {"claim": text, **verdict(margin), "sample": figure.sample}
+        for text, margin in margins.items()
+        if margin is not None
+    ]

@@ -28,22 +28,25 @@ def curve(name: str, values: np.ndarray, steps: int, paper: Sequence = ()) -> di
       paper: (x, y) read off the paper's curve.
     """
     x, binned = _binned(values, steps)
-    final = last_tenth(values).mean(-1)
     return {
         "name": name,
         "x": x,
         **{k: rounded(v) for k, v in across_seeds(binned).items()},
-        "final": point(values),
-        "final_by_seed": rounded(final.mean((1, 2))),
-        "final_by_task": rounded(final.mean((0, 2))),
+        "final": point(last_tenth(values).mean(-1)),
+        "final_by_task": rounded(last_tenth(values).mean((0, 2, 3))),
         "paper": [list(p) for p in paper],
     }
 
 
 def point(values: np.ndarray) -> dict[str, Any]:
-    """The last tenth of the episodes of float [seed, task, rollout, episode], as one number."""
-    statistics = across_seeds(last_tenth(values).mean(-1, keepdims=True))
-    return {k: rounded(v)[0] for k, v in statistics.items()}
+    """One number of float [seed, task, rollout]."""
+    return {k: rounded(v) for k, v in across_seeds(values).items()}
+
+
+def level(name: str, values: np.ndarray) -> dict[str, Any]:
+    """A line across, the mean of float [seed, task, rollout]."""
+    found = point(values)
+    return {"name": name, "value": found.pop("mean"), **found}
 
 
 def bins(episodes: int) -> np.ndarray:
@@ -55,7 +58,8 @@ def source_curve(name: str, results: Results, streams: int, paper: Sequence = ()
     """The source's mean return from scratch; its steps are those of so many streams together."""
     returns = np.array(results.source["mean_return_by_episode"])
     x, mean = _binned(returns, results.episode_steps * streams)
-    return {"name": name, "x": x, "mean": rounded(mean), "paper": [list(p) for p in paper]}
+    marks = [list(p) for p in paper]
+    return {"name": name, "x": x, "mean": rounded(mean), "by_seed": [rounded(mean)], "paper": marks}
 
 
 def _binned(values: np.ndarray, steps: int) -> tuple[list[int], np.ndarray]:
@@ -102,15 +106,16 @@ def _note(made: Mapping[str, Any]) -> str:
         return "One rollout on one held-out task, by the model of the first training seed."
     rollouts = sorted({run["rollouts"] for run in made["runs"].values() if "rollouts" in run})
     lines = [line for panel in panels for line in (*panel.get("curves", ()), *_points_of(panel))]
-    with_spread = ["std" in line for line in lines]
+    with_interval = ["ci95" in line for line in lines]
     parts = []
-    if any(with_spread):
-        over = panels[0].get("spread", "training seeds and rollouts")
+    if any(with_interval):
+        of_one = "tasks and rollouts of one model"
+        over = "training seeds, tasks and rollouts" if made["seeds"] > 1 else of_one
         what = "bands" if panels[0]["kind"] == "curves" else "error bars"
-        parts.append(f"Means over tasks; {what}: ± one standard deviation over {over}.")
+        parts.append(f"Means over tasks; {what}: 95 % interval over {panels[0].get('over', over)}.")
         many = " to ".join(str(n) for n in dict.fromkeys((rollouts[0], rollouts[-1])))
         parts.append(f"{seeds}, {many} rollouts of each model on each task.")
-    if not all(with_spread):
+    if not all(with_interval):
         parts.append("Sources: means over tasks and streams of one run, no bands.")
     if any(mark is not None for panel in panels for mark in _of_the_paper(panel)):
         parts.append("Open marks: the paper's values, read off its curves.")
@@ -128,15 +133,14 @@ def _of_the_paper(panel: Mapping[str, Any]) -> list[Any]:
 
 
 def _curves(ax: Any, panel: Mapping[str, Any]) -> None:
-    """Mean ± a standard deviation, and levels across."""
+    """Means with their intervals, and levels across."""
     limit = panel.get("xlim") or max(max(c["x"]) for c in panel["curves"])
     for i, c in enumerate(panel["curves"]):
         drawn = style.number(c["name"], i)
         x, mean = np.array(c["x"]), np.array(c["mean"])
         ax.plot(x, mean, label=c.get("label", c["name"]), **style.line(drawn))
-        if "std" in c:
-            std = np.array(c["std"])
-            style.band(ax, x, mean - std, mean + std, drawn)
+        if "ci95" in c:
+            style.band(ax, x, *np.array(c["ci95"]).T, drawn)
         _paper(ax, [p for p in c["paper"] if p[0] <= limit], drawn)
     for level in panel.get("levels", ()):
         if level["name"] in style.OF_NAME:  # the others are bounds
@@ -157,9 +161,8 @@ def _points(ax: Any, panel: Mapping[str, Any]) -> None:
     for i, series in enumerate(panel["series"]):
         drawn = style.number(series["name"], i)
         x = [float(p["x"]) for p in series["points"]]
-        mean, std = ([p["value"][k] for p in series["points"]] for k in ("mean", "std"))
         drawing = {**style.line(drawn), "markevery": 1}
-        ax.errorbar(x, mean, std, capsize=3, label=series["name"], **drawing)
+        ax.errorbar(x, *_means(series), capsize=3, label=series["name"], **drawing)
         _paper(ax, [(a, p["paper"]) for a, p in zip(x, series["points"], strict=True)
                     if p["paper"] is not None], drawn)  # fmt: skip
     names = dict.fromkeys(p["x"] for s in panel["series"] for p in s["points"])
@@ -175,15 +178,22 @@ def _bars(ax: Any, panel: Mapping[str, Any]) -> None:
     for i, series in enumerate(panel["series"]):
         drawn = style.number(series["name"], i)
         at = np.arange(len(names)) + (i - (len(panel["series"]) - 1) / 2) * width
-        mean, std = ([p["value"][k] for p in series["points"]] for k in ("mean", "std"))
+        mean, errors = _means(series)
         ax.bar(
-            at, mean, width * 0.92, yerr=std, label=series["name"], capsize=2, edgecolor="white",
+            at, mean, width * 0.92, yerr=errors, label=series["name"], capsize=2, edgecolor="white",
             color=style.LINES[drawn]["color"], hatch=style.HATCHES[drawn], lw=0,
         )  # fmt: skip
         _paper(ax, [(a, p["paper"]) for a, p in zip(at, series["points"], strict=True)
                     if p["paper"] is not None], drawn, "black")  # fmt: skip
     ax.set_xticks(range(len(names)), names)
     _finish(ax, panel)
+
+
+def _means(series: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The means of the points, and how far their intervals go below and above, [2, point]."""
+    mean = np.array([p["value"]["mean"] for p in series["points"]])
+    low, high = np.array([p["value"]["ci95"] for p in series["points"]]).T
+    return mean, np.stack([mean - low, high - mean])
 
 
 def _map(ax: Any, panel: Mapping[str, Any]) -> None:

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ad_jax.distributed import processes
+from ad_jax.evaluation.statistics import last_tenth
 from experiments.figures import presets
 from experiments.figures.fig04_main import bounds_of
-from experiments.figures.figure import Figure, Panels
+from experiments.figures.figure import Figure, Panels, least
 from experiments.figures.panels import RETURN, point
 from experiments.figures.runs import Results
 
@@ -18,7 +21,7 @@ def sweep(
     environment: str,
     settings: Mapping[str, tuple[str, str, str, Mapping[str, float]]],
     chosen: Mapping[str, Mapping[str, tuple]],
-    claims: Mapping[str, Callable[[Panels], bool]],
+    claims: Mapping[str, Callable[[Panels], np.ndarray]],
     also: Callable[[Any, str, Any], Mapping[str, Any]] = lambda config, key, value: {},
 ) -> Figure:
     """A figure of settings that vary one at a time; values are of the last tenth of the episodes.
@@ -49,8 +52,8 @@ def sweep(
             points = [
                 {
                     "x": name.removeprefix(f"{axis} "),
-                    "value": point(found.of_group()),
-                    "training tasks": point(found.of_group("train")),
+                    "value": point(last_tenth(found.of_group()).mean(-1)),
+                    "training tasks": point(last_tenth(found.of_group("train")).mean(-1)),
                     "paper": paper.get(name.removeprefix(f"{axis} ")),
                 }
                 for name, found in results.items()
@@ -74,17 +77,17 @@ def named(values: Mapping[Any, float]) -> dict[str, float]:
     return {str(key): value for key, value in values.items()}
 
 
-def value(found: Panels, x: Any, panel: int = 0) -> float:
-    """The mean at a setting."""
+def value(found: Panels, x: Any, panel: int = 0) -> np.ndarray:
+    """What a setting earns, float [seed]."""
     points = found[panel]["series"][0]["points"]
-    return next(p["value"]["mean"] for p in points if p["x"] == str(x))
+    return next(np.array(p["value"]["by_seed"]) for p in points if p["x"] == str(x))
 
 
-def _longest(found: Panels) -> bool:
+def _longest(found: Panels) -> np.ndarray:
     """The longest context earns half as much again as every context below two episodes."""
-    points = found[0]["series"][0]["points"]
-    short = [p["value"]["mean"] for p in points if int(p["x"]) < 100]
-    return points[-1]["value"]["mean"] > 1.5 * max(short)
+    lengths = [int(p["x"]) for p in found[0]["series"][0]["points"]]
+    longest = value(found, lengths[-1])
+    return least(*(longest - 1.5 * value(found, x) for x in lengths if x < 100))
 
 
 def _same_tokens(config: Any, key: str, context: int) -> dict[str, Any]:
@@ -129,7 +132,7 @@ MODEL_SIZE = sweep(
         "paper": _SIZES,
     },
     {"a width of 16 is too small: 64 earns a quarter more": lambda found: (
-        value(found, 64) > 1.25 * value(found, 16))},
+        value(found, 64) - 1.25 * value(found, 16))},
 )  # fmt: skip
 
 _SMOOTHING = {0.0: 0.25, 0.1: 0.36, 0.2: 0.68, 0.3: 0.59}
@@ -149,7 +152,7 @@ LABEL_SMOOTHING = sweep(
         "cpu": {"label smoothing": tuple(_SMOOTHING)},
         "paper": {"label smoothing": tuple(_SMOOTHING)},
     },
-    {"0.2 is better than none": lambda found: value(found, 0.2) > value(found, 0.0)},
+    {"0.2 is better than none": lambda found: value(found, 0.2) - value(found, 0.0)},
 )
 
 _TASKS = {1: .44, 9: .50, 18: .52, 37: .71, 75: .84, 151: .95, 303: 1.31, 606: 1.64,
@@ -164,7 +167,7 @@ TRAINING_TASKS = sweep(
         "paper": {"training tasks": tuple(_TASKS)},
     },
     {"more training tasks help: 151 earn a third more than 9": lambda found: (
-        value(found, 151) > 4 / 3 * value(found, 9))},
+        value(found, 151) - 4 / 3 * value(found, 9))},
 )  # fmt: skip
 
 _MASKS = {0.1: 1.80, 0.3: 1.87, 0.5: 1.86, 0.7: 1.43, 0.9: 0.20}
@@ -179,8 +182,8 @@ INPUT_MASK = sweep(
         "paper": {"mask probability": tuple(_MASKS)},
     },
     {"0.3 and 0.5 are both better than 0.9, which hides too much": lambda found: (
-        min(value(found, 0.3), value(found, 0.5)) > value(found, 0.9)),
+        least(value(found, 0.3), value(found, 0.5)) - value(found, 0.9)),
      "0.3 and 0.5 do no harm: both earn at least 0.95 of what 0.1 does": lambda found: (
-        min(value(found, 0.3), value(found, 0.5)) > 0.95 * value(found, 0.1))},
+        least(value(found, 0.3), value(found, 0.5)) - 0.95 * value(found, 0.1))},
     lambda config, key, probability: {"model.mask": "token"},
 )  # fmt: skip

@@ -43,7 +43,32 @@ def learning_curve(summary: dict[str, Any]) -> Figure:
     axes.set_title(f"{summary['environment']}: learning in context, weights frozen")
     text = f"Lines: means over tasks and {sample(summary)}."
     if scaled:
-        text += " Bands: 95 % bootstrap interval over these rollouts; the tasks are fixed."
+        text += f" Bands: {interval(summary)}."
+    style.explain(figure, text, summary["preset"], style.named(axes))
+    return figure
+
+
+def source_curve(summary: dict[str, Any]) -> Figure:
+    """How the source learned: the return of each episode of its histories, over tasks.
+
+    A model can only distil what is gradual here: the way from failing to succeeding has to be
+    seen within the contexts that it is trained on.
+    """
+    source = summary["source"]
+    figure, [[axes]] = style.panels(1, 1, (7.2, 4.2))
+    low, middle, high = np.array(source["return_quantiles"]).T
+    episode, drawn = np.arange(1, len(middle) + 1), style.number("source")
+    axes.plot(episode, source["return"], label="mean", **style.line(drawn))
+    style.band(axes, episode, low, high, drawn)
+    axes.plot(episode, middle, label="median", color=style.BOUND, lw=1)
+    axes.set_xlim(1, max(2, len(middle)))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("episode of a stream")
+    axes.set_ylabel("return of the episode")
+    axes.set_title(f"{summary['environment']}: what {source['name']} learned on the training tasks")
+    text = (
+        "Of each task the mean over its streams. Band: all but the worst and best tenths of tasks."
+    )
     style.explain(figure, text, summary["preset"], style.named(axes))
     return figure
 
@@ -53,3 +78,10 @@ def sample(summary: dict[str, Any], what: str = "rollout") -> str:
     each = style.counted(summary[f"{what}s_per_task"], what)
     seeds = style.counted(len(summary["seeds"]), "training seed")
     return f"{each} of each task by each model ({seeds})"
+
+
+def interval(summary: dict[str, Any], what: str = "rollout") -> str:
+    """What an interval of the mean is taken over."""
+    if len(summary["seeds"]) > 1:
+        return f"95 % interval over training seeds, tasks and {what}s"
+    return f"95 % interval over tasks and {what}s of one model"

@@ -17,6 +17,7 @@ from ad_jax import build
 from ad_jax.distributed import processes, sharding
 from ad_jax.envs.tasks import Split
 from ad_jax.errors import UserError
+from ad_jax.evaluation.statistics import last_tenth
 from ad_jax.interfaces import Source
 from data_pipelines.schema import Schema
 from data_pipelines.writer import PROVENANCE, Writer
@@ -28,6 +29,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "array_record")
 SETTINGS = ("jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
 MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories,
 MIN_ACTIONS = 100  # and in at least so many
+QUANTILES = (0.1, 0.5, 0.9)  # over tasks
 
 
 def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
@@ -151,6 +153,8 @@ def describe(
         "seconds": sum(s["seconds"] for s in summaries),
         "env_steps": env_steps,
         "mean_return_by_episode": returns.mean(0).tolist(),
+        "return_quantiles_by_episode": np.quantile(returns, QUANTILES, axis=0).T.tolist(),
+        "final_return_by_task": last_tenth(returns).mean(-1).tolist(),
     }
 
 

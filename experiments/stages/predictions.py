@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ad_jax import build
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
-from ad_jax.evaluation.statistics import by_task, confidence_interval
+from ad_jax.evaluation.statistics import confidence_interval
 from ad_jax.methods.train_state import INPUTS
 from data_pipelines import windows
 from data_pipelines.files import atomic_write, growing, read_json, write_text_atomically
@@ -27,7 +27,7 @@ from data_pipelines.writer import PROVENANCE
 from experiments.page.html import html
 from experiments.page.run_page import of_predictions
 from experiments.pictures import style
-from experiments.pictures.curves import LABELS, sample
+from experiments.pictures.curves import LABELS, interval, sample
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
@@ -157,12 +157,12 @@ def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: In
 def _summarize(results: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, Any]:
     found: dict[str, Any] = {"tasks": int(chosen.sum())}
     for name in ("loss", "agreement"):
-        values = by_task(results[name][:, chosen].astype(float))  # [task, window, step]
-        late = values[..., values.shape[-1] // 2 :].mean(-1, keepdims=True)
-        found[name] = values.mean((0, 1)).tolist()
+        values = results[name][:, chosen].astype(float)  # [seed, task, window, step]
+        late = values[..., values.shape[-1] // 2 :].mean(-1)
+        found[name] = values.mean((0, 1, 2)).tolist()
         found[f"{name}_ci95"] = confidence_interval(values).tolist()
         found[f"late_{name}"] = float(late.mean())
-        found[f"late_{name}_ci95"] = confidence_interval(late)[0].tolist()
+        found[f"late_{name}_ci95"] = confidence_interval(late).tolist()
     found["baseline_loss"] = float(results["baseline"][chosen].mean())
     return found
 
@@ -185,8 +185,8 @@ def draw(summary: dict[str, Any]) -> Figure:
     figure.suptitle("The source's next action, predicted by a frozen model", fontsize=11)
     style.explain(
         figure,
-        f"Lines: means over tasks and {sample(summary, 'window')}. Bands: 95 % bootstrap interval "
-        "over these windows; the tasks are fixed.",
+        f"Lines: means over tasks and {sample(summary, 'window')}. Bands: "
+        f"{interval(summary, 'window')}.",
         summary["preset"],
         style.named(panels[0]),
     )

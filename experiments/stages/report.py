@@ -24,7 +24,8 @@ from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import evaluate
 
-SUMMARY, CURVE, PAGE = "summary.json", "learning_curve.png", "index.html"
+SUMMARY, PAGE = "summary.json", "index.html"
+CURVE, SOURCE = "learning_curve.png", "source.png"
 _SOURCE_TRIALS = 32  # of each bandit
 # Beside the learning curve: ``draw(env, params, results, reference, summary, folder)`` gives the
 # names of the files it wrote.
@@ -46,9 +47,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     world = build.world(config)
     results = evaluate.load_results(workdir.evaluation)
-    of_seeds = results["returns"]
-    evaluate.check_returns(of_seeds, world.env.name)
-    results["returns"] = by_task(of_seeds)
+    evaluate.check_returns(results["returns"], world.env.name)
     collected = None
     if build.reads_windows(config):
         collected = read_json(workdir.histories / PROVENANCE, "collect again in another workdir")
@@ -74,9 +73,6 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         "seeds": [config.seed + i for i in range(config.train.seeds)],
         "groups": list(dict.fromkeys(results["group"].tolist())),
         **summarize(results, zero, reference, chance),
-        "return_by_seed": last_tenth(of_seeds[:, evaluate.is_tested(results["group"])])
-        .mean((1, 2, 3))
-        .tolist(),
         **costs(results, collected),
     }
     if collected:
@@ -89,20 +85,25 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             "normalized": _ratio(curve - low, high - low).tolist(),
             "env_steps_total": collected["env_steps"],
         }
+        if quantiles := collected.get("return_quantiles_by_episode"):  # older ones have none
+            summary["source"]["return_quantiles"] = quantiles
     if isinstance(world.env, AdversarialBandit):
         for name, score in bandit_scores(config, world.env, tasks, results, chance).items():
             summary[name].update(score)
+    results["returns"] = by_task(results["returns"])  # pictures show all seeds together
     workdir.report.mkdir(exist_ok=True)
     pictures = []
     with growing(workdir.report) as (folder, _):
         if config.evaluation.episodes > 1:
             pictures += style.save(curves.learning_curve(summary), folder / CURVE)
+        if len(summary.get("source", {}).get("return_quantiles", ())) > 1:
+            pictures += style.save(curves.source_curve(summary), folder / SOURCE)
         for kind, draw in PICTURES.items():
             if isinstance(world.env, kind):
                 scale = np.where(reference > 0, reference, np.nan)
                 pictures += draw(world.env, tasks.params, results, scale, summary, folder)
         # The page itself draws curves, and what there is to see of a room.
-        shown = lambda name: name != CURVE and not name.endswith(".pdf")
+        shown = lambda name: name not in (CURVE, SOURCE) and not name.endswith(".pdf")
         embedded = [] if isinstance(world.env, GridWorld) else filter(shown, pictures)
         page = document(
             world.env, tasks.params, results, zero, reference, chance, null_for_nan(summary),
@@ -131,7 +132,7 @@ def summarize(
     """Each group of tasks, and the bounds of those that are tested; see docs/running.md.
 
     Args:
-      results: of the stage "evaluate", with returns ``by_task``.
+      results: of the stage "evaluate".
       zero, reference: float [task], the returns that are 0 and 1 once they are normalised. Tasks
         where the second is not the higher one count in "return" only, and where all tasks of a
         group are so, its other numbers are NaN.
@@ -141,31 +142,30 @@ def summarize(
     def split(chosen: np.ndarray) -> dict[str, Any]:
         solvable = chosen & (reference > zero)
         low, span = zero[solvable], (reference - zero)[solvable]
-        normalized = (results["returns"][solvable] - low[:, None, None]) / span[:, None, None]
+        normalized = (returns[:, solvable] - low[:, None, None]) / span[:, None, None]
         random = (chance[solvable] - low) / span
-        final = last_tenth(normalized).mean(-1)
-        below_half = (final < 0.5).mean(-1)
         if not solvable.any():
-            normalized, random = (
-                np.full((1, *results["returns"].shape[1:]), np.nan),
-                np.array(np.nan),
-            )
-            below_half = np.array([np.nan])
+            normalized = np.full((seeds, 1, *returns.shape[2:]), np.nan)
+            random = np.array([np.nan])
+        final = last_tenth(normalized).mean(-1)
+        below_half = np.where(np.isnan(final), np.nan, final < 0.5).mean((0, 2))
         return {
             "tasks": int(chosen.sum()),
             "unsolvable_tasks": int((chosen & ~solvable).sum()),
-            "return": results["returns"][chosen].mean((0, 1)).tolist(),
-            "normalized": normalized.mean((0, 1)).tolist(),
+            "return": returns[:, chosen].mean((0, 1, 2)).tolist(),
+            "normalized": normalized.mean((0, 1, 2)).tolist(),
             "ci95": confidence_interval(normalized).tolist(),
-            "final": float(last_tenth(normalized).mean()),
-            "final_ci95": confidence_interval(last_tenth(normalized).mean(-1, keepdims=True))
-            .reshape(-1)
-            .tolist(),
-            "per_task_final": final.mean(-1).tolist(),
+            "final": float(final.mean()),
+            "final_ci95": confidence_interval(final).tolist(),
+            "final_by_seed": final.mean((1, 2)).tolist(),
+            "per_task_final": final.mean((0, 2)).tolist() if solvable.any() else [],
             "below_half": float(below_half.mean()),
             "below_half_worst_task": float(below_half.max()),
             "random_normalized": float(random.mean()),
         }
+
+    returns = results["returns"]  # [seed, task, rollout, episode]
+    seeds = len(returns)
 
     tested = evaluate.is_tested(results["group"])
     return {
@@ -221,10 +221,10 @@ def bandit_scores(
         chosen = results["group"] == name
         low, high = chance[chosen].mean(), results["source_reward"][chosen].sum(-1).mean()
         span = high - low if high > low else np.nan  # a source that is no better than chance
-        score = (results["returns"][chosen] - low) / span
+        score = (results["returns"][:, chosen].mean(-1) - low) / span
         scores[name] = {
             "score": float(score.mean()),
-            "score_ci95": confidence_interval(score)[0].tolist(),
+            "score_ci95": confidence_interval(score).tolist(),
             "source_return": float(high),
             "random_return": float(low),
         }

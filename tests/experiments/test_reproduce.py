@@ -107,6 +107,19 @@ def test_times_of_another_preset_or_device_are_no_estimate(monkeypatch):
     assert reproduce.published_seconds(9, "cpu", FIGURES[9].runs("cpu"), 1) == {}
 
 
+def test_the_list_says_what_figures_take(capsys, tmp_path):
+    """Without a workdir, and without running anything."""
+    reproduce.main(["--list", "--figure=1,4,11", "--preset=smoke"], None)
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "preset smoke, 1 training seed" and len(lines) == 6
+    assert lines[1].strip() == "drawn" and lines[2].strip().startswith("4  Learning in context")
+    jobs, rest = lines[3].strip().split(" (")
+    collected, trained, evaluated = rest.split("): ")[0].split(", ")
+    assert jobs == "16 jobs" and "no estimate for 16 jobs" in rest
+    assert collected.endswith("steps to collect") and evaluated.endswith("steps to evaluate")
+    assert trained.endswith("transitions to train on") and "collect" not in lines[5]
+
+
 def test_a_job_takes_as_long_as_those_like_it_did_here(tmp_path):
     """For each unit of work; only then as long as it took elsewhere."""
     first, second = (job for job in plan(7, 2) if job.stage == "train" and "-1-" in job.folder

@@ -24,7 +24,7 @@ from tests.experiments.conftest import ROOT, command, finish, start
 def test_a_run_leaves_everything_it_promises(smoke_run):
     workdir, output = smoke_run
     assert "held-out" in output and "learning_curve.png" in output
-    for name in ("learning_curve.png", "goals.png"):
+    for name in ("learning_curve.png", "source.png", "goals.png"):
         image = np.asarray(Image.open(workdir / "report" / name).convert("L"))
         assert min(image.shape) > 200 and image.std() > 10
     with Image.open(workdir / "report" / "rollout.gif") as gif:
@@ -55,7 +55,8 @@ def test_the_summary_says_what_was_measured(smoke_run):
     assert summary["seeds"] == [0]
     assert summary["version"] == ad_jax.__version__ and summary["commit"]
     last = results["returns"][0, results["group"] == "heldout", :, -1]
-    assert summary["return_by_seed"] == pytest.approx([last.mean()])
+    scores = last.mean(1) / [8 - max(d, 1) + 1 for d in distance]
+    assert summary["heldout"]["final_by_seed"] == pytest.approx([scores.mean()])
     assert summary["optimal_return"] == pytest.approx(optimum)
     assert len(summary["source"]["return"]) == 40
     assert summary["source"]["env_steps_total"] == 6 * 8 * 40 * 8

@@ -7,8 +7,8 @@ from PIL import Image
 
 from ad_jax.errors import UserError
 from experiments.figures import FIGURES, document
+from experiments.figures.figure import judged
 from experiments.pictures import style
-from experiments.reproduce import held
 
 ROOT = pathlib.Path(__file__).parents[3]
 COMMITTED = sorted((ROOT / "docs" / "figures").glob("fig*.json"))
@@ -16,6 +16,8 @@ COMMITTED = sorted((ROOT / "docs" / "figures").glob("fig*.json"))
 
 def test_the_document_is_what_its_results_say():
     assert (ROOT / document.DOCUMENT).read_text() == document.text(ROOT / document.KEPT)
+    claims = json.loads((ROOT / document.CLAIMS).read_text())
+    assert claims == document.claims(ROOT / document.KEPT)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
@@ -23,7 +25,7 @@ def test_a_committed_figure_says_what_its_numbers_say(path):
     """Its claims are told from its own panels."""
     made = json.loads(path.read_text())
     assert path.stem == f"fig{made['figure']:02}"
-    assert made["claims"] == held(FIGURES[made["figure"]], made["preset"], made["panels"])
+    assert made["claims"] == judged(FIGURES[made["figure"]], made["preset"], made["panels"])
 
 
 PICTURES = document.pictures(ROOT)
@@ -40,16 +42,15 @@ def test_a_committed_picture_is_that_of_its_results(path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "held_claims, word",
+    "verdicts, words",
     [
-        ([True, True], "Reproduced."),
-        ([True, False], "Partly reproduced."),
-        ([False], "Not reproduced."),
-        ([], "Drawn."),
+        (["holds", "holds"], "2 holds"),
+        (["undecided", "does not hold", "holds"], "1 holds, 1 undecided, 1 does not hold"),
+        ([], "Drawn"),
     ],
 )
-def test_judgement(held_claims, word):
-    assert document.judgement({"claims": dict(enumerate(held_claims))}) == word
+def test_judgement(verdicts, words):
+    assert document.judgement({"claims": [{"verdict": v} for v in verdicts]}) == words
 
 
 def test_a_figure_that_was_not_run_is_marked(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import reproduce
-from experiments.figures import FIGURES, presets, runs
+from experiments.figures import FIGURES, figure, presets, runs
 from experiments.figures.runs import PRESETS, Results, jobs
 
 
@@ -113,16 +113,24 @@ def test_a_folder_is_found_again_by_later_versions(monkeypatch):
     assert [job.folder for job in jobs(run._replace(config=renamed), 1)] == made
 
 
+SEEDS = (-0.01, 0.0, 0.01)  # what is added to each value
+
+
+def value(mean):
+    return {"mean": mean, "by_seed": [mean + seed for seed in SEEDS]}
+
+
 def curve(name, mean, prompt=0.0):
-    return {"name": name, "x": [100, 200, 400], "mean": mean, "prompt": prompt,
-            "final": {"mean": mean[-1]}}  # fmt: skip
+    by_seed = [[y + seed for y in mean] for seed in SEEDS]
+    return {"name": name, "x": [100, 200, 400], "mean": mean, "by_seed": by_seed, "prompt": prompt,
+            "final": value(mean[-1])}  # fmt: skip
 
 
 LEVELS = [{"name": "optimum", "value": 1.0}, {"name": "random", "value": 0.0}]
 
 
 def points(values):
-    made = [{"x": str(x), "value": {"mean": mean}, "paper": None} for x, mean in values.items()]
+    made = [{"x": str(x), "value": value(mean), "paper": None} for x, mean in values.items()]
     return [{"series": [{"name": "AD", "points": made}]}]
 
 
@@ -131,7 +139,7 @@ OTHERS = {"odd": 0.5, "even": -0.4, "uniform": 0.0}
 
 def bandit(even):
     return [{"series": [
-        {"name": name, "points": [{"x": x, "value": {"mean": v}} for x, v in found.items()]}
+        {"name": name, "points": [{"x": x, "value": value(v)} for x, v in found.items()]}
         for name, found in {
             "AD": {"odd": 1.0, "even": even, "uniform": 0.9},
             "ED": OTHERS, "RL2, LSTM": OTHERS, "RL2, transformer": OTHERS,
@@ -141,45 +149,70 @@ def bandit(even):
 
 def main(ad, ed, source):
     curves = [curve("AD", ad), curve("ED", ed), curve("source", source)]
-    return [{"curves": curves, "levels": LEVELS, "xlim": 400}]
+    return [{"title": "Dark Room", "curves": curves, "levels": LEVELS, "xlim": 400}]
+
+
+def sources(finals):
+    return [{"title": "Dark Room", "final_by_task": finals, "optimum_by_task": [1.0] * 3}]
 
 
 FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
 
 
 @pytest.mark.parametrize(
-    "number, panels, holds",
+    "number, panels, held",
     [
-        (3, bandit(0.9), [True, True, True]),
-        (3, bandit(-0.5), [False, True, False]),
-        (4, main(RISING, FLAT, SLOW), [True, True]),
-        (4, main(RISING, RISING, RISING), [False, False]),
-        (4, main(FLAT, FLAT, SLOW), [False, False]),
-        (7, points({20: 0.5, 50: 0.6, 100: 1.2, 200: 1.5}), [True]),
-        (7, points({20: 1.2, 50: 1.3, 100: 1.4, 200: 1.5}), [False]),
-        (10, points({0.0: 0.2, 0.2: 0.6}), [True]),
-        (10, points({0.0: 0.6, 0.2: 0.2}), [False]),
-        (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.8, 0.9: 0.2}), [True, True]),
-        (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.5, 0.9: 1.6}), [False, False]),
+        (3, bandit(0.9), "yyy"),
+        (3, bandit(-0.5), "nyn"),
+        (4, main(RISING, FLAT, SLOW), "yyy"),
+        (4, main(RISING, RISING, RISING), "ynn"),
+        (4, main(FLAT, FLAT, SLOW), "nyn"),
+        (7, points({20: 0.5, 50: 0.6, 100: 1.2, 200: 1.5}), "y"),
+        (7, points({20: 1.2, 50: 1.3, 100: 1.4, 200: 1.5}), "n"),
+        (7, points({20: 0.5, 50: 0.6, 100: 1.2, 200: 0.9}), "?"),
+        (9, sources([0.9, 0.95, 1.0]), "y"),
+        (9, sources([0.2, 0.3, 0.25]), "n"),
+        (9, sources([0.2, 0.9, 1.0]), "?"),
+        (10, points({0.0: 0.2, 0.2: 0.6}), "y"),
+        (10, points({0.0: 0.6, 0.2: 0.2}), "n"),
+        (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.8, 0.9: 0.2}), "yy"),
+        (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.5, 0.9: 1.6}), "nn"),
     ],
 )
-def test_claims(number, panels, holds):
-    assert [claim(panels) for claim in FIGURES[number].claims.values()] == holds
+def test_claims(number, panels, held):
+    """Of panels that are there; in the smoke preset there are none."""
+    found = figure.judged(FIGURES[number], "cpu", panels)
+    assert "".join(WORDS[claim["verdict"]] for claim in found) == held
+    assert figure.judged(FIGURES[number], "smoke", panels) == []
+
+
+WORDS = {figure.HOLDS: "y", figure.DOES_NOT_HOLD: "n", figure.UNDECIDED: "?"}
+
+
+def test_a_verdict_needs_three_seeds_that_agree():
+    of = lambda *margins: figure.verdict(np.array(margins))
+    assert of(0.5)["verdict"] == of(0.5, 0.5)["verdict"] == figure.UNDECIDED
+    assert of(0.5, 0.5, 0.5)["verdict"] == figure.HOLDS
+    assert of(-0.5, -0.5, -0.5)["verdict"] == figure.DOES_NOT_HOLD
+    told = of(0.1, 0.5, 0.9)
+    assert told["verdict"] == figure.UNDECIDED and told["ci95"][0] < 0 < told["ci95"][1]
+    assert told["margin"] == pytest.approx(0.5) and told["by_seed"] == [0.1, 0.5, 0.9]
 
 
 @pytest.mark.parametrize(
-    "ad, ed, holds",
+    "ad, ed, held",
     [
-        ([(0.2, RISING), (0.95, [0.9, 0.95, 0.97])], [(0.2, FLAT), (0.9, [0.9] * 3)], [True, True]),
-        ([(0.5, FLAT), (0.95, FLAT)], [(0.2, FLAT), (0.9, FLAT)], [False, False]),
+        ([(0.2, RISING), (0.95, [0.9, 0.95, 0.97])], [(0.2, FLAT), (0.9, [0.9] * 3)], "yy"),
+        ([(0.5, FLAT), (0.95, FLAT)], [(0.2, FLAT), (0.9, FLAT)], "nn"),
     ],
 )
-def test_claims_of_prompts(ad, ed, holds):
+def test_claims_of_prompts(ad, ed, held):
     panels = [
-        {"curves": [curve("", mean, prompt) for prompt, mean in of], "levels": LEVELS}
+        {"title": "", "curves": [curve("", mean, prompt) for prompt, mean in of], "levels": LEVELS}
         for of in (ad, ed)
     ]
-    assert [claim(panels) for claim in FIGURES[5].claims.values()] == holds
+    found = figure.judged(FIGURES[5], "cpu", panels)
+    assert "".join(WORDS[claim["verdict"]] for claim in found) == held
 
 
 def test_bounds_are_those_of_the_tasks_shown(shared, never):

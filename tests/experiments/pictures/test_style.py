@@ -45,7 +45,7 @@ def test_a_picture_says_what_its_lines_and_bands_are():
     text = words(curves.learning_curve(SUMMARY))
     for part in (
         "8 rollouts of each task by each model (2 training seeds)",
-        "95 % bootstrap interval",
+        "95 % interval",
         "Preset cpu",
     ):
         assert part in text

@@ -115,7 +115,7 @@ def test_each_is_evaluated_as_if_alone(trained_on, config, never):
     _, workdir = trained_on(2, **{"train.seeds": 2})
     together, summary = finish(workdir)
     assert together["returns"].shape == (2, 8, 2, 4)
-    assert summary["seeds"] == [0, 1] and len(summary["return_by_seed"]) == 2
+    assert summary["seeds"] == [0, 1] and len(summary["heldout"]["final_by_seed"]) == 2
     want = together["returns"][:, together["group"] == "heldout"].mean((0, 1, 2))
     np.testing.assert_allclose(summary["heldout"]["return"], want)
     for seed in (0, 1):

@@ -50,7 +50,7 @@ def test_while_settings_are_chosen_no_held_out_task_is_looked_at(smoke_run, trai
     report.run(config, trained, never)
     summary = json.loads((trained.report / "summary.json").read_text())
     assert summary["groups"] == ["validation", "train"] and summary["validation"]["tasks"] == 1
-    assert len(summary["return_by_seed"]) == 1
+    assert len(summary["validation"]["final_by_seed"]) == 1
 
 
 @pytest.mark.parametrize(

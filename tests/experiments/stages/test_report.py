@@ -17,7 +17,7 @@ def summary_of(reference, returns=None, zero=(0.0, 0.0, 0.0)):
     if returns is None:
         returns = np.random.default_rng(0).normal(size=(3, 2, 4)) - 3
     found = report.summarize(
-        {"returns": returns, "group": GROUP}, np.array(zero), np.array(reference),
+        {"returns": returns[None], "group": GROUP}, np.array(zero), np.array(reference),
         np.array([-5.0, -4.0, -3.0]),
     )  # fmt: skip
     return {
