@@ -230,18 +230,16 @@ class WatermazeDynamics(environment.Environment):
 
     def shortest_path_action(self, state: EnvState, params: EnvParams) -> jax.Array:
         """What an expert that knows the platform does: step to where it is nearest; int32."""
+        return self._nearing(state.pose, state.velocity, params.platform)
+
+    def _nearing(self, pose: jax.Array, velocity: jax.Array, position: jax.Array) -> jax.Array:
+        """The action whose step ends nearest to a position; int32."""
 
         def distance(action):
-            pose, _ = self._move(state.pose, state.velocity, action)
-            return jnp.linalg.norm(pose[:2] / raycast.POSITION_SCALE - params.platform)
+            then, _ = self._move(pose, velocity, action)
+            return jnp.linalg.norm(then[:2] / raycast.POSITION_SCALE - position)
 
         return jax.vmap(distance)(jnp.arange(len(ACTIONS))).argmin().astype(jnp.int32)
-
-    def action_at_rest(self, pose: jax.Array, params: EnvParams) -> jax.Array:
-        """``shortest_path_action`` of a player at rest; int32."""
-        zero = jnp.zeros((), jnp.int32)
-        state = EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
-        return self.shortest_path_action(state, params)
 
     @property
     def num_actions(self) -> int:
@@ -276,7 +274,34 @@ class WatermazeDynamics(environment.Environment):
         )
 
 
-class Watermaze(WatermazeDynamics):
+class _WatermazeOfPoses(WatermazeDynamics):
+    """Watermaze whose observation tells the pose, by ``pose_of``: what its experts need."""
+
+    # What a source needs that searches places: see ``sources.search``.
+
+    reach = 0.75 * PLATFORM_RADIUS
+
+    def places(self) -> np.ndarray:
+        """Positions, float32 [places, 2]: whoever comes near to all has been on every platform."""
+        gap = 2 * self.reach
+        y, x = np.mgrid[-8:9, -8:9].astype(np.float32) * gap
+        grid = np.stack([x + gap / 2 * (np.arange(-8, 9) % 2)[:, None], y * np.sqrt(0.75)], -1)
+        return grid[np.linalg.norm(grid, axis=-1) <= DISC_RADIUS + self.reach]
+
+    def position(self, observation: jax.Array) -> jax.Array:
+        """Where an observation is made, in units; float32 [2]."""
+        return self.pose_of(observation)[:2] / raycast.POSITION_SCALE
+
+    def action_towards(self, observation: jax.Array, position: jax.Array) -> jax.Array:
+        """The action that ends nearest to a position for who takes itself to be at rest; int32."""
+        return self._nearing(self.pose_of(observation), jnp.zeros(2), position)
+
+    def expert_action(self, observation: jax.Array, params: EnvParams) -> jax.Array:
+        """What an expert does that sees the pose alone, and takes itself to be at rest; int32."""
+        return self.action_towards(observation, params.platform)
+
+
+class Watermaze(_WatermazeOfPoses):
     """Watermaze whose observation is the *pose*; see ``WatermazeDynamics`` for its arguments.
 
     Agents are meant to see pictures, but a picture follows from the pose: 20,736 bytes from 6. So
@@ -299,12 +324,12 @@ class Watermaze(WatermazeDynamics):
         del params
         return self.pose_space()
 
-    def expert_action(self, pose: jax.Array, params: EnvParams) -> jax.Array:
-        """What an expert does that sees the pose alone, and takes itself to be at rest; int32."""
-        return self.action_at_rest(pose, params)
+    def pose_of(self, pose: jax.Array) -> jax.Array:
+        """The pose that is observed."""
+        return pose
 
 
-class PoseWatermaze(WatermazeDynamics):
+class PoseWatermaze(_WatermazeOfPoses):
     """Watermaze without pictures: the observation is ``pose_features``.
 
     It shows what an agent does that need not learn to see; results on it are not the paper's task.
@@ -329,12 +354,11 @@ class PoseWatermaze(WatermazeDynamics):
         del params
         return spaces.Box(-1.0, 1.0, (4,), jnp.float32)
 
-    def expert_action(self, features: jax.Array, params: EnvParams) -> jax.Array:
-        """What an expert does that sees these features; see ``Watermaze.expert_action``."""
+    def pose_of(self, features: jax.Array) -> jax.Array:
+        """The pose whose features are observed."""
         x_y = features[:2] * (raycast.APOTHEM * raycast.POSITION_SCALE)
         yaw = jnp.arctan2(features[3], features[2]) * (raycast.TURN / (2 * np.pi))
-        pose = jnp.rint(jnp.append(x_y, yaw % raycast.TURN)).astype(jnp.int32)
-        return self.action_at_rest(pose, params)
+        return jnp.rint(jnp.append(x_y, yaw % raycast.TURN)).astype(jnp.int32)
 
 
 class PixelWatermaze(WatermazeDynamics):

@@ -7,6 +7,7 @@ from ad_jax.sources.dqn import DQNConfig, dqn
 from ad_jax.sources.noise import NoiseConfig, noise
 from ad_jax.sources.ppo import PPOConfig, ppo
 from ad_jax.sources.rmax import RMaxConfig, rmax
+from ad_jax.sources.search import SearchConfig, search
 
 SOURCES: dict[str, SourceSpec] = {
     "ppo": SourceSpec(ppo, PPOConfig),
@@ -15,5 +16,6 @@ SOURCES: dict[str, SourceSpec] = {
     "ucb": SourceSpec(ucb, UCBConfig),
     "thompson": SourceSpec(thompson, ThompsonConfig),
     "rmax": SourceSpec(rmax, RMaxConfig),
+    "search": SourceSpec(search, SearchConfig),
     "noise": SourceSpec(noise, NoiseConfig),
 }
