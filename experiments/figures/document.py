@@ -73,6 +73,9 @@ paper's are read off its curves, about ± 0.02 of the axis. Training seeds share
 A claim has a margin, by how much it holds, for each training seed. It holds where the 95 % interval
 of the margin's mean is above 0, and does not where it is below; else, and with fewer than three
 seeds, it is undecided ([all verdicts](results/claims.json)).
+
+Figures of one seed were made before tasks were set apart for validation: their settings were chosen
+by looking at held-out tasks, and their curves' bands are of rollouts alone.
 """
 
 
