@@ -80,14 +80,17 @@ class Job(NamedTuple):
     @property
     def work(self) -> float:
         """How much of it there is: steps of environments, or transitions to learn from."""
-        c = self.config
-        steps = episode_steps(c)
+        c, world = self.config, build.world(self.config)
         if self.stage == "collect":
-            source = build.source(c, build.world(c).env)
-            return c.collect.updates * source.num_streams * source.steps_per_update
+            source = build.source(c, world.env)
+            tasks = len(getattr(world, c.collect.tasks))
+            return tasks * c.collect.updates * source.num_streams * source.steps_per_update
         if self.stage == "evaluate":
-            return c.train.seeds * (c.evaluation.prompt_episodes + c.evaluation.episodes) * steps
-        return c.train.seeds * c.train.steps * build.method(c, build.world(c)).transitions
+            own = c.evaluation
+            rollouts = (len(world.heldout) + own.train_tasks) * own.rollouts
+            steps = (own.prompt_episodes + own.episodes) * episode_steps(c)
+            return c.train.seeds * rollouts * steps
+        return c.train.seeds * c.train.steps * build.method(c, world).transitions
 
 
 def config_of(environment: str, preset: str) -> ml_collections.ConfigDict:
