@@ -156,11 +156,21 @@ def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
     """
     settings = core(config)
     space = env.observation_space(env.default_params)
-    render = getattr(env, "render_observation", None)
-    critic = method_spec(config).critic
     with named_by_key(keys_of("model", settings)):
         chosen = _settings(config, "model", settings)
-        return SequenceModel(chosen, space, int(env.num_actions), render, critic)
+        if chosen.shown_cost and not hasattr(env, "picture_shows"):
+            raise UserError(
+                f"shown_cost={chosen.shown_cost}: {env.name} does not say what its pictures show: "
+                "give 0"
+            )
+        return SequenceModel(
+            chosen,
+            space,
+            int(env.num_actions),
+            render=getattr(env, "render_observation", None),
+            shown=env.picture_shows if chosen.shown_cost else None,
+            critic=method_spec(config).critic,
+        )
 
 
 def sharding_rules(config: ml_collections.ConfigDict) -> Sequence:

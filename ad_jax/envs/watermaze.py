@@ -314,6 +314,10 @@ class Watermaze(_WatermazeOfPoses):
         """Frames from poses: int32 [..., 3] → uint8 [..., 72, 96, 3]."""
         return raycast.render(pose)
 
+    def picture_shows(self, pose: jax.Array) -> jax.Array:
+        """What a frame shows, in numbers, ``pose_features``: int32 [..., 3] → float32 [..., 4]."""
+        return jnp.vectorize(pose_features, signature="(3)->(4)")(pose)
+
     def observe(self, key, state, action, params):
         """The pose, int32 [3]; the platform is not to be seen."""
         del key, action, params

@@ -77,15 +77,20 @@ def distillation_loss(
       label_smoothing: the part of the target that is spread over all actions (paper, Table 3).
 
     Returns:
-      (loss, metrics): metrics has the loss and the accuracy.
+      (loss, metrics): metrics has the cross-entropy as "loss" and the accuracy, and where the
+      config has a ``shown_cost`` the "shown_error", which then counts in the loss.
     """
     key_dropout, key_mask = jax.random.split(key)
     inputs = {name: batch[name] for name in INPUTS}
     rngs = {"dropout": key_dropout, "mask": key_mask}
-    logits_BxTxA = model.apply(params, **inputs, train=True, rngs=rngs)
+    logits_BxTxA, sown = model.apply(params, **inputs, train=True, rngs=rngs, mutable="losses")
     loss = action_cross_entropy(logits_BxTxA, batch["action"], label_smoothing).mean()
     accuracy = (logits_BxTxA.argmax(-1) == batch["action"]).mean()
-    return loss, {"loss": loss, "accuracy": accuracy}
+    metrics = {"loss": loss, "accuracy": accuracy}
+    for (shown,) in jax.tree.leaves(sown, is_leaf=lambda x: isinstance(x, tuple)):
+        metrics["shown_error"] = shown
+        loss += model.config.shown_cost * shown
+    return loss, metrics
 
 
 def make_update(

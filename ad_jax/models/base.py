@@ -21,7 +21,7 @@ Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
 SHARED_RULES: Rules = (
     (r"/head/kernel$", (FSDP, None)),
     (r"/embedding$|/positions$|embed/(reward|observation)/kernel$", (None, FSDP)),
-    (r"/(bias|scale|mask|ns_coeffs|mean|deviation)$|/ImageEncoder_\d+/", ()),
+    (r"/(bias|scale|mask|ns_coeffs|mean|deviation)$|/ImageEncoder_\d+/|/embed/shown/", ()),
 )
 
 
@@ -34,6 +34,9 @@ class CoreConfig:
       context: steps of a training window. A core that is not recurrent looks back so many steps,
         the current one included.
       image_encoder: of pictures; see ImageEncoder.
+      shown_cost: weight, in distillation, of the error in telling what a picture shows from its
+        features, where the environment can say that: ``picture_shows(observation)``. 0 for the
+        paper's objective, the actions alone.
       normalize: float observations and rewards enter standardised, by the statistics of the data
         set; see TransitionToken.
       mask: what the input mask hides, "action" or "token"; see TransitionToken.
@@ -50,6 +53,7 @@ class CoreConfig:
     width: int = 64
     context: int = 80
     image_encoder: str = "pooled"
+    shown_cost: float = 0.0
     normalize: bool = False
     mask: str = "action"
     mask_probability: float = 0.0
@@ -105,6 +109,7 @@ class SequenceModel(nn.Module):
       num_actions: size of the action space.
       render: draws the picture of an observation, where the observation stands for one. The model
         then sees nothing but the picture.
+      shown: what that picture shows, in numbers; see TransitionToken.
       critic: the logits are followed by one more output, the value of the state.
     """
 
@@ -112,13 +117,14 @@ class SequenceModel(nn.Module):
     space: Any
     num_actions: int
     render: Callable[[jax.Array], jax.Array] | None = None
+    shown: Callable[[jax.Array], jax.Array] | None = None
     critic: bool = False
 
     def setup(self):
         c = self.config
         self.embed = TransitionToken(
             self.space, self.num_actions, c.width, c.image_encoder, self.render,
-            c.normalize, c.mask, c.mask_probability, DTYPES[c.dtype],
+            self.shown, c.normalize, c.mask, c.mask_probability, DTYPES[c.dtype],
         )  # fmt: skip
         self.core = c.make_core()
         nn.share_scope(self, self.core)  # its parameters are named as if they were the model's own

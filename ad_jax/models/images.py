@@ -19,7 +19,8 @@ class ImageEncoder(nn.Module):
 
     Attributes:
       kind: "pooled", light enough for a CPU: means over square cells, nine of them or more
-        along the shorter side, and one layer of 128;
+        along the shorter side, and layers of 256, 256 and 128 (one layer of 128 does not tell where
+        in Watermaze it is: trained to, it errs by more than the size of a platform);
         "conv", the paper's (Table 3), three times conv 128 of 5×5 with stride 2, norm, ReLU,
         max-pool 2, dropout 0.2, then linear 256, with group norm where the paper has batch norm:
         a window then does not depend on those beside it; "resnet", the source's (Table 5),
@@ -60,7 +61,11 @@ class ImageEncoder(nn.Module):
         x = x.astype(jnp.float32) / (255 * size**2)
         mean = jax.lax.stop_gradient(self.param("mean", lambda _: x.mean(0)))
         deviation = jax.lax.stop_gradient(self.param("deviation", lambda _: x.std(0)))
-        return self._dense(((x - mean) / (deviation + _MIN_DEVIATION)).astype(self.dtype), 128)
+        x = ((x - mean) / (deviation + _MIN_DEVIATION)).astype(self.dtype)
+        x = x.reshape(x.shape[0], -1)
+        for i in range(2):
+            x = nn.relu(nn.Dense(256, dtype=self.dtype, name=f"hidden_{i}")(x))
+        return self._dense(x, 128)
 
     def _conv(self, x: jax.Array, train: bool) -> jax.Array:
         for i in range(3):

@@ -33,6 +33,9 @@ class TransitionToken(nn.Module):
       width: of a token.
       image_encoder: of pictures; see ImageEncoder.
       render: draws the picture of an observation, where the observation stands for one.
+      shown: what the picture shows, in numbers: float32 [..., k] of observations. With it, in
+        training, a linear map from the picture's features to them is learnt as well, and its mean
+        squared error is sown as "shown_error" among the "losses".
       normalize: floats are standardised and the reward is divided by its deviation, before they
         enter. The measures are parameters that are not trained; see ``with_scales``.
       mask: what is hidden, "action" or "token".
@@ -45,6 +48,7 @@ class TransitionToken(nn.Module):
     width: int
     image_encoder: str = "pooled"
     render: Callable[[jax.Array], jax.Array] | None = None
+    shown: Callable[[jax.Array], jax.Array] | None = None
     normalize: bool = False
     mask: str = "action"
     mask_probability: float = 0.0
@@ -91,6 +95,11 @@ class TransitionToken(nn.Module):
             if kind == "image":
                 image = self.render(observation) if self.render else observation
                 features = ImageEncoder(self.image_encoder, self.dtype)(image, train=train)
+                if self.shown:
+                    told = self.shown(observation)
+                    guess = nn.Dense(told.shape[-1], dtype=jnp.float32, name="shown")(features)
+                    if not self.is_initializing():
+                        self.sow("losses", "shown_error", ((guess - told) ** 2).mean())
             else:
                 features = observation.reshape(*previous_action.shape, -1)
                 if self.normalize:

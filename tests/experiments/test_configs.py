@@ -84,5 +84,5 @@ def test_the_arguments_of_an_environment_can_be_overridden():
     config.env.kwargs.size = 5
     assert build.world(config).env.size == 5
     assert watermaze.get_config("paper").env.kwargs.goal_mode == "once"
-    assert watermaze.get_config("cpu").env.kwargs.goal_mode == "terminate"
+    assert watermaze.get_config("cpu").env.kwargs.goal_mode == "terminate_next"
     assert dark_room.get_config("smoke").env.kwargs.size == 3

@@ -11,6 +11,9 @@ from PIL import Image
 from ad_jax import build
 from ad_jax.envs import raycast
 from ad_jax.errors import UserError
+from ad_jax.methods.ad import distillation_loss
+from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
+from ad_jax.methods.train_state import init_state
 from data_pipelines.reader import Histories
 from experiments.configs import (
     adversarial_bandit,
@@ -32,7 +35,7 @@ SUITED = {
     dark_room: ("a2c", "dqn", "noise"),
     dark_room_hard: ("ppo", "dqn", "noise"),
     dark_key_to_door: ("ppo", "a2c"),
-    watermaze: ("ppo", "dqn", "noise"),
+    watermaze: ("ppo", "dqn", "noise", "search"),
 }
 WHOLE = [(module, sources[0]) for module, sources in SUITED.items()]
 COLLECTED = [(module, s) for module, sources in SUITED.items() for s in sources[1:]]
@@ -106,6 +109,30 @@ def test_a_watermaze_source_must_see_frames_or_be_privileged():
     config = smoke(watermaze, "a2c")
     with pytest.raises(UserError, match="privileged=True"):
         build.source(config, build.world(config).env)
+
+
+def test_what_pictures_show_counts_in_the_loss_where_it_is_known():
+    config = smoke(watermaze, "ppo")
+    env = build.world(config).env
+    batch = {
+        "observation": jnp.array([[[0, 0, 0]], [[4000, -3000, 20000]]]),
+        "previous_action": jnp.zeros((2, 1), jnp.int32), "previous_reward": jnp.zeros((2, 1)),
+        "is_first": jnp.zeros((2, 1), bool), "action": jnp.zeros((2, 1), jnp.int32),
+    }  # fmt: skip
+    losses = {}
+    for cost in (1.0, 3.0):
+        config.model.shown_cost = cost
+        model = build.model(config, env)
+        state = init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1), batch)
+        losses[cost], metrics = distillation_loss(model, state.params, batch, jax.random.key(1))
+    assert metrics["shown_error"] > 0
+    difference = losses[3.0] - losses[1.0]
+    np.testing.assert_allclose(difference, 2 * metrics["shown_error"], rtol=1e-4)
+    np.testing.assert_allclose(losses[1.0] - metrics["shown_error"], metrics["loss"], rtol=1e-4)
+    room = smoke(dark_room, "ppo")
+    room.model.shown_cost = 1.0
+    with pytest.raises(UserError, match=r"model.shown_cost=1.0: DarkRoom does not say"):
+        build.model(room, build.world(room).env)
 
 
 def test_worlds_that_are_not_complete():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.models.images import ImageEncoder
 from ad_jax.models.tokens import TransitionToken, with_scales
 
 ROWS = np.arange(6)
@@ -89,3 +90,20 @@ def test_where_an_observation_stands_for_a_picture_only_the_picture_is_seen():
     _, apply = embed(space, seen, render=picture)
     np.testing.assert_array_equal(apply(seen), apply(seen * [1, 0]))
     assert (np.abs(apply(seen) - apply(seen * [0, 1])).max(-1) > 1e-6)[1:].all()
+
+
+def test_what_a_picture_shows_is_told_from_its_features_and_the_error_is_sown():
+    """By a linear map, which changes no token. It is not sown when parameters are made."""
+    space = spaces.Box(0, 255, (16, 16, 3), jnp.uint8)
+    seen = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
+    shown = lambda pictures: pictures.mean((1, 2)) / 255
+    plain, module = TransitionToken(space, 3, 8), TransitionToken(space, 3, 8, shown=shown)
+    variables = module.init(jax.random.key(0), seen, **STEP, train=True)
+    assert set(variables) == {"params"}
+    token, sown = module.apply(variables, seen, **STEP, train=True, mutable="losses")
+    params = dict(variables["params"])
+    layer = params.pop("shown")
+    np.testing.assert_array_equal(token, plain.apply({"params": params}, seen, **STEP, train=False))
+    features = ImageEncoder().apply({"params": params["ImageEncoder_0"]}, seen)
+    error = features @ layer["kernel"] + layer["bias"] - shown(seen)
+    np.testing.assert_allclose(sown["losses"]["shown_error"][0], (error**2).mean(), rtol=1e-4)
