@@ -8,13 +8,14 @@ after a terminal step is the future worth nothing.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 
-def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], jax.Array]:
+def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], Any]:
     """A weight by the number of updates made: from ``start`` linearly to ``end``, then ``end``.
 
     Args:
@@ -22,7 +23,7 @@ def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], ja
       end: after ``updates`` updates.
       updates: 0 keeps ``start`` for ever.
     """
-    return optax.linear_schedule(start, end if updates else start, max(1, updates))
+    return optax.linear_schedule(start, end, updates) if updates else lambda count: start
 
 
 def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:

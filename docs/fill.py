@@ -87,6 +87,7 @@ GROWTH = "benchmarks/results/growth.json"
 QUICKSTART = "docs/results/dark_room_quickstart.json"
 ABLATIONS = "benchmarks/results/ablations.json"
 SEEDS = "docs/results/dark_room_quickstart_seeds.json"
+TRIALS = "docs/results/watermaze_trials.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
 # Of the preset `cpu`: the README shows these.
@@ -94,7 +95,7 @@ MAIN = [
     Run("ad_jax/weights/dark_room.json", "Dark Room", "PPO", "64"),
     Run("ad_jax/weights/dark_room_hard.json", "Dark Room Hard", "PPO, privileged", "32 of 64"),
     Run("ad_jax/weights/dark_key_to_door.json", "Dark Key-to-Door", "PPO, privileged", "4 of 32"),
-    Run("docs/results/watermaze.json", "Watermaze", "PPO that sees poses", "8 of 16", 512),
+    Run("docs/results/watermaze.json", "Watermaze", "search that sees poses", "8", 512),
 ]
 OTHERS = [
     Run(QUICKSTART, "Dark Room", "R-max", "64", 57),
@@ -330,27 +331,33 @@ def dark_room_models(results: Results) -> str:
     )
 
 
-def watermaze_sources(results: Results) -> str:
-    """Sources that improve sooner and later, with the models that were trained for long."""
-    runs = results["docs/results/watermaze_sources_h100.json"]["runs"]
-    kept = lambda run: run["source_median_episode_of_half_success"] / run["keep_every"]
+def watermaze_trials(results: Results) -> str:
+    """What each change of Watermaze's preset was worth, on validation tasks."""
     rows = []
-    for run in sorted(runs, key=lambda run: (run["training_tasks"], kept(run))):
-        settings = run["source_settings"]
-        if run["updates"] >= 7000:
-            rows.append([
-                f"PPO, {settings['learning_rate']}" if run["source"] == "ppo" else
-                f"AD^ε, ε to {settings['epsilon_end']:g}",
-                *map(str, (settings["num_streams"], run["num_heads"], run["training_tasks"])),
-                f"{kept(run):.0f}", str(run["kept_steps_per_stream"]), str(run["updates"]),
-                number(run["heldout_by_tenth_of_100_episodes"][-1]),
-                number(run["training_by_tenth_of_100_episodes"][-1]),
-            ])  # fmt: skip
+    for row in results[TRIALS]["rows"]:
+        encoder = " + ".join(map(str, row["encoder"])) if row["encoder"] else "–"
+        rows.append([
+            row["source"], row["sees"], encoder, number(row["shown_cost"], 2),
+            f"{row['platforms']}", f"{row['updates']}", row["optimizer"],
+            f"{number(row['first'])} → {number(row['tenth'])} → **{number(row['final'])}** "
+            f"({interval(row['final_ci95'])}), {row['episodes']}",
+            number(row["training"]),
+        ])  # fmt: skip
     return table(
-        "source, learning rate | streams | heads | platforms | kept | steps kept of a stream "
-        "| updates | held-out | training",
+        "source | sees | encoder | shown_cost | platforms | updates | optimiser | episode 1 → 10 → "
+        "last tenth (95 %), of so many | training platforms",
         rows,
     )
+
+
+def watermaze_encoders(results: Results) -> str:
+    """How far off an encoder is that was trained to tell poses."""
+    rows = [
+        [" + ".join(map(str, found["hidden"])), f"{found['updates']}",
+         f"{found['median_error_units']}"]
+        for found in results[TRIALS]["encoders"]
+    ]  # fmt: skip
+    return table("layers | updates of 256 frames | median error, units", rows)
 
 
 def least_fair(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -672,7 +679,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     made.__name__: made
     for made in (
         readme_environments, readme_speed,
-        results_returns, results_runs, results_gymnax, dark_room_models, watermaze_sources,
+        results_returns, results_runs, results_gymnax, dark_room_models, watermaze_trials,
+        watermaze_encoders,
         quickstart_seeds, ablations, bench_time, speed_fair, speed_cpu, speed_conditions,
         sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth,
         larger_than_memory, learners,

@@ -123,7 +123,9 @@ def test_what_pictures_show_counts_in_the_loss_where_it_is_known():
     for cost in (1.0, 3.0):
         config.model.shown_cost = cost
         model = build.model(config, env)
-        state = init_state(jax.random.key(0), model, make_optimizer(OptimizerConfig(), 1), batch)
+        state = init_state(
+            jax.random.key(0), model, make_optimizer(OptimizerConfig(warmup_steps=1), 10), batch
+        )
         losses[cost], metrics = distillation_loss(model, state.params, batch, jax.random.key(1))
     assert metrics["shown_error"] > 0
     difference = losses[3.0] - losses[1.0]
