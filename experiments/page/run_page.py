@@ -10,7 +10,7 @@ import numpy as np
 from ad_jax.evaluation.statistics import last_tenth
 from ad_jax.paths import Path
 from experiments.page import scenes
-from experiments.pictures.rollouts import shown_episodes
+from experiments.pictures.rollouts import episode_ends, shown_episodes
 from experiments.stages.evaluate import LABELS, is_tested
 
 _TASKS = {True: 24, False: 12}  # whose rollouts are in the page: tested ones, and others
@@ -114,8 +114,7 @@ def _name(task: dict[str, Any]) -> str:
 
 def _steps(results: dict[str, np.ndarray], i: int) -> dict[str, Any]:
     """Of the first rollout of a task: its steps in at most ``_EPISODES`` of the episodes."""
-    last = results["is_last"][i]
-    ends = np.flatnonzero(last) + 1
+    last, ends = results["is_last"][i], episode_ends(results, i)
     begins = np.append(0, ends[:-1])
     episodes = shown_episodes(len(ends), _EPISODES)
     kept = np.concatenate([np.arange(begins[e], ends[e]) for e in episodes])

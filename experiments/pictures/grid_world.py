@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ad_jax.evaluation.statistics import last_tenth
 from experiments.pictures import style
 from experiments.pictures.curves import LABELS, sample
-from experiments.pictures.rollouts import GIF_EPISODES, median_task, shown_episodes
+from experiments.pictures.rollouts import GIF_EPISODES, episode_ends, median_task, shown_episodes
 from experiments.stages.evaluate import is_tested
 
 _CELL = 36  # pixels
@@ -67,7 +67,7 @@ def rollout(
     """The tested task whose first rollout ends at the median return, step by step."""
     task = median_task(results, optimum)
     observation, reward = results["observation"][task], results["reward"][task]
-    ends = np.flatnonzero(results["is_last"][task]) + 1
+    ends = episode_ends(results, task)
     returns = [reward[a:b].sum() for a, b in zip(np.append(0, ends[:-1]), ends, strict=True)]
     marks = {name: cell[task] for name, cell in _places(params).items()}
 

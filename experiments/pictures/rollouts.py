@@ -20,6 +20,15 @@ def median_task(results: dict[str, np.ndarray], reference: np.ndarray) -> int:
     return tested[np.argsort(final[tested])[len(tested) // 2]]
 
 
+def episode_ends(results: dict[str, np.ndarray], task: int) -> np.ndarray:
+    """Steps of the rollout of a task after which its episodes end: of those that were asked for.
+
+    There are more where they end before their time.
+    """
+    episodes = results["returns"].shape[-1]
+    return np.flatnonzero(results["is_last"][task])[:episodes] + 1
+
+
 def shown_episodes(episodes: int, most: int = GIF_EPISODES) -> np.ndarray:
     """Indices of at most so many episodes, most of them early, where most is learnt."""
     if episodes <= most:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ad_jax.envs import raycast, watermaze
 from experiments.pictures import style
-from experiments.pictures.rollouts import median_task, shown_episodes
+from experiments.pictures.rollouts import episode_ends, median_task, shown_episodes
 
 _EPISODES = 4
 _STRIDE = 2  # steps between two pictures of an animation
@@ -42,7 +42,7 @@ def rollout(results: dict, task: int, platform: np.ndarray, picture: Any, path: 
       path: of the GIF.
     """
     pose, reward = results["observation"][task], results["reward"][task]
-    ends = np.flatnonzero(results["is_last"][task]) + 1
+    ends = episode_ends(results, task)
     frames, durations = [], []
     for episode in shown_episodes(len(ends), _EPISODES):
         begin, end = (0 if episode == 0 else ends[episode - 1]), ends[episode]
