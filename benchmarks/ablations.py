@@ -17,7 +17,6 @@ import numpy as np
 
 from ad_jax.evaluation.statistics import confidence_interval, last_tenth
 from experiments import compare
-from experiments.runtime import version
 
 CONFIG = "experiments/configs/dark_room.py:quickstart"
 SEEDS = (0, 1, 2)
@@ -68,7 +67,7 @@ def main(arguments: list[str]) -> None:
         parser.error(f"--rows={','.join(sorted(unknown))}: choose from {','.join(ROWS)}")
     output = pathlib.Path(options.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    table = {"preset": options.config, "device": version.devices(), **version.made(), "rows": []}
+    table: dict[str, Any] = {"preset": options.config, "rows": []}
     for name in rows:
         row = measure(options.config, pathlib.Path(options.runs), name)
         low, high = row["ci95"]
@@ -88,7 +87,7 @@ def measure(config: str, runs: pathlib.Path, name: str) -> dict[str, Any]:
     Returns:
       ``curve`` [seed, episode], normalised returns; ``final``, that of the last tenth, with its
       ``ci95``; ``below_half``, the part of the rollouts that earn less than half there; ``seconds``
-      of each stage, means over the seeds.
+      of each stage, means over the seeds; and what the first of them says of its making.
     """
     title, changes = ROWS[name]
     folders = [runs / f"{name}-{seed}" for seed in SEEDS]
@@ -105,8 +104,10 @@ def summary(folders: list[pathlib.Path]) -> dict[str, Any]:
     """Of the runs of all seeds; see ``measure``."""
     scores, _, _ = compare.gather([f"row={folder}" for folder in folders])
     final = last_tenth(scores["row"]).mean(-1)  # [seed, task, rollout]
-    seconds = [json.loads((f / "report/summary.json").read_text())["seconds"] for f in folders]
+    told = [json.loads((folder / "report/summary.json").read_text()) for folder in folders]
+    seconds = [of_run["seconds"] for of_run in told]
     return {
+        **{name: told[0][name] for name in ("device", "version", "commit", "jax")},
         "curve": scores["row"].mean((1, 2)).tolist(),
         "final": float(final.mean()),
         "ci95": confidence_interval(final).tolist(),

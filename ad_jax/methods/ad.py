@@ -87,9 +87,9 @@ def distillation_loss(
     loss = action_cross_entropy(logits_BxTxA, batch["action"], label_smoothing).mean()
     accuracy = (logits_BxTxA.argmax(-1) == batch["action"]).mean()
     metrics = {"loss": loss, "accuracy": accuracy}
-    for (shown,) in jax.tree.leaves(sown, is_leaf=lambda x: isinstance(x, tuple)):
-        metrics["shown_error"] = shown
-        loss += model.config.shown_cost * shown
+    if errors := jax.tree.leaves(sown):
+        (metrics["shown_error"],) = errors
+        loss += model.config.shown_cost * metrics["shown_error"]
     return loss, metrics
 
 

@@ -91,6 +91,8 @@ def validate(settings: RL2Config, model, max_steps: int, experts: bool) -> None:
     for name in ("dropout", "attention_dropout", "mask_probability"):
         if value := getattr(model.config, name, 0.0):
             raise UserError(f"{name}={value}: RL2 learns from what its own policy did: give 0")
+    if cost := model.config.shown_cost:
+        raise UserError(f"shown_cost={cost}: RL2 learns from rewards alone: give 0")
 
 
 def make(model, optimizer, env, env_params, settings: RL2Config) -> Method:

@@ -95,7 +95,7 @@ class TransitionToken(nn.Module):
             if kind == "image":
                 image = self.render(observation) if self.render else observation
                 features = ImageEncoder(self.image_encoder, self.dtype)(image, train=train)
-                if self.shown:
+                if self.shown and (train or self.is_initializing()):
                     told = self.shown(observation)
                     guess = nn.Dense(told.shape[-1], dtype=jnp.float32, name="shown")(features)
                     if not self.is_initializing():

@@ -24,15 +24,10 @@ class SearchConfig:
     Attributes:
       num_streams: learners per task, each with a memory and a history of its own.
       rollout_steps: steps of an update.
-      epsilon: share of random actions.
-      wander: how far from the nearest place the next one may be, in units of the distance between
-        neighbours: what makes the searches of streams differ.
     """
 
     num_streams: int = 8
     rollout_steps: int = 50
-    epsilon: float = 0.0
-    wander: float = 1.0
 
 
 @struct.dataclass
@@ -75,11 +70,11 @@ def search(env: Any, config: SearchConfig) -> Source:
     """
     if not hasattr(env, "places"):
         raise UserError(f"source.name='search' does not suit {env.name}: it has no places to go to")
-    agent = searcher(env, config)
+    agent = searcher(env)
     return agent_source(env, lambda _: agent, config.num_streams, config.rollout_steps)
 
 
-def searcher(env: Any, config: SearchConfig) -> Agent:
+def searcher(env: Any) -> Agent:
     """The learner of one stream."""
     places = jnp.asarray(env.places())
     distance = lambda a, b: jnp.linalg.norm(a - b, axis=-1)
@@ -91,7 +86,7 @@ def searcher(env: Any, config: SearchConfig) -> Agent:
 
     def act(memory, observation, previous_action, previous_reward, is_first):
         del previous_action
-        key, key_target, key_explore, key_action = jax.random.split(memory.key, 4)
+        key, key_target = jax.random.split(memory.key)
         position = env.position(observation)
         # At the first step of an episode what has just paid is where the last one ended, unseen.
         pays = previous_reward > 0
@@ -100,7 +95,8 @@ def searcher(env: Any, config: SearchConfig) -> Agent:
         been = jnp.where(been.all(), False, been)
 
         arrived = (memory.target < 0) | been[memory.target] | is_first
-        far = config.wander * 2 * env.reach * jax.random.uniform(key_target, (len(places),))
+        # Up to the distance between neighbours, so that the ways of streams differ.
+        far = 2 * env.reach * jax.random.uniform(key_target, (len(places),))
         nearest = jnp.argmin(jnp.where(been, jnp.inf, distance(places, position) + far))
         memory = Memory(
             key=key,
@@ -112,9 +108,6 @@ def searcher(env: Any, config: SearchConfig) -> Agent:
             paid=jnp.where(pays, here, memory.paid),
         )
         towards = jnp.where(memory.found, memory.paid, places[memory.target])
-        action = env.action_towards(observation, towards)
-        anything = jax.random.randint(key_action, (), 0, env.num_actions)
-        explores = jax.random.bernoulli(key_explore, config.epsilon)
-        return memory, jnp.where(explores, anything, action)
+        return memory, env.action_towards(observation, towards)
 
     return Agent(init, act)

@@ -53,6 +53,7 @@ panels, with the paper's values as open marks.
 - Figures share histories, models and evaluations. After an interruption the same command goes on.
 - `--preset` is `smoke` (a few steps, to see that everything runs), `cpu` or `paper` (the paper's
   sizes, for GPUs).
+- `--list` says for each figure what it takes, and runs nothing.
 - `--seeds=1` trains one model where the preset has three (`cpu`) or five (`paper`, in one program).
 - `--shard=1/4` … `--shard=4/4` split the work over machines that share the workdir; the command
   without `--shard` then draws.

@@ -109,10 +109,9 @@ def _note(made: Mapping[str, Any]) -> str:
     with_interval = ["ci95" in line for line in lines]
     parts = []
     if any(with_interval):
-        of_one = "tasks and rollouts of one model"
-        over = "training seeds, tasks and rollouts" if made["seeds"] > 1 else of_one
+        over = panels[0].get("over", style.sampled(made["seeds"]))
         what = "bands" if panels[0]["kind"] == "curves" else "error bars"
-        parts.append(f"Means over tasks; {what}: 95 % interval over {panels[0].get('over', over)}.")
+        parts.append(f"Means over tasks; {what}: 95 % interval over {over}.")
         many = " to ".join(str(n) for n in dict.fromkeys((rollouts[0], rollouts[-1])))
         parts.append(f"{seeds}, {many} rollouts of each model on each task.")
     if not all(with_interval):

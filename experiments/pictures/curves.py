@@ -43,7 +43,7 @@ def learning_curve(summary: dict[str, Any]) -> Figure:
     axes.set_title(f"{summary['environment']}: learning in context, weights frozen")
     text = f"Lines: means over tasks and {sample(summary)}."
     if scaled:
-        text += f" Bands: {interval(summary)}."
+        text += f" Bands: 95 % interval over {summary['intervals_over']}."
     style.explain(figure, text, summary["preset"], style.named(axes))
     return figure
 
@@ -78,10 +78,3 @@ def sample(summary: dict[str, Any], what: str = "rollout") -> str:
     each = style.counted(summary[f"{what}s_per_task"], what)
     seeds = style.counted(len(summary["seeds"]), "training seed")
     return f"{each} of each task by each model ({seeds})"
-
-
-def interval(summary: dict[str, Any], what: str = "rollout") -> str:
-    """What an interval of the mean is taken over."""
-    if len(summary["seeds"]) > 1:
-        return f"95 % interval over training seeds, tasks and {what}s"
-    return f"95 % interval over tasks and {what}s of one model"

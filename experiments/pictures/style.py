@@ -42,6 +42,11 @@ def line(i: int) -> dict[str, Any]:
     return {"lw": 1.6, "ms": 4.5, "markevery": (0.015 * (i + 1), 0.14), **LINES[i]}
 
 
+def sampled(seeds: int, what: str = "rollout") -> str:
+    """What an interval of a mean over all of them is taken over."""
+    return f"training seeds, tasks and {what}s" if seeds > 1 else f"tasks and {what}s of one model"
+
+
 def panels(rows: int, columns: int, size: tuple[float, float], **shared: Any) -> tuple[Figure, Any]:
     """A figure of a size in inches, and its axes [rows, columns]."""
     figure = Figure(size, layout="constrained")

@@ -27,7 +27,7 @@ from data_pipelines.writer import PROVENANCE
 from experiments.page.html import html
 from experiments.page.run_page import of_predictions
 from experiments.pictures import style
-from experiments.pictures.curves import LABELS, interval, sample
+from experiments.pictures.curves import LABELS, sample
 from experiments.runtime import version
 from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Workdir
@@ -130,6 +130,7 @@ def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: In
         "method": config.method,
         "preset": config.preset,
         "seeds": [config.seed + i for i in range(config.train.seeds)],
+        "intervals_over": style.sampled(config.train.seeds, "window"),
         "groups": groups,
         "context": config.model.context,
         "windows_per_task": config.evaluation.rollouts,
@@ -186,7 +187,7 @@ def draw(summary: dict[str, Any]) -> Figure:
     style.explain(
         figure,
         f"Lines: means over tasks and {sample(summary, 'window')}. Bands: "
-        f"{interval(summary, 'window')}.",
+        f"95 % interval over {summary['intervals_over']}.",
         summary["preset"],
         style.named(panels[0]),
     )

@@ -71,6 +71,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         "episodes": config.evaluation.episodes,
         "rollouts_per_task": config.evaluation.rollouts,
         "seeds": [config.seed + i for i in range(config.train.seeds)],
+        "intervals_over": style.sampled(config.train.seeds),
         "groups": list(dict.fromkeys(results["group"].tolist())),
         **summarize(results, zero, reference, chance),
         **costs(results, collected),
@@ -139,13 +140,15 @@ def summarize(
       chance: float [task], returns of a random policy.
     """
 
+    returns = results["returns"]  # [seed, task, rollout, episode]
+
     def split(chosen: np.ndarray) -> dict[str, Any]:
         solvable = chosen & (reference > zero)
         low, span = zero[solvable], (reference - zero)[solvable]
         normalized = (returns[:, solvable] - low[:, None, None]) / span[:, None, None]
         random = (chance[solvable] - low) / span
         if not solvable.any():
-            normalized = np.full((seeds, 1, *returns.shape[2:]), np.nan)
+            normalized = np.full((len(returns), 1, *returns.shape[2:]), np.nan)
             random = np.array([np.nan])
         final = last_tenth(normalized).mean(-1)
         below_half = np.where(np.isnan(final), np.nan, final < 0.5).mean((0, 2))
@@ -163,9 +166,6 @@ def summarize(
             "below_half_worst_task": float(below_half.max()),
             "random_normalized": float(random.mean()),
         }
-
-    returns = results["returns"]  # [seed, task, rollout, episode]
-    seeds = len(returns)
 
     tested = evaluate.is_tested(results["group"])
     return {

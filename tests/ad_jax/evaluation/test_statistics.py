@@ -38,12 +38,17 @@ def sample(seeds, tasks, rollouts, of, number=4000):
     )
 
 
-@pytest.mark.parametrize("seeds, tasks", [(3, 16), (5, 8), (3, 1), (10, 30)])
-@pytest.mark.parametrize("of", COMPONENTS.values(), ids=COMPONENTS)
+@pytest.mark.parametrize(
+    "seeds, tasks, of",
+    [
+        (seeds, tasks, of)
+        for seeds, tasks in [(3, 16), (5, 8), (3, 1), (10, 30)]
+        for of in COMPONENTS.values()
+        if tasks > 1 or not of[1]  # one task does not tell how tasks differ
+    ],
+)
 def test_an_interval_covers_the_mean_as_often_as_it_says(seeds, tasks, of):
     """Wherever the differences are from; more often where rollouts alone differ."""
-    if tasks == 1 and of[1]:
-        pytest.skip("one task does not tell how tasks differ")
     low, high = confidence_interval(sample(seeds, tasks, 4, of)).T
     assert 0.92 < ((low < 0) & (high > 0)).mean() < (0.98 if any(of[:3]) else 1)
 

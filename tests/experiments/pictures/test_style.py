@@ -8,7 +8,8 @@ from experiments.pictures import curves, style
 SUMMARY = {
     "environment": "DarkRoom", "preset": "cpu", "reference": "optimal return", "episodes": 4,
     "unit": "return / optimal return",
-    "rollouts_per_task": 8, "seeds": [0, 1], "groups": ["heldout", "train"],
+    "rollouts_per_task": 8, "seeds": [0, 1], "intervals_over": style.sampled(2),
+    "groups": ["heldout", "train"],
     **{name: {"final": 0.5, "tasks": 3, "normalized": [0.1, 0.2, 0.3, 0.5],
               "ci95": [[0.0, 0.2], [0.1, 0.3], [0.2, 0.4], [0.4, 0.6]], "random_normalized": 0.1}
        for name in ("heldout", "train")},
@@ -45,7 +46,7 @@ def test_a_picture_says_what_its_lines_and_bands_are():
     text = words(curves.learning_curve(SUMMARY))
     for part in (
         "8 rollouts of each task by each model (2 training seeds)",
-        "95 % interval",
+        "95 % interval over training seeds, tasks and rollouts",
         "Preset cpu",
     ):
         assert part in text

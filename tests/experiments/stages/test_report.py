@@ -22,7 +22,7 @@ def summary_of(reference, returns=None, zero=(0.0, 0.0, 0.0)):
     )  # fmt: skip
     return {
         "environment": "World", "method": "AD", "reference": "one", "unit": "return", "episodes": 4,
-        "preset": "cpu", "rollouts_per_task": 2, "seeds": [0],
+        "preset": "cpu", "rollouts_per_task": 2, "seeds": [0], "intervals_over": "tasks",
         "groups": ["heldout", "train"], "seconds": {"train": 1.0}, **found,
         "source": {"return": [-2.0] * 4, "normalized": [math.nan] * 4},
     }  # fmt: skip
