@@ -483,7 +483,7 @@ def quickstart_seeds(results: Results) -> str:
     return (
         f"Of {found['seeds']} training seeds, it has {number(found['mean'])} "
         f"({interval(found['mean_ci95'])}) of the optimal return in the last tenth of the "
-        "episodes: a 95 % interval that\nresamples seeds first, then rollouts."
+        "episodes: a 95 % interval\nfor which seeds, goals and rollouts are samples."
     )
 
 
