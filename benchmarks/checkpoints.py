@@ -20,7 +20,7 @@ MODELS = {
         "model.context": 64, "train.batch_size": 4, "train.accumulate": 1, "model.dtype": "float32"
     },
 }  # fmt: skip
-SECONDS = 3.0  # of steps beside which a checkpoint is written
+SECONDS = 2.0  # of steps beside which a checkpoint is written
 
 
 def run(rounds: int, models: dict[str, dict] | None = None) -> list[dict]:

@@ -113,7 +113,8 @@ class Cache(NamedTuple):
     """What the model remembers of the steps it has seen: a ring of ``cache_steps`` entries.
 
     Attributes:
-      layers: for each layer, (keys, values), each dtype [heads, cache_steps, head width].
+      layers: for each layer, (keys, values): dtype [heads, cache_steps, head width] and
+        [heads, head width, cache_steps].
       position: int32, the number of steps seen.
     """
 
@@ -165,7 +166,7 @@ class Block(nn.Module):
         q, k, v = (p[0] for p in self._project(x_E[None], position[None]))
         slot = position % steps
         keys = jax.lax.dynamic_update_slice_in_dim(keys, k[:, None], slot, 1)
-        values = jax.lax.dynamic_update_slice_in_dim(values, v[:, None], slot, 1)
+        values = jax.lax.dynamic_update_slice_in_dim(values, v[:, :, None], slot, 2)
         visible = jnp.arange(steps) <= position
         attend = lambda _: self.out(cached_attention(q, keys, values, visible))
         # Under vmap the first axis of the token is not that of the windows: nothing to place.
@@ -233,9 +234,9 @@ class Transformer(nn.Module):
     def initial_carry(self) -> Cache:
         """The cache of a model that has seen nothing."""
         c = self.config
-        shape = (c.num_heads, c.cache_steps, c.width // c.num_heads)
-        zeros = jnp.zeros(shape, DTYPES[c.dtype])
-        return Cache(((zeros, zeros),) * c.num_layers, jnp.zeros((), jnp.int32))
+        keys = jnp.zeros((c.num_heads, c.cache_steps, c.width // c.num_heads), DTYPES[c.dtype])
+        layer = keys, keys.swapaxes(1, 2)
+        return Cache((layer,) * c.num_layers, jnp.zeros((), jnp.int32))
 
     def _normed(self, x):
         return self.norm(x) if self.config.norm == "pre" else x

@@ -137,7 +137,7 @@ def test_cached_attention_reads_only_what_is_visible():
     visible = np.arange(13) < 5
     want = by_hand(q[None, :5], k[None, :5], v[None, :5])[0, 4]
     np.testing.assert_allclose(
-        cached_attention(q[4], k.swapaxes(0, 1), v.swapaxes(0, 1), visible), want, atol=1e-5
+        cached_attention(q[4], k.swapaxes(0, 1), v.transpose(1, 2, 0), visible), want, atol=1e-5
     )
 
 
