@@ -1,0 +1,101 @@
+"""Data efficiency: how much of a new task AD has to see, and how much its source."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.figures import presets
+from experiments.figures.fig04_main import SHOWN, TITLES
+from experiments.figures.figure import Figure, at, find, of_panel
+from experiments.figures.panels import STEPS, curve, source_curve
+from experiments.figures.runs import Results
+
+PART = 0.8  # of the optimal return
+EVERY = "AD, every episode"  # of the source's, where it usually learns from some of them
+STREAM, ACTORS = "source, one stream", "source"
+
+
+def runs(preset: str):
+    """Those of figure 4, and AD of histories that nothing is left out of."""
+    made = {}
+    for environment in SHOWN[preset]:
+        title, ad = TITLES[environment], presets.ad(environment, preset)
+        made[f"{title}, AD"] = ad
+        if ad.config.train.keep_every > 1:
+            made[f"{title}, {EVERY}"] = presets.ad(environment, preset, {"train.keep_every": 1})
+        made[f"{title}, source"] = presets.source(environment, preset)
+    return made
+
+
+def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
+    """One for each environment; what was seen is on a logarithmic axis."""
+    made = []
+    for title in TITLES.values():
+        if f"{title}, AD" not in results:
+            continue
+        found = {name: results.get(f"{title}, {name}") for name in ("AD", EVERY)}
+        source = results[f"{title}, source"]
+        optimum = source.optimum[source.group == "heldout"]
+        curves = [
+            curve(name, of.of_group() / optimum[:, None, None], of.episode_steps)
+            for name, of in found.items()
+            if of is not None
+        ]
+        chosen = source.config.source
+        for name, streams in ((ACTORS, chosen[chosen.name].num_streams), (STREAM, 1)):
+            line = source_curve(name, source, streams)
+            # The mean over tasks of a ratio would need returns that provenance does not keep.
+            line["mean"] = (np.array(line["mean"]) / optimum.mean()).round(4).tolist()
+            curves.append({**line, "by_seed": [line["mean"]]})
+        made.append({
+            "kind": "curves", "title": title, "xlabel": STEPS, "xscale": "log",
+            "ylabel": "return / optimal return", "curves": curves,
+            "levels": [{"name": f"{PART:.0%}", "value": PART}],
+            "reached": {c["name"]: reached(c) for c in curves},
+            "episode_steps": source.episode_steps,
+        })  # fmt: skip
+    return made
+
+
+def reached(line: Mapping[str, Any]) -> list[float | None]:
+    """After how many steps a curve is first at ``PART``, for each seed; None where it never is."""
+    steps = []
+    for values in line["by_seed"]:
+        above = np.flatnonzero(np.array(values) >= PART)
+        if not len(above):
+            steps.append(None)
+            continue
+        i = max(above[0], 1)
+        (x0, x1), (y0, y1) = line["x"][i - 1 : i + 1], values[i - 1 : i + 1]
+        steps.append(float(x0 if y0 >= PART else np.interp(PART, (y0, y1), (x0, x1))))
+    return steps
+
+
+def sooner(name: str):
+    """What AD has above ``PART`` after the steps in which its source gets there."""
+
+    def margin(panel: Mapping[str, Any]) -> np.ndarray:
+        ad, source = (find(panel["curves"], n) for n in ("AD", name))
+        (steps,) = reached(source)
+        return at(ad, source["x"][-1] if steps is None else steps) - PART
+
+    return margin
+
+
+CLAIMS = {
+    "AD is above 80 % of the optimum after the steps in which the actors of its source, taken "
+    "together, get there": sooner(ACTORS),
+    "it is after those in which one stream of its source does": sooner(STREAM),
+}
+
+FIGURE = Figure(
+    title="Data efficiency: what is seen of a new task until 80 % of the optimum",
+    runs=runs,
+    panels=panels,
+    claims={
+        f"{title}: {text}": of_panel(title, margin)
+        for title in TITLES.values()
+        for text, margin in CLAIMS.items()
+    },
+)
