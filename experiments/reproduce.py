@@ -51,7 +51,7 @@ _PATIENCE = 5.0  # seconds between two looks at what another process does
 
 def main(arguments: list[str], interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.reproduce")
-    parser.add_argument("--figure", default="all", help="a number from 1 to 15, several, or all")
+    parser.add_argument("--figure", default="all", help="a number from 1 to 16, several, or all")
     parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
     parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
     parser.add_argument("--workdir", help="where all of it goes")

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from ad_jax.distributed.sharding import FSDP
 from ad_jax.models.base import DTYPES, SHARED_RULES, Rules
@@ -23,6 +24,7 @@ class GRUConfig(RecurrentConfig):
         *SHARED_RULES,
     )
 
+    gates: ClassVar[str] = "rzn"
     gru_layers: int = 1
 
     @property
@@ -31,3 +33,9 @@ class GRUConfig(RecurrentConfig):
 
     def make_cell(self) -> nn.RNNCellBase:
         return nn.GRUCell(self.hidden, dtype=DTYPES[self.dtype])
+
+    @staticmethod
+    def advance(of_input, of_carry, carry):
+        (xr, xz, xn), (hr, hz, hn) = (jnp.split(x, 3, -1) for x in (of_input, of_carry))
+        z = nn.sigmoid(xz + hz)
+        return (1.0 - z) * jnp.tanh(xn + nn.sigmoid(xr + hr) * hn) + z * carry

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from ad_jax.distributed.sharding import FSDP
 from ad_jax.models.base import DTYPES, SHARED_RULES, Rules
@@ -24,6 +25,7 @@ class LSTMConfig(RecurrentConfig):
         *SHARED_RULES,
     )
 
+    gates: ClassVar[str] = "ifgo"
     lstm_layers: int = 1
 
     @property
@@ -32,3 +34,9 @@ class LSTMConfig(RecurrentConfig):
 
     def make_cell(self) -> nn.RNNCellBase:
         return nn.OptimizedLSTMCell(self.hidden, dtype=DTYPES[self.dtype])
+
+    @staticmethod
+    def advance(of_input, of_carry, carry):
+        i, f, g, o = jnp.split(of_input + of_carry, 4, -1)
+        cell = nn.sigmoid(f) * carry[0] + nn.sigmoid(i) * jnp.tanh(g)
+        return cell, nn.sigmoid(o) * jnp.tanh(cell)

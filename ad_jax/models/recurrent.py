@@ -1,10 +1,13 @@
 """What recurrent cores share: layers of cells, then a small MLP."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from ad_jax.distributed.sharding import WINDOWS, traced_mesh
@@ -21,6 +24,7 @@ class RecurrentConfig(CoreConfig):
     """
 
     recurrent: ClassVar[bool] = True
+    gates: ClassVar[str]  # by which the cell names its weights: "i" and "h" before each
 
     hidden: int = 512
     mlp_width: int = 256
@@ -31,11 +35,101 @@ class RecurrentConfig(CoreConfig):
         raise NotImplementedError
 
     def make_cell(self) -> nn.RNNCellBase:
-        """The cell of one layer."""
+        """The cell of one layer, for one step."""
+        raise NotImplementedError
+
+    @staticmethod
+    def advance(of_input, of_carry, carry):
+        """What the cell does with the products of its input and of its hidden state; see ``recur``.
+
+        Args:
+          of_input, of_carry: [..., gates × H], in the order of ``gates``, with the biases.
+          carry: of the cell; its last leaf is the hidden state, [..., H].
+
+        Returns:
+          The next carry.
+        """
         raise NotImplementedError
 
     def make_core(self) -> nn.Module:
         return RecurrentCore(self)
+
+
+def recur(
+    config: RecurrentConfig, cell: Mapping[str, Any], carry: Any, x_BxTxE: jax.Array
+) -> jax.Array:
+    """A layer of cells over windows.
+
+    It is what ``nn.RNN`` of the cell gives, but only the product with the hidden state is left in
+    the loop. Those with the inputs and all gradients of weights are one large product each, which
+    the loop would cut into one for every step.
+
+    Args:
+      config: whose cell it is.
+      cell: its parameters.
+      carry: what each window begins with.
+      x_BxTxE: what the layer reads.
+
+    Returns:
+      The hidden states, float32 [B, T, H].
+    """
+    dtype = DTYPES[config.dtype]
+
+    def weights(kind: str) -> tuple[jax.Array, jax.Array]:
+        parts = [cell[f"{kind}{gate}"] for gate in config.gates]
+        kernel = jnp.concatenate([part["kernel"] for part in parts], -1)
+        none = jnp.zeros(config.hidden)
+        bias = jnp.concatenate([part.get("bias", none) for part in parts])
+        return kernel.astype(dtype), bias.astype(dtype)
+
+    kernel, bias = weights("i")
+    of_input = (x_BxTxE.astype(dtype) @ kernel + bias).swapaxes(0, 1)
+    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(x_BxTxE), *x.shape)), carry)
+    return _recur(config.advance, *weights("h"), of_input, carry).swapaxes(0, 1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _recur(advance: Callable, kernel_HxG, bias_G, of_input_TxBxG, carry):
+    """The hidden states [T, B, H]."""
+    return _forward(advance, kernel_HxG, bias_G, of_input_TxBxG, carry)[0]
+
+
+def _forward(advance, kernel_HxG, bias_G, of_input_TxBxG, carry):
+    def step(carry, of_input_BxG):
+        hidden_BxH = _hidden(carry).astype(kernel_HxG.dtype)
+        of_carry_BxG = hidden_BxH @ kernel_HxG + bias_G
+        following, pull = jax.vjp(advance, of_input_BxG, of_carry_BxG, carry)
+        return following, (_hidden(following), hidden_BxH, pull)
+
+    _, (hidden_TxBxH, before_TxBxH, pulls) = jax.lax.scan(step, carry, of_input_TxBxG)
+    return hidden_TxBxH, (kernel_HxG, before_TxBxH, pulls, jax.tree.map(jnp.zeros_like, carry))
+
+
+def _backward(advance, residuals, d_hidden_TxBxH):
+    kernel_HxG, before_TxBxH, pulls, zero = residuals
+
+    def step(d_carry, given):
+        d_hidden_BxH, pull = given
+        d_input_BxG, d_of_carry_BxG, d_carry = pull(_onto_hidden(d_carry, d_hidden_BxH))
+        back = (d_of_carry_BxG @ kernel_HxG.T).astype(d_hidden_BxH.dtype)
+        return _onto_hidden(d_carry, back), (d_input_BxG, d_of_carry_BxG)
+
+    given = d_hidden_TxBxH, pulls
+    d_carry, (d_input, d_of_carry) = jax.lax.scan(step, zero, given, reverse=True)
+    d_kernel = jnp.einsum("tbh,tbg->hg", before_TxBxH, d_of_carry)
+    return d_kernel, d_of_carry.sum((0, 1)), d_input, d_carry
+
+
+_recur.defvjp(_forward, _backward)
+
+
+def _hidden(carry: Any) -> jax.Array:
+    return jax.tree.leaves(carry)[-1]
+
+
+def _onto_hidden(carry: Any, more: jax.Array) -> Any:
+    *others, hidden = jax.tree.leaves(carry)
+    return jax.tree.unflatten(jax.tree.structure(carry), [*others, hidden + more])
 
 
 class RecurrentCore(nn.Module):
@@ -57,18 +151,20 @@ class RecurrentCore(nn.Module):
     def _over_time(self, layer: nn.RNN, x_BxTxE: jax.Array) -> jax.Array:
         """A layer; each device of the mesh that it is traced for passes over windows of its own.
 
-        The gradient of its weights is then summed over the devices once. Left to the compiler, it
-        would be at every step, for it is summed over the steps in a loop.
+        Weights are gathered before the loop, and their gradient is summed over the devices after
+        it. The compiler would do both at every step where the weights are spread.
         """
-        mesh = traced_mesh()
-        if mesh is None or self.is_initializing():
+        if self.is_initializing():
             return layer(x_BxTxE)
-        alone, variables = layer.unbind()
-        windows = PartitionSpec(WINDOWS)
-        return jax.shard_map(
-            alone.apply, mesh=mesh, in_specs=(PartitionSpec(), windows), out_specs=windows,
-            check_vma=False,
-        )(variables, x_BxTxE)  # fmt: skip
+        cell, over_time = layer.variables["params"]["cell"], partial(recur, self.config)
+        carry = layer.cell.initialize_carry(jax.random.key(0), (self.config.width,))
+        if (mesh := traced_mesh()) is not None:
+            everywhere, windows = PartitionSpec(), PartitionSpec(WINDOWS)
+            over_time = jax.shard_map(
+                over_time, mesh=mesh, in_specs=(everywhere, everywhere, windows),
+                out_specs=windows, check_vma=False,
+            )  # fmt: skip
+        return over_time(cell, carry, x_BxTxE)
 
     def step(self, carry, x_E):
         carries = []

@@ -1,4 +1,4 @@
-"""The figures of the paper by their numbers."""
+"""The figures of the paper by their numbers, and 16, the data efficiency that it speaks of."""
 
 from experiments.figures import (
     fig01_method,
@@ -11,6 +11,7 @@ from experiments.figures import (
     fig11_rl2_cores,
     fig14_lstm,
     fig15_attention,
+    fig16_efficiency,
     sweeps,
 )
 
@@ -30,4 +31,5 @@ FIGURES = {
     13: sweeps.INPUT_MASK,
     14: fig14_lstm.FIGURE,
     15: fig15_attention.FIGURE,
+    16: fig16_efficiency.FIGURE,
 }

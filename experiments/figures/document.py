@@ -15,7 +15,7 @@ import math
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure as Picture
@@ -239,6 +239,8 @@ def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             if x == end and "final" in curve:
                 name, value = f"{name}, last tenth,", _value(curve["final"])
             yield f"{name} after {x:,.0f} steps", value, paper
+    for name, steps in panel.get("reached", {}).items():
+        yield f"{title}: {name}, until 80 %", _reached(steps, panel["episode_steps"]), ""
     for level in panel.get("levels", ()):
         if level.get("paper") is not None:
             name = level.get("label", level["name"])
@@ -247,6 +249,14 @@ def _rows(panel: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         for point in series["points"]:
             paper = "" if point["paper"] is None else f"{point['paper']:g}"
             yield f"{title}: {series['name']}, {point['x']}", _value(point["value"]), paper
+
+
+def _reached(steps: Sequence[float | None], of_episode: int) -> str:
+    known = [count for count in steps if count is not None]
+    if missing := len(steps) - len(known):
+        return f"not reached ({missing} of {len(steps)} seeds)"
+    mean = sum(known) / len(known)
+    return f"{mean:,.0f} steps, {mean / of_episode:,.1f} episodes"
 
 
 def _value(found: Mapping[str, Any]) -> str:

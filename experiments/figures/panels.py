@@ -148,7 +148,9 @@ def _curves(ax: Any, panel: Mapping[str, Any]) -> None:
             across = {**style.line(drawn), "ls": (0, (1, 1)), "markevery": [0]}
             ax.plot([0, limit], [level["value"]] * 2, label=label, **across, clip_on=False)
             _paper(ax, [(limit, level["paper"])], drawn)
-    ax.set_xlim(0, limit)
+    scale = panel.get("xscale", "linear")
+    ax.set_xscale(scale)
+    ax.set_xlim(0 if scale == "linear" else min(c["x"][0] for c in panel["curves"]), limit)
     if limit >= 1e5:
         ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
     _finish(ax, panel)

@@ -1,5 +1,6 @@
 import re
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ad_jax.errors import UserError
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.gru import GRUConfig
 from ad_jax.models.lstm import LSTMConfig
+from ad_jax.models.recurrent import recur
 from tests.ad_jax.models.test_transformer import GRID, spread, window
 
 SMALL = dict(width=8, hidden=12, mlp_width=10, context=12)
@@ -40,6 +42,22 @@ def test_steps_one_by_one_equal_the_whole_pass(core, changes):
         carry, logits = jax.lax.scan(step, model.initial_carry(), steps)
         np.testing.assert_allclose(logits, full[row], atol=1e-5)
         assert {x.dtype for x in jax.tree.leaves(carry)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_a_layer_and_its_gradients_are_those_of_the_cell_step_by_step(core):
+    config = CORES[core](**SMALL)
+    layer, x = nn.RNN(config.make_cell()), jax.random.normal(jax.random.key(1), (3, 20, 8))
+    params = spread(layer.init(jax.random.key(0), x))
+    carry = config.make_cell().initialize_carry(jax.random.key(0), (8,))
+    weight = jax.random.normal(jax.random.key(2), (3, 20, 12))  # of each output in the sum
+    ways = (
+        lambda params, x: recur(config, params["params"]["cell"], carry, x),
+        lambda params, x: layer.apply(params, x),
+    )
+    summed = lambda way: lambda params, x: (way(params, x) * weight).sum()
+    got, want = ((way(params, x), jax.grad(summed(way), (0, 1))(params, x)) for way in ways)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
 
 
 def test_causality_by_gradients():

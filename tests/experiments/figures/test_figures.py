@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import reproduce
-from experiments.figures import FIGURES, figure, presets, runs
+from experiments.figures import FIGURES, fig16_efficiency, figure, presets, runs
 from experiments.figures.runs import PRESETS, Results, jobs
 
 
@@ -156,6 +156,13 @@ def sources(finals):
     return [{"title": "Dark Room", "final_by_task": finals, "optimum_by_task": [1.0] * 3}]
 
 
+def efficiency(ad, source):
+    of_source = [
+        {**curve(n, source), "by_seed": [source]} for n in ("source", "source, one stream")
+    ]
+    return [{"title": "Dark Room", "curves": [curve("AD", ad), *of_source]}]
+
+
 FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
 
 
@@ -177,6 +184,8 @@ FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
         (10, points({0.0: 0.6, 0.2: 0.2}), "n"),
         (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.8, 0.9: 0.2}), "yy"),
         (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.5, 0.9: 1.6}), "nn"),
+        (16, efficiency(RISING, SLOW), "yy"),
+        (16, efficiency(SLOW, RISING), "nn"),
     ],
 )
 def test_claims(number, panels, held):
@@ -187,6 +196,11 @@ def test_claims(number, panels, held):
 
 
 WORDS = {figure.HOLDS: "y", figure.DOES_NOT_HOLD: "n", figure.UNDECIDED: "?"}
+
+
+def test_where_a_curve_reaches_four_fifths():
+    line = {"x": [100, 200, 400], "by_seed": [[0.0, 0.4, 1.2], [0.9, 1.0, 1.0], [0.1, 0.2, 0.3]]}
+    assert fig16_efficiency.reached(line) == [300.0, 100.0, None]
 
 
 def test_a_verdict_needs_three_seeds_that_agree():
