@@ -45,6 +45,7 @@ LARGE = {
     "model.attention_chunk": 512,
     "model.dtype": "bfloat16",
     "model.mask_probability": 0.15,
+    "optimizer.name": "adamw",
     "optimizer.learning_rate": 3e-4,
     "optimizer.warmup_steps": 1000,
     "train.steps": 20_000,

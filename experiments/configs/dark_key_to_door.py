@@ -4,8 +4,7 @@
 
 The source alone sees whether it holds the key (privileged): a policy without memory can't know.
 smoke: seconds, no result.
-cpu: 10 to 33 minutes on two cores; held-out tasks go from 0.21 of 2 in episode 1 to 1.12 in episode
-10 and 1.97 in the last twenty of 200.
+cpu: five minutes on two cores; what it reaches is in docs/results.md.
 large: all episodes of 4096 tasks, a context of 82 episodes, a model of width 512 and 8 layers; for
 GPUs and TPU pods, not run here.
 xl: the same tasks, a context of 164 episodes, a model of width 2048 and 20 layers, a billion
@@ -36,9 +35,10 @@ PRESETS = {
         "source.ppo.num_streams": 32,
         "source.ppo.rollout_steps": 50,
         "source.ppo.discount": 0.99,
-        "source.ppo.entropy_cost": 0.1,
+        "source.ppo.entropy_cost": 0.2,
+        "source.ppo.entropy_updates": 300,
         "source.ppo.privileged": True,
-        "collect.updates": 200,
+        "collect.updates": 300,
         "collect.updates_per_chunk": 20,
         "collect.tasks_per_tile": 128,
         "collect.streams": 4,
@@ -46,9 +46,10 @@ PRESETS = {
         "model.num_layers": 3,
         "model.num_heads": 2,
         "model.mask_probability": 0.15,
-        "optimizer.learning_rate": 3e-3,
+        "optimizer.name": "muon",
+        "optimizer.learning_rate": 5e-3,
         "train.keep_every": 10,
-        "train.steps": 3000,
+        "train.steps": 1500,
         "train.accumulate": 2,
         "train.batch_size": 32,
         "evaluation.episodes": 200,

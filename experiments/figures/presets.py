@@ -24,8 +24,12 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {
         BANDIT: {},
         "dark_room": {**_HALF, "evaluation.episodes": 200},
-        "dark_room_hard": _HALF,
-        KEY_TO_DOOR: {**_HALF, "evaluation.episodes": 100, "evaluation.rollouts": 4},
+        "dark_room_hard": {"evaluation.train_tasks": 16},
+        KEY_TO_DOOR: {
+            "evaluation.train_tasks": 16,
+            "evaluation.episodes": 100,
+            "evaluation.rollouts": 4,
+        },
         "watermaze": {},
     },
     # Models of Dark Room's size are too small for an accelerator: all seeds at once.
