@@ -18,12 +18,11 @@ _SMOKE = {
     "optimizer.warmup_steps": 1,
     "evaluation.train_tasks": 2,
 }
-_HALF = {"train.steps": 1500, "evaluation.train_tasks": 16}
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {name: _SMOKE for name in ENVIRONMENTS},
     "cpu": {
         BANDIT: {},
-        "dark_room": {**_HALF, "evaluation.episodes": 200},
+        "dark_room": {"evaluation.train_tasks": 16, "evaluation.episodes": 200},
         "dark_room_hard": {"evaluation.train_tasks": 16},
         KEY_TO_DOOR: {
             "evaluation.train_tasks": 16,
