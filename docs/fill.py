@@ -88,6 +88,7 @@ QUICKSTART = "docs/results/dark_room_quickstart.json"
 ABLATIONS = "benchmarks/results/ablations.json"
 SEEDS = "docs/results/dark_room_quickstart_seeds.json"
 TRIALS = "docs/results/watermaze_trials.json"
+PUBLISHED = "docs/results/published.json"
 HARD_TRIALS = "docs/results/dark_room_hard_trials.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
@@ -349,6 +350,27 @@ def watermaze_trials(results: Results) -> str:
         "last tenth (95 %), of so many | training platforms",
         rows,
     )
+
+
+def published(results: Results) -> str:
+    """What others have printed, and ours beside it."""
+    rows = []
+    for world, theirs in results[PUBLISHED].items():
+        rows += [
+            [world, row["who"], row["how"], number(row["score"]), "", f"{row.get('episodes', '–')}"]
+            for row in theirs
+        ]
+        for run in (*OTHERS, *MAIN):
+            found = summary_of(run.path, results)
+            if run.name == world and "cpu" in found["device"]:
+                training = results[run.path].get("training_tasks", run.training)
+                rows.append([
+                    world, f"ours, {link(found['preset'], run.path)}",
+                    f"{training} tasks × {run.streams.split()[0]} histories of {run.source}",
+                    f"**{number(end(found['heldout']['return']))}**", optimum(found),
+                    f"{found['episodes']}",
+                ])  # fmt: skip
+    return table("world | who | distilled | return | optimum | after episodes", rows)
 
 
 def hard_trials(results: Results) -> str:
@@ -695,7 +717,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     made.__name__: made
     for made in (
         readme_environments, readme_speed,
-        results_returns, results_runs, results_gymnax, dark_room_models, hard_trials,
+        results_returns, results_runs, results_gymnax, dark_room_models, published, hard_trials,
         watermaze_trials, watermaze_encoders,
         quickstart_seeds, ablations, bench_time, speed_fair, speed_cpu, speed_conditions,
         sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth,
