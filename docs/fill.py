@@ -89,7 +89,7 @@ ABLATIONS = "benchmarks/results/ablations.json"
 SEEDS = "docs/results/dark_room_quickstart_seeds.json"
 TRIALS = "docs/results/watermaze_trials.json"
 PUBLISHED = "docs/results/published.json"
-HARD_TRIALS = "docs/results/dark_room_hard_trials.json"
+SUBSAMPLING = "docs/results/subsampling_trials.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
 # Of the preset `cpu`: the README shows these.
@@ -373,17 +373,18 @@ def published(results: Results) -> str:
     return table("world | who | distilled | return | optimum | after episodes", rows)
 
 
-def hard_trials(results: Results) -> str:
-    """What each change of Dark Room Hard's preset was worth, on validation tasks."""
+def subsampling_trials(results: Results) -> str:
+    """What it is worth to keep one episode of so many, on validation tasks."""
     rows = [
-        [f"{row['keep_every']}", f"{row['context']}", f"{row['updates']}", row["optimizer"],
-         f"{number(row['first'])} → {number(row['hundredth'])} → **{number(row['final'])}** "
-         f"({interval(row['final_ci95'])}), {row['episodes']}", number(row["training"])]
-        for row in results[HARD_TRIALS]["rows"]
+        [row["world"], f"{row['keep_every']}", f"{row['context']}", f"{row['updates']}",
+         row["optimizer"], f"{number(row['first'])} → {number(row['fiftieth'])} → "
+         f"**{number(row['final'])}** ({interval(row['final_ci95'])}), {row['episodes']}",
+         number(row["training"])]
+        for row in results[SUBSAMPLING]["rows"]
     ]  # fmt: skip
     return table(
-        "one episode of | context | updates | optimiser | episode 1 → 100 → last tenth (95 %), of "
-        "so many | training goals",
+        "world | one episode of | context | updates | optimiser | episode 1 → 50 → last tenth "
+        "(95 %), of so many | training tasks",
         rows,
     )
 
@@ -717,8 +718,8 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     made.__name__: made
     for made in (
         readme_environments, readme_speed,
-        results_returns, results_runs, results_gymnax, dark_room_models, published, hard_trials,
-        watermaze_trials, watermaze_encoders,
+        results_returns, results_runs, results_gymnax, dark_room_models, published,
+        subsampling_trials, watermaze_trials, watermaze_encoders,
         quickstart_seeds, ablations, bench_time, speed_fair, speed_cpu, speed_conditions,
         sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth,
         larger_than_memory, learners,
