@@ -75,8 +75,9 @@ A claim has a margin, by how much it holds, for each training seed. It holds whe
 of the margin's mean is above 0, and does not where it is below; else, and with fewer than three
 seeds, it is undecided ([all verdicts](results/claims.json)).
 
-Figures of one seed were made before tasks were set apart for validation: their settings were chosen
-by looking at held-out tasks, and their curves' bands are of rollouts alone.
+Figures of one seed were made before tasks were set apart for validation, with the settings that the
+presets then had: these were chosen by looking at held-out tasks, and their curves' bands are of
+rollouts alone.
 """
 
 
