@@ -24,10 +24,9 @@ PAPER = {
     "dark_key_to_door": (((2e3, 0.96), (5e3, 1.26), (10e3, 1.66), (50e3, 1.81)), 0.58, 1.87),
     "watermaze": (((1e3, 0.38), (2e3, 0.56), (4e3, 0.73), (8e3, 0.84)), 0.18, 0.97),
 }
-# Watermaze takes hours on two cores.
 SHOWN = {
     "smoke": ("dark_room", "dark_key_to_door"),
-    "cpu": ("dark_room", "dark_room_hard", "dark_key_to_door"),
+    "cpu": tuple(TITLES),
     "paper": tuple(TITLES),
 }
 
@@ -58,6 +57,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         streams = chosen[chosen.name].num_streams
         ours = curve("AD", ad.of_group(), ad.episode_steps, paper)
         last = ours["x"][-1]
+        same_world = rl2.config.env.name == ad.config.env.name
         made.append({
             "kind": "curves",
             "title": title,
@@ -71,7 +71,11 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
                 source_curve("source, one stream", source, 1),
             ],
             "levels": [
-                {**level("RL2", rl2.of_group()[..., -1]), "paper": paper_rl2},
+                {
+                    **level("RL2", rl2.of_group()[..., -1]),
+                    "label": "RL2" if same_world else "RL2, sees poses",
+                    "paper": paper_rl2,
+                },
                 *bounds_of(ad),
             ],
             "training tasks": point(last_tenth(ad.of_group("train")).mean(-1)),

@@ -55,7 +55,13 @@ RL2: dict[str, dict[str, dict[str, Any]]] = {
         "dark_room": {},
         "dark_room_hard": {"train.steps": 900},
         KEY_TO_DOOR: {"rl2.discount": 0.99, "rl2.episodes": 10, "train.steps": 600},
-        "watermaze": {"rl2.discount": 0.95, "train.steps": 3000},
+        # It would draw each frame at every step of its own: it sees poses.
+        "watermaze": {
+            "env.name": "PoseWatermaze",
+            "rl2.discount": 0.95,
+            "rl2.episodes": 10,
+            "train.steps": 1500,
+        },
     },
     "paper": {
         BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.99, "train.steps": 40_000},
