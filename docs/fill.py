@@ -192,7 +192,12 @@ def improves(summary: Mapping[str, Any]) -> str:
 
 
 def preset(summary: Mapping[str, Any]) -> str:
-    return f"`{summary['preset']}`" + ", H100" * ("H100" in summary["device"])
+    seeds = len(summary["seeds"])
+    return (
+        f"`{summary['preset']}`"
+        + ", H100" * ("H100" in summary["device"])
+        + f", {seeds} seeds" * (seeds > 1)
+    )
 
 
 def seconds(summary: Mapping[str, Any]) -> str:
