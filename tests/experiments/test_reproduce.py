@@ -68,21 +68,21 @@ def test_before_the_first_job_the_plan_is_told(tmp_path, capsys):
         def check(self):
             raise Interrupted
 
-    whole = plan(4, 2)
-    published = reproduce.published_seconds(4, "cpu", FIGURES[4].runs("cpu"), 2)
+    whole = plan(10, 2)
+    published = reproduce.published_seconds(10, "cpu", FIGURES[10].runs("cpu"), 2)
     assert {job.folder for job in whole} == published.keys()
-    known = {job.folder: 600.0 for job in whole if job.stage == "train"}
+    known = {job.folder: 900.0 for job in whole if job.stage == "train"}
     with pytest.raises(Interrupted):
         reproduce.do(tmp_path, whole, Stop(), known)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "0 of 42 jobs are done already"
+    assert lines[0] == "0 of 17 jobs are done already"
     counts = [line.split() for line in lines[2:6]]
     assert [(words[0], words[1]) for words in counts] == [
-        ("collect", "6"), ("train", "18"), ("evaluate", "18"), ("all", "42"),
+        ("collect", "1"), ("train", "8"), ("evaluate", "8"), ("all", "17"),
     ]  # fmt: skip
-    assert "no estimate for 6 jobs" in lines[2] and "about 3.0 h" in lines[3]
-    assert "about 3.0 h, no estimate for 24 more jobs" in lines[5] and "docs/figures" in lines[1]
-    assert lines[6].startswith("[1/42]") and "no estimate for 24 more jobs" in lines[6]
+    assert "no estimate for 1 job" in lines[2] and "about 2.0 h" in lines[3]
+    assert "about 2.0 h, no estimate for 9 more jobs" in lines[5] and "docs/figures" in lines[1]
+    assert lines[6].startswith("[1/17]") and "no estimate for 9 more jobs" in lines[6]
 
 
 @pytest.mark.parametrize(
