@@ -7,7 +7,7 @@ import numpy as np
 
 from ad_jax.evaluation.statistics import last_tenth
 from experiments.figures import presets
-from experiments.figures.figure import Figure, at, find, last, least, of_panel
+from experiments.figures.figure import Figure, at, find, last, least, of_panels
 from experiments.figures.panels import RETURN, STEPS, curve, level, point, source_curve
 from experiments.figures.runs import Results
 
@@ -119,9 +119,5 @@ FIGURE = Figure(
     title="Learning in context on held-out tasks, weights frozen",
     runs=runs,
     panels=panels,
-    claims={
-        f"{title}: {text}": of_panel(title, margin)
-        for title in TITLES.values()
-        for text, margin in CLAIMS.items()
-    },
+    claims=of_panels(TITLES.values(), CLAIMS),
 )

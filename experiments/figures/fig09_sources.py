@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.figures import presets
 from experiments.figures.fig04_main import SHOWN, TITLES, bounds_of
-from experiments.figures.figure import Figure, of_panel
+from experiments.figures.figure import Figure, of_panels
 from experiments.figures.panels import RETURN, rounded, source_curve
 from experiments.figures.runs import Results
 
@@ -51,9 +51,8 @@ FIGURE = Figure(
     title="The sources, from scratch on the held-out tasks",
     runs=runs,
     panels=panels,
-    claims={
-        f"{title}: the source ends at {LEARNT} of the optimum or more": of_panel(title, learns)
-        for title in TITLES.values()
-    },
+    claims=of_panels(
+        TITLES.values(), {f"the source ends at {LEARNT} of the optimum or more": learns}
+    ),
     sample="held-out tasks",
 )

@@ -7,8 +7,8 @@ import numpy as np
 
 from experiments.figures import presets
 from experiments.figures.fig04_main import SHOWN, TITLES
-from experiments.figures.figure import Figure, at, find, of_panel
-from experiments.figures.panels import STEPS, curve, source_curve
+from experiments.figures.figure import Figure, at, find, of_panels
+from experiments.figures.panels import STEPS, curve, rounded, source_curve
 from experiments.figures.runs import Results
 
 PART = 0.8  # of the optimal return
@@ -36,21 +36,20 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             continue
         found = {name: results.get(f"{title}, {name}") for name in ("AD", EVERY)}
         source = results[f"{title}, source"]
-        optimum = source.optimum[source.group == "heldout"]
+        optimum = source.optimum[source.group == "heldout"].mean()
         curves = [
-            curve(name, of.of_group() / optimum[:, None, None], of.episode_steps)
+            curve(name, of.of_group() / optimum, of.episode_steps)
             for name, of in found.items()
             if of is not None
         ]
         chosen = source.config.source
         for name, streams in ((ACTORS, chosen[chosen.name].num_streams), (STREAM, 1)):
             line = source_curve(name, source, streams)
-            # The mean over tasks of a ratio would need returns that provenance does not keep.
-            line["mean"] = (np.array(line["mean"]) / optimum.mean()).round(4).tolist()
-            curves.append({**line, "by_seed": [line["mean"]]})
+            mean = rounded(np.array(line["mean"]) / optimum)
+            curves.append({**line, "mean": mean, "by_seed": [mean]})
         made.append({
             "kind": "curves", "title": title, "xlabel": STEPS, "xscale": "log",
-            "ylabel": "return / optimal return", "curves": curves,
+            "ylabel": "mean return / mean optimal return", "curves": curves,
             "levels": [{"name": f"{PART:.0%}", "value": PART}],
             "reached": {c["name"]: reached(c) for c in curves},
             "episode_steps": source.episode_steps,
@@ -93,9 +92,5 @@ FIGURE = Figure(
     title="Data efficiency: what is seen of a new task until 80 % of the optimum",
     runs=runs,
     panels=panels,
-    claims={
-        f"{title}: {text}": of_panel(title, margin)
-        for title in TITLES.values()
-        for text, margin in CLAIMS.items()
-    },
+    claims=of_panels(TITLES.values(), CLAIMS),
 )

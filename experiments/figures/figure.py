@@ -1,6 +1,6 @@
 """What a figure is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +52,17 @@ def of_panel(
         return margin(found[0]) if found else None
 
     return of_all
+
+
+def of_panels(
+    titles: Iterable[str], margins: Mapping[str, Callable[[Mapping[str, Any]], np.ndarray]]
+) -> dict[str, Callable[[Panels], np.ndarray | None]]:
+    """The same claims about the panels of several titles: each a text and ``margin(panel)``."""
+    return {
+        f"{title}: {text}": of_panel(title, margin)
+        for title in titles
+        for text, margin in margins.items()
+    }
 
 
 def at(curve: Mapping[str, Any], x: float) -> np.ndarray:
