@@ -149,7 +149,7 @@ def source(config: ml_collections.ConfigDict, env: Any) -> Source:
 
 
 def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
-    """The model of ``config.model`` for an environment's spaces; with a critic for some methods.
+    """The model of ``config.model`` for an environment's spaces, with the outputs of its method.
 
     Raises:
       UserError: there is no such core, or its settings do not fit together.
@@ -169,7 +169,7 @@ def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
             int(env.num_actions),
             render=getattr(env, "render_observation", None),
             shown=env.picture_shows if chosen.shown_cost else None,
-            critic=method_spec(config).critic,
+            extra_outputs=method_spec(config).extra_outputs(int(env.num_actions)),
         )
 
 

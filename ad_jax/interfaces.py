@@ -90,8 +90,8 @@ class Method(NamedTuple):
       init: ``init(key, example) -> TrainState``. ``example`` is the first batch of windows, or
         ``()`` for a method that reads tasks.
       update: ``update(state, batch, key) -> (state, metrics)``, to be jitted. ``batch`` is a dict
-        of arrays [window, context, ...] as ``data_pipelines.windows.to_batch`` returns it, or
-        ``()`` for a method that reads tasks. ``metrics`` are float32 scalars; "loss" and
+        of arrays as ``data_pipelines.windows.to_batch`` returns it, or ``()`` for a method that
+        reads tasks. ``metrics`` are float32 scalars; "loss" and
         "grad_norm" are among them. The random draws depend on the key, which stays the same, and
         on the state's step.
       agent: ``agent(params, *, mode, temperature) -> Agent``, what the parameters make; see
@@ -119,7 +119,8 @@ class MethodSpec(NamedTuple):
         the number of optimizer steps per update.
       group: the name of the group of settings in a config. Methods may share the group "train".
       reads: "windows" of stored histories, or "tasks" in which the method acts itself.
-      critic: whether the model needs one more output, the value of the state.
+      extra_outputs: how many outputs the model needs beside the logits, given the number of
+        actions: a value, say.
       validate: ``validate(settings, model, max_steps, experts)`` raises a UserError if they do not
         suit the method. ``max_steps`` is the length of the longest episode; ``experts`` says
         whether the histories are an expert's.
@@ -129,5 +130,5 @@ class MethodSpec(NamedTuple):
     settings: type
     group: str
     reads: str
-    critic: bool = False
+    extra_outputs: Callable[[int], int] = lambda num_actions: 0
     validate: Callable[[Any, Any, int, bool], None] = lambda *_: None

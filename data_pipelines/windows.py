@@ -33,12 +33,14 @@ class WindowSampler:
 
     Attributes:
       lengths: kept steps of every row, int [rows].
+      tasks: of every row, int [rows]: which one of those that are kept, in the order of their ids.
       context: steps of a window.
       batch_size: windows per training step.
       seed: of all draws.
     """
 
     lengths: np.ndarray
+    tasks: np.ndarray
     context: int
     batch_size: int
     seed: int
@@ -66,11 +68,12 @@ class WindowSampler:
         return row, place - self._begins[row]
 
     def starts(self, step: int) -> dict[str, np.ndarray]:
-        """What ``DeviceWindows.cut`` needs: where the windows begin, and if a row does."""
+        """What ``DeviceWindows.cut`` needs: where the windows begin, if a row does, its task."""
         row, start = self.draw(step)
         return {
             "index": (self._offsets[row] + start).astype(np.int32),
             "has_previous": start > 0,
+            "task": self.tasks[row],
         }
 
 
@@ -78,8 +81,14 @@ def make_sampler(
     histories: Histories, *, selection: Selection, context: int, batch_size: int, seed: int
 ) -> WindowSampler:
     """The sampler of what is kept of a data set."""
-    lengths = histories.kept_episodes(selection).lengths
-    return WindowSampler(lengths=lengths, context=context, batch_size=batch_size, seed=seed)
+    kept = histories.task if selection.tasks is None else list(selection.tasks)
+    return WindowSampler(
+        lengths=histories.kept_episodes(selection).lengths,
+        tasks=np.searchsorted(np.unique(kept), histories.task).astype(np.int32),
+        context=context,
+        batch_size=batch_size,
+        seed=seed,
+    )
 
 
 class DeviceWindows:
@@ -104,7 +113,7 @@ class DeviceWindows:
         """Raw windows where ``WindowSampler.starts`` says, in jit: [batch, context + 1, ...]."""
         index = starts["index"][:, None] + np.arange(-1, self._context)
         raw = {k: v[jnp.maximum(index, 0)] for k, v in arrays.items()}
-        return {**raw, "has_previous": starts["has_previous"]}
+        return {**raw, "has_previous": starts["has_previous"], "task": starts["task"]}
 
 
 def make_reader(
@@ -119,7 +128,8 @@ def make_reader(
         index = starts[:, None] + np.arange(-1, sampler.context)
         index = np.maximum(index, 0)  # a row's first step has none before; it counts for nothing
         row, steps = kept.place(first[rows][:, None] + index)
-        return {**histories.read(row, steps, RAW_FIELDS), "has_previous": starts > 0}
+        raw = histories.read(row, steps, RAW_FIELDS)
+        return {**raw, "has_previous": starts > 0, "task": sampler.tasks[rows]}
 
     return read_windows
 
@@ -144,7 +154,8 @@ def to_batch(schema: Schema, raw: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
       A dict of arrays [batch, context, ...]: observation, previous_action (the number of actions
-      where there was none), previous_reward, is_first, and the target, action.
+      where there was none), previous_reward, is_first, and the target, action; and task, int32
+      [batch], as ``WindowSampler.tasks`` has it.
     """
     context = raw["action"].shape[1] - 1
     has_previous = raw["has_previous"][:, None] | (jnp.arange(context) > 0)
@@ -156,4 +167,5 @@ def to_batch(schema: Schema, raw: dict[str, Any]) -> dict[str, Any]:
         "previous_reward": jnp.where(has_previous, previous_reward, 0.0),
         "is_first": raw["is_first"][:, 1:],
         "action": raw["action"][:, 1:].astype(jnp.int32),
+        "task": raw["task"],
     }

@@ -146,7 +146,7 @@ def model_agent(
         step, as the paper defines evaluation; it differs from "fast" once more steps than that
         were made.
       temperature: of the sampled actions; 0 takes the most probable one, and stops exploring.
-      with_output: ``act`` also returns the model's output: logits, and a critic's value.
+      with_output: ``act`` also returns the model's output: logits, and what follows them.
 
     Raises:
       UserError: no such mode.

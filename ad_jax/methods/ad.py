@@ -10,14 +10,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
 from ad_jax.losses import action_cross_entropy
-from ad_jax.methods.train_state import INPUTS, TrainState, init_state
+from ad_jax.methods.train_state import INPUTS, TrainState, gradient_update, init_state
 from ad_jax.models.base import SequenceModel
 
 
@@ -99,46 +98,9 @@ def make_update(
     label_smoothing: float = 0.0,
     accumulate: int = 1,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """One training step, a pure function to be jitted.
+    """An update by ``distillation_loss``; see ``gradient_update``."""
 
-    Args:
-      model: the model.
-      optimizer: from ``make_optimizer``.
-      label_smoothing: see ``distillation_loss``.
-      accumulate: parts of a batch, one after the other, whose gradients are averaged: as many times
-        less memory for activations.
+    def loss(params, batch, key):
+        return distillation_loss(model, params, batch, key, label_smoothing)
 
-    Returns:
-      ``update(state, batch, key) -> (state, metrics)``; metrics are float32 scalars, and the random
-      draws depend on the key, which stays the same, and on the state's step.
-    """
-
-    def update(state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
-        step_key = jax.random.fold_in(key, state.step)
-        loss = partial(distillation_loss, label_smoothing=label_smoothing)
-        gradients = partial(jax.grad(loss, argnums=1, has_aux=True), model)
-        if accumulate == 1:
-            grads, metrics = gradients(state.params, batch, step_key)
-        else:
-            parts = jax.tree.map(lambda x: _parts(x, accumulate), batch)
-            keys = jax.random.split(step_key, accumulate)
-            zeros = jax.tree.map(
-                lambda x: jnp.zeros(x.shape, x.dtype),
-                jax.eval_shape(gradients, state.params, batch, step_key),
-            )
-            add = lambda total, part: (
-                jax.tree.map(jnp.add, total, gradients(state.params, *part)), None
-            )  # fmt: skip
-            total, _ = jax.lax.scan(add, zeros, (parts, keys))
-            grads, metrics = jax.tree.map(lambda x: x / accumulate, total)
-        metrics["grad_norm"] = optax.global_norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state), metrics
-
-    return update
-
-
-def _parts(x_BxX: jax.Array, number: int) -> jax.Array:
-    """[number, B / number, ...]; every device keeps the windows it has."""
-    return jnp.moveaxis(x_BxX.reshape(-1, number, *x_BxX.shape[1:]), 1, 0)
+    return gradient_update(loss, optimizer, accumulate)

@@ -116,7 +116,12 @@ def make(model, optimizer, env, env_params, settings: RL2Config) -> Method:
 
 
 RL2 = MethodSpec(
-    make=make, settings=RL2Config, group="rl2", reads="tasks", critic=True, validate=validate
+    make=make,
+    settings=RL2Config,
+    group="rl2",
+    reads="tasks",
+    extra_outputs=lambda num_actions: 1,  # the value
+    validate=validate,
 )
 
 
@@ -156,7 +161,7 @@ def make_update(
     Args:
       env: a gymnax environment.
       env_params: of the training tasks, with a leading axis.
-      model: with a critic.
+      model: with one extra output, the value.
       optimizer: from ``make_optimizer``; it is asked num_epochs * num_minibatches times.
       config: see RL2Config.
       trial_steps: the length of a trial, at most the context of a transformer.

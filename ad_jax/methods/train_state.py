@@ -1,5 +1,6 @@
-"""What training carries from one update to the next."""
+"""What training carries from one update to the next, and an update on a batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -57,3 +58,51 @@ def zero_inputs(model: linen.Module) -> dict[str, jax.Array]:
         "previous_reward": jnp.zeros((1, 1)),
         "is_first": jnp.zeros((1, 1), bool),
     }
+
+
+def gradient_update(
+    loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
+    optimizer: optax.GradientTransformation,
+    accumulate: int = 1,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """One step of training on a batch, a pure function to be jitted.
+
+    Args:
+      loss: ``loss(params, batch, key) -> (loss, metrics)``, a mean over the batch.
+      optimizer: from ``make_optimizer``.
+      accumulate: parts of a batch, one after the other, whose gradients are averaged: as many times
+        less memory for activations.
+
+    Returns:
+      ``update(state, batch, key) -> (state, metrics)``; metrics are float32 scalars, and the random
+      draws depend on the key, which stays the same, and on the state's step.
+    """
+
+    def update(state: TrainState, batch: dict[str, jax.Array], key: jax.Array):
+        step_key = jax.random.fold_in(key, state.step)
+        gradients = jax.grad(loss, has_aux=True)
+        if accumulate == 1:
+            grads, metrics = gradients(state.params, batch, step_key)
+        else:
+            parts = jax.tree.map(lambda x: _parts(x, accumulate), batch)
+            keys = jax.random.split(step_key, accumulate)
+            zeros = jax.tree.map(
+                lambda x: jnp.zeros(x.shape, x.dtype),
+                jax.eval_shape(gradients, state.params, batch, step_key),
+            )
+            add = lambda total, part: (
+                jax.tree.map(jnp.add, total, gradients(state.params, *part)), None
+            )  # fmt: skip
+            total, _ = jax.lax.scan(add, zeros, (parts, keys))
+            grads, metrics = jax.tree.map(lambda x: x / accumulate, total)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return update
+
+
+def _parts(x_BxX: jax.Array, number: int) -> jax.Array:
+    """[number, B / number, ...]; every device keeps the windows it has."""
+    return jnp.moveaxis(x_BxX.reshape(-1, number, *x_BxX.shape[1:]), 1, 0)

@@ -110,7 +110,7 @@ class SequenceModel(nn.Module):
       render: draws the picture of an observation, where the observation stands for one. The model
         then sees nothing but the picture.
       shown: what that picture shows, in numbers; see TransitionToken.
-      critic: the logits are followed by one more output, the value of the state.
+      extra_outputs: how many more outputs follow the logits; see ``MethodSpec``.
     """
 
     config: CoreConfig
@@ -118,7 +118,7 @@ class SequenceModel(nn.Module):
     num_actions: int
     render: Callable[[jax.Array], jax.Array] | None = None
     shown: Callable[[jax.Array], jax.Array] | None = None
-    critic: bool = False
+    extra_outputs: int = 0
 
     def setup(self):
         c = self.config
@@ -130,7 +130,7 @@ class SequenceModel(nn.Module):
         nn.share_scope(self, self.core)  # its parameters are named as if they were the model's own
         # Small, so that training begins at the entropy of the uniform policy.
         self.head = nn.Dense(
-            self.num_actions + self.critic,
+            self.num_actions + self.extra_outputs,
             dtype=jnp.float32,
             kernel_init=nn.initializers.normal(0.02),
         )
@@ -149,7 +149,7 @@ class SequenceModel(nn.Module):
           train: drop and mask, with random keys "dropout" and "mask".
 
         Returns:
-          float32 [B, T, actions], or one more with a critic.
+          float32 [B, T, actions + extra outputs].
         """
         x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
         return self.head(self.core(x_BxTxE, train))
@@ -166,7 +166,7 @@ class SequenceModel(nn.Module):
           observation: ``[*space.shape]``; the others as in ``__call__``, without axes.
 
         Returns:
-          (new carry, logits float32 [actions], or one more with a critic).
+          (new carry, float32 [actions + extra outputs]).
         """
         x_E = self.embed(observation, previous_action, previous_reward, is_first, train=False)
         carry, y = self.core.step(carry, x_E)

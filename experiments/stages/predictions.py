@@ -60,7 +60,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     @jax.jit
     def predict(params, raw):
         batch = windows.to_batch(schema, raw)
-        logits = model.apply(params, **{name: batch[name] for name in INPUTS})
+        out = model.apply(params, **{name: batch[name] for name in INPUTS})
+        logits = out[..., : model.num_actions]
         action = batch["action"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, action)
         return loss, logits.argmax(-1) == action, action

@@ -92,6 +92,11 @@ def sampler_of(histories, keep_every, batch_size=16, context=CONTEXT, seed=0):
     )
 
 
+def place_sampler(lengths, **kwargs):
+    """A sampler of rows of one task."""
+    return WindowSampler(lengths=lengths, tasks=np.zeros(len(lengths), np.int32), **kwargs)
+
+
 def device_batches(histories, keep_every, steps, **kwargs):
     """Batches of the training steps, cut from memory inside jit."""
     sampler = sampler_of(histories, keep_every, **kwargs)
@@ -121,6 +126,7 @@ def check_windows(batches, keep_every, context=CONTEXT):
             rows, steps = window["observation"].T
             row = rows[0]
             assert np.all(rows == row)  # it does not cross into another row
+            assert window["task"] == row // 2  # of tasks 2, 5 and 7
             kept = kept_steps(row, keep_every)
             start = kept.index(steps[0])
             assert steps.tolist() == kept[start : start + context]
@@ -147,7 +153,7 @@ def check_windows(batches, keep_every, context=CONTEXT):
 def test_a_step_has_its_windows_whenever_it_is_asked_for():
     """In any order, and from any sampler of the same seed, as after a resumption."""
     lengths = np.array([500, 700])
-    make = lambda seed: WindowSampler(lengths=lengths, context=10, batch_size=32, seed=seed)
+    make = lambda seed: place_sampler(lengths, context=10, batch_size=32, seed=seed)
     forwards, backwards, other_seed = make(1), make(1), make(2)
     there = [forwards.draw(step) for step in range(20)]
     back = [backwards.draw(step) for step in reversed(range(20))][::-1]
@@ -161,7 +167,7 @@ def test_starts_are_uniform():
     """Over all places where a window fits, not over rows first; each place about 60 times."""
     lengths = np.array([50, 9, 10, 23, 0, 33])
     places = {(row, start) for row in range(6) for start in range(lengths[row] - 9)}
-    sampler = WindowSampler(lengths=lengths, context=10, batch_size=80, seed=3)
+    sampler = place_sampler(lengths, context=10, batch_size=80, seed=3)
     draws = np.concatenate([np.stack(sampler.draw(step), -1) for step in range(60)])
     found, counts = np.unique(draws, axis=0, return_counts=True)
     assert set(map(tuple, found.tolist())) == places and len(places) == 80
@@ -174,14 +180,14 @@ def test_starts_are_uniform():
 
 
 def test_a_window_may_be_as_long_as_a_row():
-    sampler = WindowSampler(lengths=np.array([9, 10, 3]), context=10, batch_size=8, seed=0)
+    sampler = place_sampler(np.array([9, 10, 3]), context=10, batch_size=8, seed=0)
     row, start = sampler.draw(0)
     assert row.tolist() == [1] * 8 and start.tolist() == [0] * 8
 
 
 def test_contexts_longer_than_the_histories_are_user_errors(histories):
     with pytest.raises(UserError, match=r"^context=11.*10 steps"):
-        WindowSampler(lengths=np.array([9, 10, 3]), context=11, batch_size=8, seed=0)
+        place_sampler(np.array([9, 10, 3]), context=11, batch_size=8, seed=0)
     with pytest.raises(UserError, match=r"context=161.*160 steps"):
         sampler_of(histories, keep_every=1, context=161)
     longest = max(len(kept_steps(row, 4)) for row in range(6))
@@ -191,7 +197,7 @@ def test_contexts_longer_than_the_histories_are_user_errors(histories):
 
 def test_histories_too_long_for_an_index_are_user_errors(histories):
     """Before any of it is read."""
-    sampler = WindowSampler(lengths=np.array([2**30, 2**30]), context=10, batch_size=8, seed=0)
+    sampler = place_sampler(np.array([2**30, 2**30]), context=10, batch_size=8, seed=0)
     with pytest.raises(UserError, match="disk"):
         DeviceWindows(histories, sampler, 1)
 
@@ -228,7 +234,8 @@ def test_memory_and_disk_give_the_same_windows(histories, keep_every):
         assert a.keys() == b.keys()
         for k in a:
             np.testing.assert_array_equal(a[k], b[k], err_msg=k)
-            assert (a[k].dtype, a[k].shape[:2]) == (b[k].dtype, (16, context))
+            shape = (16,) if k == "task" else (16, context)
+            assert (a[k].dtype, a[k].shape[:2]) == (b[k].dtype, shape)
     places = check_windows(from_memory, keep_every, context)
     if keep_every == 3:
         assert 0 in {start for _, start in places}
@@ -258,6 +265,16 @@ def test_reading_on_from_a_step_skips_the_ones_before(histories, keep_every):
     assert not np.array_equal(whole[0]["observation"], rest[0]["observation"])
 
 
+def test_tasks_are_numbered_among_those_that_are_kept(histories):
+    """Also where the histories hold others, or not all of them."""
+    select = lambda *tasks: Selection(tasks=frozenset(tasks))
+    sampler = lambda *tasks: make_sampler(
+        histories, selection=select(*tasks), context=CONTEXT, batch_size=64, seed=0
+    )
+    for tasks, numbers in (((2, 7), {0, 1}), ((7, 9, 5), {0, 1}), ((1, 7), {1})):
+        assert set(sampler(*tasks).starts(0)["task"].tolist()) == numbers, tasks
+
+
 def test_rewards_of_levels_are_decoded():
     """A stored reward is the index of its level; the step in front of the window has one too."""
     schema = Schema(
@@ -270,6 +287,7 @@ def test_rewards_of_levels_are_decoded():
         "reward": np.array([[0, 1, 0], [1, 0, 1]], np.uint8),
         "is_first": np.array([[1, 0, 1], [0, 1, 0]], bool),
         "has_previous": np.array([True, False]),
+        "task": np.array([3, 0]),
     }
     batch = jax.device_get(jax.jit(lambda raw: to_batch(schema, raw))(raw))
     assert {k: v.tolist() for k, v in batch.items()} == {
@@ -278,4 +296,5 @@ def test_rewards_of_levels_are_decoded():
         "previous_reward": [[-1.0, 0.5], [0.0, -1.0]],
         "is_first": [[False, True], [True, False]],
         "action": [[1, 2], [2, 1]],
+        "task": [3, 0],
     }

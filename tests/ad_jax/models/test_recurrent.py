@@ -20,8 +20,8 @@ SMALL = dict(width=8, hidden=12, mlp_width=10, context=12)
 CORES = {"lstm": LSTMConfig, "gru": GRUConfig}
 
 
-def make(space=GRID, critic=False, core="lstm", **changes):
-    return SequenceModel(CORES[core](**SMALL, **changes), space, 5, critic=critic)
+def make(space=GRID, extra_outputs=0, core="lstm", **changes):
+    return SequenceModel(CORES[core](**SMALL, **changes), space, 5, extra_outputs=extra_outputs)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_causality_by_gradients():
     assert np.all(influence[~later] > 0)
 
 
-def test_a_critic_is_one_more_output():
+def test_extra_outputs_follow_the_logits():
     inputs = window()
-    model = make(critic=True)
+    model = make(extra_outputs=1)
     params = spread(model.init(jax.random.key(0), *inputs))
     assert model.apply(params, *inputs).shape == (3, 12, 6)
 
