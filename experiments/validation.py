@@ -98,7 +98,9 @@ RANGES_BY_NAME = {
     "adam_eps": POSITIVE,
     "epsilon_start": PART,
     "epsilon_end": PART,
+    "entropy_end": Range(),  # below 0 a policy becomes sharp where nothing pays, too
     "entropy_updates": COUNT_OR_ZERO,
+    "expectile": PART,
 }
 
 
