@@ -1,0 +1,117 @@
+"""Implicit Q-learning in context: offline reinforcement learning on the windows of histories.
+
+Kostrikov et al. (arXiv:2110.06169), on the tokens of algorithm distillation, as Tarasov et al. do
+(arXiv:2502.17666). Beside the policy the model predicts action values and a state value at every
+step. The policy imitates the histories' actions, more so the better they are than what is usual
+after such a context, and so can become better than the learner it is distilled from.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ad_jax.errors import UserError
+from ad_jax.evaluation.agents import model_agent
+from ad_jax.interfaces import Method, MethodSpec
+from ad_jax.losses import action_cross_entropy
+from ad_jax.methods.ad import ADConfig
+from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
+
+MIN_ADVANTAGE_STD = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class IQLConfig(ADConfig):
+    """Settings of implicit Q-learning, beside those of algorithm distillation.
+
+    Attributes:
+      discount: γ, within an episode; values end with it.
+      expectile: τ, which one of the action values a state's value is; 0.5 is their mean, 1 the
+        best of those that were tried.
+      advantage_weight: β of a weight exp(β A), where the advantages A of a batch are divided by
+        their standard deviation; 0 is plain imitation.
+      max_weight: the weights' upper bound.
+      value_cost: weight of the losses of both values.
+    """
+
+    discount: float = 0.95
+    expectile: float = 0.8
+    advantage_weight: float = 1.0
+    max_weight: float = 20.0
+    value_cost: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0.5 <= self.expectile < 1:
+            raise UserError(f"expectile={self.expectile}: give 0.5 or more, and less than 1")
+
+
+def make(model, optimizer, env, env_params, settings: IQLConfig) -> Method:
+    """In-context IQL as a Method; see ``MethodSpec.make``."""
+    del env, env_params  # it learns from stored histories alone
+    loss = lambda params, batch, key: iql_loss(model, params, batch, key, settings)
+    return Method(
+        init=lambda key, batch: init_state(key, model, optimizer, batch),
+        update=gradient_update(loss, optimizer, settings.accumulate),
+        agent=partial(model_agent, model),
+        shared=settings.batch_size // settings.accumulate,
+        shared_name="batch_size / accumulate",
+        transitions=settings.batch_size * model.config.context,
+    )
+
+
+ICIQL = MethodSpec(
+    make=make,
+    settings=IQLConfig,
+    group="train",
+    reads="windows",
+    extra_outputs=lambda num_actions: num_actions + 1,  # action values, and the state's
+)
+
+
+def iql_loss(
+    model: Any, params: Any, batch: dict[str, jax.Array], key: jax.Array, settings: IQLConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The sum of the losses of the policy and of both values, means over all steps.
+
+    Args:
+      model: with the extra outputs of ``ICIQL``.
+      params: its parameters.
+      batch: as ``to_batch`` returns it.
+      key: for dropout and the input mask.
+      settings: see IQLConfig.
+
+    Returns:
+      (loss, metrics).
+    """
+    key_dropout, key_mask = jax.random.split(key)
+    inputs = {name: batch[name] for name in INPUTS}
+    rngs = {"dropout": key_dropout, "mask": key_mask}
+    out, actions = model.apply(params, **inputs, train=True, rngs=rngs), model.num_actions
+    logits_BxTxA, q_BxTxA, value_BxTx1 = jnp.split(out, [actions, 2 * actions], -1)
+    value_BxT, action_BxT = value_BxTx1[..., 0], batch["action"]
+    q_BxT = jnp.take_along_axis(q_BxTxA, action_BxT[..., None], -1)[..., 0]
+
+    # What follows the last step of a window is not in it.
+    ends = batch["is_first"][:, 1:]
+    future = settings.discount * jnp.where(ends, 0.0, value_BxT[:, 1:])
+    target = jax.lax.stop_gradient(batch["previous_reward"][:, 1:] + future)
+    q_loss = ((q_BxT[:, :-1] - target) ** 2).mean() / 2
+
+    advantage = jax.lax.stop_gradient(q_BxT) - value_BxT
+    side = jnp.where(advantage > 0, settings.expectile, 1 - settings.expectile)
+    value_loss = (jax.lax.stop_gradient(side) * advantage**2).mean() / 2
+
+    advantage = jax.lax.stop_gradient(advantage)
+    scaled = advantage / jnp.maximum(advantage.std(), MIN_ADVANTAGE_STD)
+    weight = jnp.minimum(jnp.exp(settings.advantage_weight * scaled), settings.max_weight)
+    imitation = action_cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
+    policy_loss = (weight * imitation).mean()
+
+    total = policy_loss + settings.value_cost * (q_loss + value_loss)
+    accuracy = (logits_BxTxA.argmax(-1) == action_BxT).mean()
+    metrics = {"policy_loss": policy_loss, "q_loss": q_loss, "value_loss": value_loss}
+    return total, {"loss": total, "accuracy": accuracy, **metrics}
