@@ -50,6 +50,8 @@ class Range(NamedTuple):
         return math.isfinite(value) and above and below
 
     def __str__(self) -> str:
+        if (self.low, self.high) == (-math.inf, math.inf):
+            return "a finite number"
         low = f"more than {self.low}" if self.low_open else f"from {self.low}"
         if self.high == math.inf:
             return f"a finite number {low}" if self.low_open else f"a finite number {low} up"

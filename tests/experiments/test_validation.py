@@ -217,6 +217,7 @@ def test_whatever_a_world_raises_is_one_line(config, monkeypatch):
 def test_a_range_reads_like_english():
     assert str(Range(1, 5)) == "a number from 1 to 5"
     assert str(Range(0, 1, high_open=True)) == "a number from 0 to below 1"
+    assert str(Range()) == "a finite number"
     assert str(Range(0)) == "a finite number from 0 up"
     assert str(Range(0, low_open=True)) == "a finite number more than 0"
 

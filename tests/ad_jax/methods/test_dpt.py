@@ -82,5 +82,5 @@ def test_it_predicts_the_posterior():
 
 def test_environments_without_an_optimal_policy_are_refused():
     env = Recorded()
-    with pytest.raises(UserError, match="DPT.*no optimal policy is known"):
+    with pytest.raises(UserError, match=r"DPT.*no optimal policy is known"):
         DPT.make(None, None, env, None, ADConfig())
