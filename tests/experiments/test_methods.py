@@ -55,7 +55,7 @@ def test_ed_on_bandits_with_one_arm_that_pays(tmp_path, never):
         assert abs(summary[group]["return"][0] - expected) < 1.0
 
 
-@pytest.mark.parametrize("core", ["lstm", "gru"])
+@pytest.mark.parametrize("core", ["lstm", "gru", "rglru"])
 def test_a_recurrent_core_is_distilled_into_like_a_transformer(
     core, config, smoke_run, tmp_path, never
 ):

@@ -18,6 +18,7 @@ SMALL = {
     "transformer": dict(width=8, num_layers=2, num_heads=2, mlp_width=8, context=12),
     "lstm": dict(width=8, hidden=8, mlp_width=8, context=12),
     "gru": dict(width=8, hidden=8, mlp_width=8, context=12),
+    "rglru": dict(width=8, num_layers=2, mlp_width=8, context=12),
 }
 
 
