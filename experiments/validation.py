@@ -20,7 +20,6 @@ from ad_jax.config import base
 from ad_jax.distributed import sharding
 from ad_jax.envs import tasks
 from ad_jax.envs.checker import check_env
-from ad_jax.envs.grid_world import GridWorld
 from ad_jax.envs.registry import ENVIRONMENTS
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import MODES
@@ -292,7 +291,7 @@ def _check_evaluation(
     if options.mode not in MODES:
         raise UserError(f"evaluation.mode={options.mode!r}: choose one of {MODES}")
     prompt = options.prompt_episodes
-    if prompt and not isinstance(world.env, GridWorld):
+    if prompt and not hasattr(world.env, "known_state"):
         raise UserError(
             f"evaluation.prompt_episodes={prompt}: there is no demonstrator for {world.env.name}, "
             "whose optimal policy is not computed: give 0"

@@ -13,6 +13,7 @@ from ad_jax import registries
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
+from ad_jax.envs.random_mdp import RandomMDP
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
 from ad_jax.envs.variants import Variants
 from ad_jax.envs.watermaze import PixelWatermaze, PoseWatermaze, Watermaze
@@ -25,6 +26,7 @@ ENVIRONMENTS = {
         DarkRoom,
         DarkRoomHard,
         DarkKeyToDoor,
+        RandomMDP,
         Watermaze,
         PoseWatermaze,
         PixelWatermaze,

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from ad_jax.distributed import sharding
 from ad_jax.envs import dynamic_programming
-from ad_jax.envs.grid_world import EnvState, GridWorld
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent
@@ -29,16 +28,16 @@ def random_agent(num_actions: int) -> Agent:
 
 def has_optimal_agent(env: Any) -> bool:
     """Whether ``optimal_agent`` knows what to do."""
-    return isinstance(env, GridWorld) or hasattr(env, "expert_action")
+    return hasattr(env, "known_state") or hasattr(env, "expert_action")
 
 
 def optimal_agent(env: Any, env_params: Any) -> Agent:
-    """Knows the task: acts by exact dynamic programming on a ``GridWorld``.
+    """Knows the task: acts by exact dynamic programming where the states are known.
 
     There it follows the stage of the episode through the rewards, of which each stage brings one.
     Elsewhere it is the environment's own ``expert_action(observation, env_params)``.
     """
-    if not isinstance(env, GridWorld):
+    if not hasattr(env, "known_state"):
         return Agent(
             init=lambda key: (),
             act=lambda memory, observation, *_: (
@@ -57,7 +56,7 @@ def optimal_agent(env: Any, env_params: Any) -> Agent:
         policy_TxS, stage, time = memory
         stage = jnp.minimum(stage + (previous_reward > 0), env.num_stages - 1)
         stage, time = jnp.where(is_first, 0, stage), jnp.where(is_first, 0, time)
-        state = EnvState(position=observation, stage=stage, time=time)
+        state = env.known_state(observation, stage, time)
         action = policy_TxS[time, env.state_index(state)].astype(jnp.int32)
         return (policy_TxS, stage, time + 1), action
 
@@ -94,7 +93,7 @@ def noisy_agent(
     return Agent(init, act)
 
 
-def demonstrator(env: GridWorld, env_params: Any, quality: float) -> Agent:
+def demonstrator(env: Any, env_params: Any, quality: float) -> Agent:
     """Earns a part of the optimal return, on average: the optimal policy with that much noise."""
     return noisy_agent(
         optimal_agent(env, env_params),
