@@ -1,0 +1,54 @@
+"""Decision processes drawn at random: 16 states, 4 actions, one state pays, 20 steps.
+
+    python -m experiments.run --config=experiments/configs/random_mdp.py:cpu --workdir=DIR
+
+Not an experiment of the paper. Nothing of a task can be known but from its own steps, and there are
+two billion tasks: ``tasks.num_train`` says how many are learned from.
+smoke: seconds, no result.
+cpu: 2048 training tasks; four minutes on two cores.
+"""
+
+from experiments.configs import dark_room
+from experiments.configs.common import choose
+
+PRESETS = {
+    "smoke": {
+        **dark_room.PRESETS["smoke"],
+        "env.kwargs": {"num_states": 4, "num_actions": 3, "max_steps_in_episode": 8},
+        "tasks.num_heldout": 8,
+        "tasks.num_validation": 8,
+        "tasks.num_train": 40,
+        "collect.min_improved": 0.5,
+        "evaluation.train_tasks": 8,
+    },
+    "cpu": {
+        "tasks.num_heldout": 64,
+        "tasks.num_validation": 64,
+        "tasks.num_train": 2048,
+        "source.ppo.num_streams": 16,
+        "source.ppo.discount": 0.9,
+        "source.ppo.entropy_cost": 0.05,
+        "source.ppo.entropy_updates": 100,
+        "collect.updates": 100,
+        "collect.tasks_per_tile": 256,
+        "collect.streams": 4,
+        "collect.min_improved": 0.85,
+        "model.context": 200,
+        "model.num_layers": 3,
+        "model.num_heads": 2,
+        "model.mask_probability": 0.15,
+        "optimizer.name": "muon",
+        "optimizer.learning_rate": 5e-3,
+        "train.keep_every": 5,
+        "train.steps": 1500,
+        "train.accumulate": 2,
+        "train.batch_size": 32,
+        "evaluation.episodes": 50,
+        "evaluation.train_tasks": 32,
+    },
+}
+
+
+def get_config(preset: str = "cpu"):
+    """The config of a preset."""
+    return choose(preset, PRESETS, name="RandomMDP")
