@@ -8,21 +8,15 @@ same command without it draws.
 """
 
 import argparse
-import contextlib
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
-from matplotlib.ticker import EngFormatter
 
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
@@ -30,23 +24,17 @@ from experiments.runtime import joining
 
 joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
 
-from ad_jax import build
-from ad_jax.paths import Path, as_path, reason
-from data_pipelines.files import growing, read_json, write_text_atomically
-from experiments import pipeline, validation
-from experiments.figures import FIGURES
+from ad_jax.paths import Path
+from data_pipelines.files import growing, write_text_atomically
+from experiments.figures import FIGURES, work
 from experiments.figures.figure import judged
 from experiments.figures.presets import SEEDS
-from experiments.figures.runs import PRESETS, STAGES, Job, Results, Run, jobs
+from experiments.figures.runs import PRESETS, Results, Run, jobs
 from experiments.pictures import style
 from experiments.runtime import logs, memory, version
 from experiments.runtime.interruption import Interruption, end_well
-from experiments.runtime.workdir import InUse
 
 PUBLISHED = pathlib.Path(__file__).parents[1] / "docs" / "figures"  # in a clone
-_SECONDS = "seconds.json"  # in a job's folder: how long it took
-UNITS = (" steps to collect", " transitions to train on", " steps to evaluate")
-_PATIENCE = 5.0  # seconds between two looks at what another process does
 
 
 def main(arguments: list[str], interruption: Interruption) -> None:
@@ -64,7 +52,7 @@ def main(arguments: list[str], interruption: Interruption) -> None:
         raise UserError(f"--preset={options.preset}: choose one of {', '.join(PRESETS)}")
     if options.seeds is not None and options.seeds < 1:
         raise UserError(f"--seeds={options.seeds}: give one or more")
-    shard = _shard(options.shard)
+    shard = work.shard(options.shard)
     if options.list:
         print("\n".join(listed(numbers, options.preset, options.seeds)))
         return
@@ -73,7 +61,7 @@ def main(arguments: list[str], interruption: Interruption) -> None:
     interruption.install()
     memory.keep_freed_memory()
     logs.set_level(options.verbosity)
-    say(version.line(options.workdir))
+    work.say(version.line(options.workdir))
     reproduce(numbers, options.preset, options.workdir, interruption, options.seeds, shard)
 
 
@@ -95,12 +83,8 @@ def reproduce(
       seeds: of training; None for the preset's.
       shard: (index, count) of the share.
     """
-    root = _root(folder, preset)
+    root = work.open_root(folder, preset)
     seeds = SEEDS[preset] if seeds is None else seeds
-    cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if not cache:  # runs of a figure compile much the same
-        jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
-
     runs = {number: FIGURES[number].runs(preset) for number in numbers}
     plan = {
         number: {job.folder: job for run in made.values() for job in jobs(run, seeds)}
@@ -110,11 +94,13 @@ def reproduce(
     published: dict[str, float] = {}
     for number, made in runs.items():
         published |= published_seconds(number, preset, made, seeds)
-    do(root, part(list(whole.values()), *shard), interruption, published)
+    work.do(root, work.part(list(whole.values()), *shard), interruption, published)
     for number in numbers:
-        if missing := sum(not _is_done(job, root) for job in plan[number].values()):
-            say(f"figure {number} waits for {missing} jobs of other shards: run this once more "
-                "without --shard when they are done")  # fmt: skip
+        if missing := sum(not work.is_done(job, root) for job in plan[number].values()):
+            work.say(
+                f"figure {number} waits for {missing} jobs of other shards: run this once more "
+                "without --shard when they are done"
+            )
         else:
             draw(root, number, preset, runs[number], seeds)
 
@@ -130,14 +116,7 @@ def listed(numbers: list[int], preset: str, seeds: int | None = None) -> list[st
         runs = FIGURES[number].runs(preset)
         found = {job.folder: job for run in runs.values() for job in jobs(run, seeds)}
         published = published_seconds(number, preset, runs, seeds)
-        of_stage = {stage: [j for j in found.values() if j.stage == stage] for stage in STAGES}
-        work = ", ".join(
-            f"{EngFormatter(places=1, sep=' ')(sum(job.work for job in some))}{unit}"
-            for (stage, some), unit in zip(of_stage.items(), UNITS, strict=True)
-            if some
-        )
-        time = remaining(list(found.values()), partial(_estimate, rates={}, published=published))
-        text = f"{style.counted(len(found), 'job')} ({work}): {time}" if found else "drawn"
+        text = work.amount(list(found.values()), published) if found else "drawn"
         lines.append(f"{number:3}  {' '.join(FIGURES[number].title.split())}\n     {text}")
     return lines
 
@@ -155,139 +134,6 @@ def _figures(text: str) -> list[int]:
             f"give numbers from {min(FIGURES)} to {max(FIGURES)}, or all"
         )
     return numbers
-
-
-def _shard(text: str) -> tuple[int, int]:
-    try:
-        index, count = map(int, text.split("/"))
-        if 1 <= index <= count:
-            return index - 1, count
-    except ValueError:
-        pass
-    raise UserError(f"--shard={text}: give i/n with i from 1 to n, for example 1/4")
-
-
-def _root(folder: str | os.PathLike, preset: str) -> Path:
-    """The workdir, which remembers its preset."""
-    if not os.fspath(folder):
-        raise UserError("--workdir= is empty: give a folder")
-    root = as_path(folder)
-    path = root / "reproduce.json"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        if processes.is_first() and not path.exists():
-            write_text_atomically(path, json.dumps({"preset": preset}))
-    except OSError as error:
-        raise UserError(
-            f"--workdir={folder} can't be used ({reason(error)}): give another folder"
-        ) from error
-    processes.barrier("reproduce")
-    stored = read_json(path, "remove it, and the preset given is taken to be this folder's")
-    if stored["preset"] != preset:
-        raise UserError(
-            f"{root} holds results of the preset {stored['preset']}, not of {preset}: give another "
-            f"--workdir, or --preset={stored['preset']}"
-        )
-    return root
-
-
-def part(plan: list[Job], index: int, count: int) -> list[Job]:
-    """The jobs of a shard: a share of the models, and what they are made of."""
-    whole = list(dict.fromkeys(job.model or job.folder for job in plan if job.stage != "collect"))
-    mine = set(whole[index::count])
-    chosen = [job for job in plan if job.folder in mine or job.model in mine]
-    used = {job.histories for job in plan if job.stage != "collect"}
-    alone = [job.folder for job in plan if job.stage == "collect" and job.folder not in used]
-    needed = {job.histories for job in chosen} | set(alone[index::count])
-    return [job for job in plan if job.folder in needed or job in chosen]
-
-
-def do(
-    root: Path, plan: list[Job], interruption: Interruption, published: Mapping[str, float] = {}
-) -> None:
-    """Does what is not done yet; waits for what another process does.
-
-    Args:
-      root: of the folders.
-      plan: all jobs, each after those whose results it reads.
-      interruption: is asked between and within jobs.
-      published: seconds that jobs took elsewhere, by folder, for want of any like them done here.
-    """
-    left = [job for job in plan if not _is_done(job, root)]
-    for config in {job.config.to_json(): job.config for job in left}.values():
-        validation.validate(config)
-    rates: dict[str, list[float]] = {}
-    to_do = {job.folder for job in left}
-    for job in plan:
-        if job.folder not in to_do:
-            _learn(rates, root, job)
-    estimate = lambda job: _estimate(job, rates, published)
-    say(f"{len(plan) - len(left)} of {len(plan)} jobs are done already")
-    if published:
-        say("times are those of docs/figures, until a job like it is done here")
-    for line in overview(left, estimate):
-        say(line)
-    for number, job in enumerate(left):
-        say(f"[{number + 1}/{len(left)}] {job.folder}   {remaining(left[number:], estimate)}")
-        with contextlib.closing(_wait(root, job, interruption)) as workdir, _timed(root, job):
-            pipeline.run_stages(job.config, workdir, [job.stage], interruption)
-        _learn(rates, root, job)
-
-
-def _is_done(job: Job, root: Path) -> bool:
-    """What process 0 sees, on all of them."""
-    return processes.first_decides(lambda: job.done(root))
-
-
-def _wait(root: Path, job: Job, interruption: Interruption):
-    """The job's workdir, once nobody else is at work there."""
-    told = False
-    while True:
-        interruption.check()
-        try:
-            return job.workdir(root)
-        except InUse as error:
-            if not told:
-                say(f"{error} (waiting)")
-            told = True
-            time.sleep(_PATIENCE)
-
-
-@contextlib.contextmanager
-def _timed(root: Path, job: Job) -> Iterator[None]:
-    """Adds the seconds of its body to those that the job's folder has, also if it is stopped."""
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        if processes.is_first():
-            seconds = _seconds(root, job) + time.monotonic() - began
-            write_text_atomically(root / job.folder / _SECONDS, json.dumps({"seconds": seconds}))
-
-
-def _seconds(root: Path, job: Job) -> float:
-    path = root / job.folder / _SECONDS
-    return read_json(path, "remove it")["seconds"] if path.exists() else 0.0
-
-
-def _like(job: Job) -> str:
-    """What jobs have in common of which one tells how long another takes."""
-    return job.folder.rsplit("-", 2)[0]  # without the seed and the digest
-
-
-def _learn(rates: dict[str, list[float]], root: Path, job: Job) -> None:
-    """Adds the seconds for each unit of work of a job that is done."""
-    if seconds := _seconds(root, job):
-        rates.setdefault(_like(job), []).append(seconds / job.work)
-
-
-def _estimate(
-    job: Job, rates: Mapping[str, list[float]], published: Mapping[str, float]
-) -> float | None:
-    """Seconds, as jobs like it took here, or as it took elsewhere; None if neither is known."""
-    if _like(job) in rates:
-        return job.work * float(np.mean(rates[_like(job)]))
-    return published.get(job.folder)
 
 
 def published_seconds(
@@ -313,36 +159,6 @@ def published_seconds(
     }
 
 
-def overview(left: list[Job], estimate: Callable[[Job], float | None]) -> list[str]:
-    """What there is to do, a line for each stage, and how long it will take."""
-    lines = []
-    for stage in STAGES:
-        if of_stage := [job for job in left if job.stage == stage]:
-            lines.append(f"  {stage:9}{len(of_stage):4} to do: {remaining(of_stage, estimate)}")
-    if len(lines) > 1:
-        lines.append(f"  {'all':9}{len(left):4} to do: {remaining(left, estimate)}")
-    return lines
-
-
-def remaining(left: list[Job], estimate: Callable[[Job], float | None]) -> str:
-    """How long jobs will take together, and how many of them nothing is known of."""
-    known = [seconds for job in left if (seconds := estimate(job)) is not None]
-    unknown = len(left) - len(known)
-    parts = [_duration(sum(known))] if known else []
-    if unknown:
-        more = " more" if known else ""
-        parts.append(f"no estimate for {style.counted(unknown, f'{more} job'.strip())}")
-    return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return "less than a minute"
-    if seconds < 5400:
-        return f"about {math.ceil(seconds / 60)} min"
-    return f"about {seconds / 3600:.1f} h"
-
-
 def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: int) -> None:
     """Writes figNN.json, figNN.png and figNN.pdf, and prints what the figure says.
 
@@ -360,7 +176,7 @@ def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: i
         "preset": preset,
         "seeds": seeds if runs else 0,
         "jax": importlib.metadata.version("jax"),
-        "runs": {name: _scale(results[name]) for name in results},
+        "runs": {name: work.scale(results[name]) for name in results},
         "claims": claims,
         "panels": panels,
     }
@@ -374,35 +190,6 @@ def draw(root: Path, number: int, preset: str, runs: Mapping[str, Run], seeds: i
         print(f"  {claim['verdict']}: {claim['claim']}")
     for name in names:
         print(folder / name)
-
-
-def _scale(results: Results) -> dict[str, Any]:
-    """How large a run was."""
-    c, world = results.config, build.world(results.config)
-    scale = {
-        "environment": c.env.name,
-        "training_tasks": len(world.train),
-        "heldout_tasks": len(world.heldout),
-        "source": None if results.source is None else c.source.name,
-        **results.costs,
-    }
-    if results.metrics:
-        scale |= {
-            "method": c.method,
-            "core": c.model.core,
-            "updates": c.train.steps,
-            "batch_size": c.train.batch_size,
-            "context": c.model.context,
-            "episodes": c.evaluation.episodes,
-            "rollouts": c.evaluation.rollouts,
-        }
-    return scale
-
-
-def say(text: str) -> None:
-    """Prints a line, once."""
-    if processes.is_first():
-        print(text, flush=True)
 
 
 def entry_point() -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import reproduce
-from experiments.figures import FIGURES, fig16_efficiency, figure, presets, runs
+from experiments.figures import FIGURES, fig16_efficiency, figure, presets, runs, work
 from experiments.figures.runs import PRESETS, Results, jobs
 
 
@@ -70,7 +70,7 @@ def test_seeds_that_are_trained_at_once_are_one_job(shared, never):
     run = presets.ad("dark_room", "smoke", {"train.seeds": 2})
     made = list(jobs(run, 3))
     assert [(job.config.seed, job.config.train.seeds) for job in made[1::2]] == [(0, 2), (2, 1)]
-    reproduce.do(shared, made, never)
+    work.do(shared, made, never)
     found = Results(shared, run, 3)
     assert len(found.returns) == len(found.metrics) == 3 and len(found.checkpoints) == 2
     assert [{line["seed"] for line in of_seed} for of_seed in found.metrics] == [{0}, {1}, {2}]
@@ -232,7 +232,7 @@ def test_claims_of_prompts(ad, ed, held):
 def test_bounds_are_those_of_the_tasks_shown(shared, never):
     """A perfect and a random agent have normalised returns of one and zero."""
     run = presets.ad("dark_room", "smoke")
-    reproduce.do(shared, list(jobs(run, 1)), never)
+    work.do(shared, list(jobs(run, 1)), never)
     found = Results(shared, run, 1)
     for policy, score in ((found.optimum, 1.0), (found.chance, 0.0)):
         found.returns = np.broadcast_to(policy[None, :, None, None], found.returns.shape)
