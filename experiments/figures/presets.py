@@ -6,8 +6,8 @@ from typing import Any
 from experiments.figures.runs import Run, changed, config_of, episode_steps
 
 SEEDS = {"smoke": 1, "cpu": 3, "paper": 5}  # of training, unless --seeds says otherwise
-BANDIT, KEY_TO_DOOR = "adversarial_bandit", "dark_key_to_door"
-ENVIRONMENTS = (BANDIT, "dark_room", "dark_room_hard", KEY_TO_DOOR, "watermaze")
+BANDIT, KEY_TO_DOOR, RANDOM_MDP = "adversarial_bandit", "dark_key_to_door", "random_mdp"
+ENVIRONMENTS = (BANDIT, "dark_room", "dark_room_hard", KEY_TO_DOOR, "watermaze", RANDOM_MDP)
 
 # What the figures change of an environment's own preset.
 _SMOKE = {
@@ -30,6 +30,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "evaluation.rollouts": 4,
         },
         "watermaze": {},
+        RANDOM_MDP: {},
     },
     # Models of Dark Room's size are too small for an accelerator: all seeds at once.
     "paper": {name: {"train.seeds": SEEDS["paper"]} for name in ENVIRONMENTS} | {"watermaze": {}},
@@ -62,6 +63,7 @@ RL2: dict[str, dict[str, dict[str, Any]]] = {
             "rl2.episodes": 10,
             "train.steps": 1500,
         },
+        RANDOM_MDP: {"train.steps": 500},
     },
     "paper": {
         BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.99, "train.steps": 40_000},
@@ -89,6 +91,20 @@ def ed(environment: str, preset: str) -> Run:
         changes |= {f"source.noise.{key}": value for key, value in expert.items()}
         return ad(environment, preset, {"method": "ED", **changes})
     return ad(environment, preset, {"method": "ED", "train.keep_begin": 0.9, "train.keep_every": 1})
+
+
+def noise(environment: str, preset: str) -> Run:
+    """AD^ε: AD on histories of an expert whose noise fades, as many and as long as the source's."""
+    config = ad(environment, preset).config
+    own = config.source[config.source.name]
+    rollout = getattr(own, "rollout_steps", None) or episode_steps(config)
+    changes = {
+        "source.name": "noise",
+        "source.noise.num_streams": config.collect.streams or own.num_streams,
+        "source.noise.rollout_steps": rollout,
+        "source.noise.epsilon_steps": rollout * config.collect.updates,
+    }
+    return ad(environment, preset, changes)
 
 
 def rl2(environment: str, preset: str, core: str = "lstm") -> Run:

@@ -1,0 +1,145 @@
+"""All methods and cores on the same histories, in every world.
+
+    python -m experiments.arena --preset=cpu --workdir=runs/arena
+
+What is done is skipped, and what was interrupted goes on. The results are in the workdir:
+report/summary.json and pictures. ``--methods="AD; DPT"`` and ``--worlds=dark_room``
+take some of them.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+
+from ad_jax.distributed import processes
+from ad_jax.errors import UserError
+from experiments.runtime import joining
+
+joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend when it is imported
+
+from data_pipelines.files import growing, write_text_atomically
+from experiments.arena import entries, results
+from experiments.figures import work
+from experiments.figures.runs import PRESETS, Results, Run, jobs
+from experiments.pictures import style
+from experiments.runtime import logs, memory, version
+from experiments.runtime.interruption import Interruption, end_well
+
+
+def main(arguments: list[str], interruption: Interruption) -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.arena")
+    parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
+    parser.add_argument("--workdir", help="where all of it goes")
+    parser.add_argument("--methods", default="", help="some of " + "; ".join(entries.ENTRIES))
+    parser.add_argument("--worlds", default="", help="some of the preset's")
+    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
+    parser.add_argument("--seeds", type=int, help="of training, in place of the preset's")
+    parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts of the work")
+    parser.add_argument("--verbosity", type=int, help="of the log: 1 debug, 0 info, -1 warning, …")
+    options = parser.parse_args(arguments)
+    if options.preset not in PRESETS:
+        raise UserError(f"--preset={options.preset}: choose one of {', '.join(PRESETS)}")
+    if options.seeds is not None and options.seeds < 1:
+        raise UserError(f"--seeds={options.seeds}: give one or more")
+    shard = work.shard(options.shard)
+    runs = chosen(entries.runs(options.preset), options.worlds, options.methods)
+    seeds = options.seeds or entries.SEEDS[options.preset]
+    if options.list:
+        print(f"preset {options.preset}, {style.counted(seeds, 'training seed')}")
+        for world, of_world in runs.items():
+            print(f"{world}\n     {work.amount(list(plan(of_world, seeds).values()), {})}")
+        return
+    if not options.workdir:
+        raise UserError("give --workdir, where all of it goes, or --list")
+    interruption.install()
+    memory.keep_freed_memory()
+    logs.set_level(options.verbosity)
+    work.say(version.line(options.workdir))
+    compete(runs, options.preset, options.workdir, interruption, seeds, shard)
+
+
+def chosen(
+    runs: Mapping[str, Mapping[str, Run]], worlds: str, methods: str
+) -> dict[str, dict[str, Run]]:
+    """Those of some worlds and methods, by their names with semicolons between them; "" for all.
+
+    Raises:
+      UserError: there is no such name.
+    """
+
+    def some(names: str, known: Mapping[str, object], flag: str) -> list[str]:
+        given = [name.strip() for name in names.split(";")] if names else list(known)
+        if unknown := [name for name in given if name not in known]:
+            raise UserError(f"{flag}: there is no {unknown[0]!r}: choose from {'; '.join(known)}")
+        return given
+
+    some_methods = some(methods, entries.ENTRIES, "--methods")
+    return {
+        world: {name: run for name, run in runs[world].items() if name in some_methods}
+        for world in some(worlds, runs, "--worlds")
+    }
+
+
+def plan(of_world: Mapping[str, Run], seeds: int) -> dict:
+    """The jobs of a world by their folders, each after those that it reads."""
+    return {job.folder: job for run in of_world.values() for job in jobs(run, seeds)}
+
+
+def compete(
+    runs: Mapping[str, Mapping[str, Run]],
+    preset: str,
+    folder: str | os.PathLike,
+    interruption: Interruption,
+    seeds: int,
+    shard: tuple[int, int] = (0, 1),
+) -> None:
+    """Does the runs, or a share of them, and reports on them once all are done.
+
+    Args:
+      runs: by the names of the world and of the entry.
+      preset: theirs.
+      folder: where all of it goes.
+      interruption: is asked between and within jobs.
+      seeds: of training.
+      shard: (index, count) of the share.
+    """
+    root = work.open_root(folder, preset)
+    whole = {k: job for of_world in runs.values() for k, job in plan(of_world, seeds).items()}
+    work.do(root, work.part(list(whole.values()), *shard), interruption)
+    if missing := sum(not work.is_done(job, root) for job in whole.values()):
+        work.say(
+            f"the report waits for {missing} jobs of other shards: run this once more without "
+            "--shard when they are done"
+        )
+        return
+    if not processes.is_first():
+        return
+    found = {
+        world: {name: Results(root, run, seeds) for name, run in of_world.items()}
+        for world, of_world in runs.items()
+    }
+    made = results.summary(found) | {"preset": preset}
+    report = root / "report"
+    report.mkdir(exist_ok=True)
+    with growing(report) as (local, _):
+        names = [
+            name
+            for stem, picture in results.pictures(made).items()
+            for name in style.save(picture, local / f"{stem}.png")
+        ]
+    write_text_atomically(report / "summary.json", json.dumps(made, allow_nan=False))
+    print(results.table(made))
+    for name in (*names, "summary.json"):
+        print(report / name)
+
+
+def entry_point() -> None:
+    """Runs ``main``."""
+    interruption = Interruption()
+    end_well(lambda: main(sys.argv[1:], interruption), interruption)
+
+
+if __name__ == "__main__":
+    entry_point()

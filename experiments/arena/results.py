@@ -1,0 +1,162 @@
+"""What came of the arena: numbers and pictures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from ad_jax import build
+from ad_jax.evaluation import statistics
+from ad_jax.methods.train_state import init_params
+from experiments import compare
+from experiments.arena import entries
+from experiments.figures import panels, work
+from experiments.figures.runs import Results
+from experiments.pictures import style
+
+EFFICIENT = 0.8  # of what there is to gain, until which episodes are counted
+SCORE = "(return − random) / (optimal − random)"
+
+
+def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
+    """Everything that is reported, as JSON values.
+
+    Args:
+      results: by the names of the world and of the entry.
+
+    Returns:
+      ``methods``: for each entry and world its scores on held-out tasks, normalised between the
+      random and the optimal policy: ``curve`` by episode, ``mean`` of the last tenth, both with
+      their 95 % intervals ``_ci95`` over training seeds, tasks and rollouts; ``profile``, the part
+      of the rollouts above each of ``thresholds``; ``improvement``, the probability of improvement
+      over the world's first entry; ``episodes_to_80``, the first episode whose mean score is 0.8 or
+      more, None where there is none; ``parameters``, and ``run``, how large it was and what it
+      cost. ``worlds``: the tasks, the optimal and the random return, and the source's.
+    """
+    methods: dict[str, dict[str, Any]] = {}
+    worlds = {}
+    for world, of_world in results.items():
+        learners = {name: found for name, found in of_world.items() if hasattr(found, "returns")}
+        made = compare.compare({name: found.normalized() for name, found in learners.items()})
+        for name, of_name in made.items():
+            found = learners[name]
+            methods.setdefault(name, {})[world] = {
+                **{key: panels.rounded(value) for key, value in of_name.items() if key != "seeds"},
+                "seeds": of_name["seeds"],
+                "episodes_to_80": _first_above(np.array(of_name["curve"]), EFFICIENT),
+                "parameters": num_parameters(found),
+                "run": work.scale(found),
+            }
+        first = next(iter(learners.values()))
+        tested = first.group == "heldout"
+        worlds[world] = {
+            "environment": first.config.env.name,
+            "heldout_tasks": int(tested.sum()),
+            "optimum": float(first.optimum[tested].mean()),
+            "random": float(first.chance[tested].mean()),
+            "episode_steps": first.episode_steps,
+        }
+        if source := of_world.get("source"):
+            returns = np.array(source.source["mean_return_by_episode"])
+            low, high = worlds[world]["random"], worlds[world]["optimum"]
+            score = (returns - low) / (high - low)
+            chosen = source.config.source
+            worlds[world]["source"] = {
+                "name": chosen.name,
+                "streams": getattr(chosen[chosen.name], "num_streams", 1),
+                "mean": float(statistics.last_tenth(score).mean()),
+                "episodes_to_80": _first_above(score, EFFICIENT),
+            }
+    return {"thresholds": compare.THRESHOLDS.tolist(), "methods": methods, "worlds": worlds}
+
+
+def num_parameters(results: Results) -> int:
+    """Of one model."""
+    model = build.model(results.config, build.world(results.config).env)
+    shapes = jax.eval_shape(lambda key: init_params(key, model), jax.random.key(0))
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+def _first_above(score: np.ndarray, level: float) -> int | None:
+    """The first episode, counted from 1, whose score is a level or more."""
+    above = np.flatnonzero(score >= level)
+    return int(above[0]) + 1 if len(above) else None
+
+
+def table(made: Mapping[str, Any]) -> str:
+    """Scores of all entries in all worlds, for a terminal."""
+    worlds, methods = made["worlds"], made["methods"]
+    width = max(map(len, methods))
+    lines = [f"{'':{width}}  " + "  ".join(f"{world:>18}" for world in worlds)]
+    for name, of_name in methods.items():
+        cells = []
+        for world in worlds:
+            found = of_name.get(world)
+            low, high = found["mean_ci95"] if found else (0, 0)
+            cells.append(f"{found['mean']:.2f} [{low:.2f}, {high:.2f}]" if found else "–")
+        lines.append(f"{name:{width}}  " + "  ".join(f"{cell:>18}" for cell in cells))
+    return "\n".join([*lines, f"{SCORE}, last tenth of the episodes, held-out tasks"])
+
+
+def pictures(made: Mapping[str, Any]) -> dict[str, Figure]:
+    """All pictures by name, of what ``summary`` returns, with the preset."""
+    drawn = {}
+    for group, names in entries.PICTURES.items():
+        if sum(name in made["methods"] for name in names) > 1:
+            drawn[group] = draw_curves(made, names)
+            drawn[f"{group}_profiles"] = draw_profiles(made, names)
+    return drawn
+
+
+def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    """Scores by episode, a panel for each world.
+
+    Args:
+      made: what ``summary`` returns, with the preset.
+      names: of the entries.
+    """
+    title, x_of = "Learning in context on held-out tasks", lambda y: np.arange(1, len(y) + 1)
+    figure = _draw(made, names, "curve", x_of, title, "episode", SCORE)
+    for axes in figure.axes:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set_ylim(-0.25, 1.15)
+        style.bounds(axes, {"optimum": 1.0, "random": 0.0})
+    return figure
+
+
+def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
+    title = "Performance profiles over the last tenth of the episodes"
+    x, label = np.array(made["thresholds"]), f"threshold: {SCORE}"
+    return _draw(made, names, "profile", lambda _: x, title, label, "part of the rollouts above")
+
+
+def _draw(made, names, key: str, x_of, title: str, xlabel: str, ylabel: str) -> Figure:
+    shown = {name: made["methods"][name] for name in names if name in made["methods"]}
+    worlds = [world for world in made["worlds"] if sum(world in m for m in shown.values()) > 1]
+    columns = min(3, len(worlds))
+    rows = -(-len(worlds) // columns)
+    figure, axes = style.panels(rows, columns, (max(6.4, 4.6 * columns), 3.9 * rows))
+    for ax in axes.flat[len(worlds) :]:
+        ax.set_visible(False)
+    for ax, world in zip(axes.flat, worlds, strict=False):
+        for i, (name, of_name) in enumerate(shown.items()):
+            if found := of_name.get(world):
+                x, drawn = x_of(found[key]), style.number(name, i)
+                ax.plot(x, found[key], label=name.replace("RL2", "RL²"), **style.line(drawn))
+                style.band(ax, x, *np.array(found[f"{key}_ci95"]).T, drawn)
+        ax.set(title=made["worlds"][world]["environment"], xlabel=xlabel, ylabel=ylabel)
+    figure.suptitle(title, fontsize=11)
+    seeds = max(w["seeds"] for of_name in shown.values() for w in of_name.values())
+    style.explain(
+        figure,
+        f"Lines: means over tasks, rollouts and {style.counted(seeds, 'training seed')}; bands: "
+        f"95 % interval over {style.sampled(seeds)}.",
+        made["preset"],
+        style.named(*axes.flat[: len(worlds)]),
+    )
+    return figure

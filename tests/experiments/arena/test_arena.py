@@ -1,0 +1,101 @@
+"""The arena runs every entry, is skipped when it is done, and says what is better than what."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ad_jax.errors import UserError
+from ad_jax.methods import METHODS
+from ad_jax.models import CORES
+from experiments.arena import __main__ as arena
+from experiments.arena import entries, results
+from experiments.figures.runs import jobs
+from experiments.runtime.interruption import Interruption
+
+
+def test_every_method_and_every_core_enters():
+    assert set(METHODS) <= set(entries.ENTRIES)
+    assert {f"AD, {core}" for core in CORES} - {"AD, transformer"} <= set(entries.ENTRIES)
+
+
+def test_methods_share_their_histories_and_their_budget():
+    """All that learn from a source's histories; and nobody has more parameters than twice AD's."""
+    for world, runs in entries.runs("cpu").items():
+        histories = {name: next(jobs(run, 1)) for name, run in runs.items() if "noise" not in name}
+        shared = {
+            job.folder for name, job in histories.items()
+            if job.stage == "collect" and name not in ("source", "ED", "BC")
+        }  # fmt: skip
+        assert len(shared) == 1, world
+        steps = {
+            name: run.config.train.steps * run.config.train.batch_size * run.config.model.context
+            for name, run in runs.items() if name not in ("source", "RL2")
+        }  # fmt: skip
+        assert len(set(steps.values())) == 1, (world, steps)
+
+
+def test_cores_are_about_as_large_as_the_transformer():
+    runs = entries.runs("cpu")["dark_room"]
+
+    class Found:
+        def __init__(self, config):
+            self.config = config
+
+    size = {name: results.num_parameters(Found(runs[name].config)) for name in runs
+            if name == "AD" or name in entries.OF_CORES}  # fmt: skip
+    assert max(size.values()) < 1.25 * min(size.values()), size
+
+
+def test_all_of_it_runs_and_is_reported(shared, never, capsys):
+    runs = arena.chosen(entries.runs("smoke"), "random_mdp", "")
+    arena.compete(runs, "smoke", shared, never, 1)
+    made = json.loads((shared / "report" / "summary.json").read_text())
+    assert set(made["methods"]) == set(entries.ENTRIES) - {"source"}
+    for name, of_name in made["methods"].items():
+        found = of_name["random_mdp"]
+        assert np.isfinite(found["curve"]).all() and found["seeds"] == 1
+        assert len(found["profile"]) == len(made["thresholds"])
+        assert found["parameters"] > 100 and found["run"]["method"]
+        assert ("improvement" in found) == (name != "AD")
+    world = made["worlds"]["random_mdp"]
+    assert world["random"] < world["optimum"] and world["source"]["name"] == "ppo"
+    names = {path.name for path in (shared / "report").iterdir()}
+    assert {"methods.png", "methods_profiles.pdf", "cores.png"} <= names
+    capsys.readouterr()
+    arena.compete(runs, "smoke", shared, never, 1)
+    printed = capsys.readouterr().out
+    number = len(arena.plan(runs["random_mdp"], 1))
+    assert f"{number} of {number} jobs are done already" in printed and "ICIQL" in printed
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("arena")
+
+
+def test_episodes_until_a_score_are_counted_from_one():
+    assert results._first_above(np.array([0.1, 0.8, 0.7]), 0.8) == 2
+    assert results._first_above(np.array([0.1, 0.2]), 0.8) is None
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--preset=big"], "--preset=big: choose one of"),
+        (["--methods=AD; PPO"], "--methods: there is no 'PPO': choose from AD; DPT"),
+        (["--worlds=maze"], "--worlds: there is no 'maze': choose from adversarial_bandit; dark"),
+        (["--seeds=0"], "--seeds=0: give one or more"),
+        ([], "give --workdir"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(UserError, match=message):
+        arena.main(options, Interruption())
+
+
+def test_the_list_runs_nothing(capsys):
+    arena.main(["--list", "--preset=smoke", "--methods=AD; source"], Interruption())
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "preset smoke, 1 training seed"
+    assert lines[0] == "dark_room" and lines[1].strip().startswith("4 jobs (")
