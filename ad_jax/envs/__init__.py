@@ -32,8 +32,8 @@ attribute                         meaning                                     re
 ``state_index(state)``,           exact returns; with                         evaluation.bounds
 ``start_distribution()``          ``max_steps_in_episode``, the longest
                                   limit of all its tasks
-``known_state(obs, stage,         the state, for one who sees the             evaluation.agents,
-time)``, ``num_stages``           observations and counts the rewards of      for the optimal agent
-                                  an episode (at most ``num_stages`` - 1)
+``known_state``, ``num_stages``   ``(observation, stage, time)``: the state,  evaluation.agents
+                                  for one who counts an episode's rewards,
+                                  at most ``num_stages`` - 1
 ================================  ==========================================  ======================
 """
