@@ -169,7 +169,7 @@ def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
             int(env.num_actions),
             render=getattr(env, "render_observation", None),
             shown=env.picture_shows if chosen.shown_cost else None,
-            extra_outputs=method_spec(config).extra_outputs(int(env.num_actions)),
+            extra_outputs=method_spec(config).extra_outputs(env),
         )
 
 

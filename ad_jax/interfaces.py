@@ -119,8 +119,8 @@ class MethodSpec(NamedTuple):
         the number of optimizer steps per update.
       group: the name of the group of settings in a config. Methods may share the group "train".
       reads: "windows" of stored histories, or "tasks" in which the method acts itself.
-      extra_outputs: how many outputs the model needs beside the logits, given the number of
-        actions: a value, say.
+      extra_outputs: ``extra_outputs(env)``, how many outputs the model needs beside the logits: a
+        value, say.
       validate: ``validate(settings, model, max_steps, experts)`` raises a UserError if they do not
         suit the method. ``max_steps`` is the length of the longest episode; ``experts`` says
         whether the histories are an expert's.
@@ -130,5 +130,5 @@ class MethodSpec(NamedTuple):
     settings: type
     group: str
     reads: str
-    extra_outputs: Callable[[int], int] = lambda num_actions: 0
+    extra_outputs: Callable[[Any], int] = lambda env: 0
     validate: Callable[[Any, Any, int, bool], None] = lambda *_: None

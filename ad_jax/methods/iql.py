@@ -68,7 +68,7 @@ ICIQL = MethodSpec(
     settings=IQLConfig,
     group="train",
     reads="windows",
-    extra_outputs=lambda num_actions: num_actions + 1,  # action values, and the state's
+    extra_outputs=lambda env: int(env.num_actions) + 1,  # action values, and the state's
 )
 
 

@@ -120,7 +120,7 @@ RL2 = MethodSpec(
     settings=RL2Config,
     group="rl2",
     reads="tasks",
-    extra_outputs=lambda num_actions: 1,  # the value
+    extra_outputs=lambda env: 1,  # the value
     validate=validate,
 )
 

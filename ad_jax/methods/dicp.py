@@ -1,0 +1,233 @@
+"""In-context planning: algorithm distillation with a model of the world, which it plans in.
+
+Son et al. (arXiv:2502.19009, DICP-AD): beside the learner's action the model predicts, for every
+action, what comes of it: the next observation, the reward, whether the episode ends, and the return
+from here to the end of the episode. When it acts, it draws several courses of action, follows each
+for some steps in its own predictions, and takes the first action of the one that promises most.
+Where it knows nothing of a task yet they promise the same, and it acts as algorithm distillation
+does. Here courses are drawn independently, where the paper searches with beams.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ad_jax.envs import spaces
+from ad_jax.errors import UserError
+from ad_jax.interfaces import Agent, Method, MethodSpec
+from ad_jax.losses import action_cross_entropy
+from ad_jax.methods.ad import ADConfig
+from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
+
+_TOLD = 3  # of each action, beside the observation: reward, end, return
+
+
+@dataclasses.dataclass(frozen=True)
+class DICPConfig(ADConfig):
+    """Settings of in-context planning, beside those of algorithm distillation.
+
+    Attributes:
+      model_cost: weight of the losses of all predictions.
+      plans: courses of action that are compared.
+      horizon: steps of each, the next one included; 1 compares actions by their predicted returns.
+    """
+
+    model_cost: float = 0.3
+    plans: int = 8
+    horizon: int = 4
+
+
+def _sizes(space: Any) -> np.ndarray:
+    """Values of each component of an observation."""
+    sizes = spaces.component_sizes(space)
+    if sizes is None or sizes.max() > spaces.MAX_VALUES:
+        raise UserError(
+            "method='DICP' predicts observations by their components: it needs whole numbers, at "
+            f"most {spaces.MAX_VALUES} values each"
+        )
+    return sizes
+
+
+def _extra_outputs(env: Any) -> int:
+    sizes = _sizes(env.observation_space(env.default_params))
+    return int(env.num_actions) * (int(sizes.sum()) + _TOLD)
+
+
+def make(model, optimizer, env, env_params, settings: DICPConfig) -> Method:
+    """DICP as a Method; see ``MethodSpec.make``."""
+    del env, env_params  # it learns from stored histories alone
+    loss = lambda params, batch, key: dicp_loss(model, params, batch, key, settings)
+    return Method(
+        init=lambda key, batch: init_state(key, model, optimizer, batch),
+        update=gradient_update(loss, optimizer, settings.accumulate),
+        agent=partial(planning_agent, model, settings),
+        shared=settings.batch_size // settings.accumulate,
+        shared_name="batch_size / accumulate",
+        transitions=settings.batch_size * model.config.context,
+    )
+
+
+DICP = MethodSpec(
+    make=make,
+    settings=DICPConfig,
+    group="train",
+    reads="windows",
+    extra_outputs=_extra_outputs,
+)
+
+
+def told(model: Any, out: jax.Array, action: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    """What a model's outputs say of an action.
+
+    Args:
+      model: with the extra outputs of ``DICP``.
+      out: its outputs, [...].
+      action: int32 [...].
+
+    Returns:
+      (logits of each component of the next observation, [..., 3]: the reward, the logit of the
+      episode's end, and the return to its end).
+    """
+    sizes = _sizes(model.space)
+    of_actions = out[..., model.num_actions :]
+    of_actions = of_actions.reshape(*action.shape, model.num_actions, -1)
+    chosen = jnp.take_along_axis(of_actions, action[..., None, None], -2)[..., 0, :]
+    *components, rest = jnp.split(chosen, np.cumsum(sizes), -1)
+    return components, rest
+
+
+def dicp_loss(
+    model: Any, params: Any, batch: dict[str, jax.Array], key: jax.Array, settings: DICPConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Cross-entropy of the source's actions, and the losses of what came of them.
+
+    Args:
+      model: with the extra outputs of ``DICP``.
+      params: its parameters.
+      batch: as ``to_batch`` returns it.
+      key: for dropout and the input mask.
+      settings: see DICPConfig.
+
+    Returns:
+      (loss, metrics).
+    """
+    key_dropout, key_mask = jax.random.split(key)
+    inputs = {name: batch[name] for name in INPUTS}
+    rngs = {"dropout": key_dropout, "mask": key_mask}
+    out = model.apply(params, **inputs, train=True, rngs=rngs)
+    action = batch["action"]
+    imitation = action_cross_entropy(
+        out[..., : model.num_actions], action, settings.label_smoothing
+    ).mean()
+
+    # What follows the last step of a window is not in it, nor is the end of its last episode.
+    components, rest = told(model, out[:, :-1], action[:, :-1])
+    reward, ends = batch["previous_reward"][:, 1:], batch["is_first"][:, 1:]
+    mean = lambda x, known: (x * known).sum() / jnp.maximum(known.sum(), 1)
+    observation = batch["observation"][:, 1:].reshape(*ends.shape, -1) - spaces.lowest(model.space)
+    observation_loss = sum(
+        mean(optax.softmax_cross_entropy_with_integer_labels(logits, observation[..., i]), ~ends)
+        for i, logits in enumerate(components)
+    )
+    reward_loss = ((rest[..., 0] - reward) ** 2).mean()
+    end_loss = optax.sigmoid_binary_cross_entropy(rest[..., 1], ends).mean()
+    returns, known = returns_to_go(reward, ends)
+    return_loss = mean((rest[..., 2] - returns) ** 2, known)
+    model_loss = observation_loss + reward_loss + end_loss + return_loss
+
+    total = imitation + settings.model_cost * model_loss
+    accuracy = (out[..., : model.num_actions].argmax(-1) == action).mean()
+    return total, {
+        "loss": total,
+        "accuracy": accuracy,
+        "observation_loss": observation_loss,
+        "reward_loss": reward_loss,
+        "return_loss": return_loss,
+    }
+
+
+def returns_to_go(reward_BxT: jax.Array, ends_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(rewards from each step to the end of its episode, bool: whether the end is there)."""
+
+    def step(following, seen):
+        later, known = following
+        reward, ends = seen
+        now = reward + jnp.where(ends, 0.0, later), known | ends
+        return now, now
+
+    first = jnp.zeros(len(reward_BxT)), jnp.zeros(len(reward_BxT), bool)
+    _, found = jax.lax.scan(step, first, (reward_BxT.T, ends_BxT.T), reverse=True)
+    returns_TxB, known_TxB = found
+    return returns_TxB.T, known_TxB.T
+
+
+def planning_agent(
+    model: Any,
+    settings: DICPConfig,
+    params: Any,
+    *,
+    mode: str = "fast",
+    temperature: float | jax.Array = 1.0,
+) -> Agent:
+    """A frozen model that plans.
+
+    Args:
+      model: with the extra outputs of ``DICP``.
+      settings: see DICPConfig.
+      params: of the model.
+      mode: "fast"; plans go on from the model's memory.
+      temperature: of the actions that are drawn for plans; 0 takes the most probable ones.
+
+    Raises:
+      UserError: another mode.
+    """
+    if mode != "fast":
+        raise UserError(f"evaluation.mode={mode!r}: DICP plans from its memory: give 'fast'")
+    lowest, shape = spaces.lowest(model.space), model.space.shape
+    sharp = jnp.equal(temperature, 0)
+
+    def read(memory, observation, action, reward, is_first):
+        return model.apply(params, memory, observation, action, reward, is_first, method="step")
+
+    def draw(key, out):
+        logits = out[: model.num_actions]
+        drawn = jax.random.categorical(key, logits / jnp.where(sharp, 1, temperature))
+        return jnp.where(sharp, jnp.argmax(logits), drawn).astype(jnp.int32)
+
+    def course(memory, out, key):
+        """(first action, promised return) of one course of actions."""
+
+        def dream(state, key):
+            memory, out, goes_on, total = state
+            action = draw(key, out)
+            components, rest = told(model, out, action)
+            number = jnp.stack([logits.argmax(-1) for logits in components])
+            observation = (number.astype(jnp.int32) + lowest).reshape(shape)
+            total += jnp.where(goes_on, rest[0], 0.0)
+            goes_on &= rest[1] < 0
+            memory, out = read(memory, observation, action, rest[0], jnp.zeros((), bool))
+            return (memory, out, goes_on, total), action
+
+        key, key_last = jax.random.split(key)
+        keys = jax.random.split(key, settings.horizon - 1)
+        start = memory, out, jnp.ones((), bool), jnp.zeros(())
+        (_, out, goes_on, total), actions = jax.lax.scan(dream, start, keys)
+        last = draw(key_last, out)
+        _, rest = told(model, out, last)
+        actions = jnp.append(actions, last)
+        return actions[0], total + jnp.where(goes_on, rest[2], 0.0)
+
+    def act(memory, *seen):
+        key, inner = memory
+        key, key_plans = jax.random.split(key)
+        inner, out = read(inner, *seen)
+        keys = jax.random.split(key_plans, settings.plans)
+        actions, promised = jax.vmap(partial(course, inner, out))(keys)
+        return (key, inner), actions[jnp.argmax(promised)]
+
+    return Agent(init=lambda key: (key, model.initial_carry()), act=act)
