@@ -31,17 +31,23 @@ SHOWN = {
 }
 
 
+NOISE_FREE = "ED, noise-free expert"
+
+
 def runs(preset: str):
-    """Four in each environment."""
+    """Four in each environment, and in the grid worlds ED of a better expert than the source."""
+    made = {
+        "AD": presets.ad,
+        "ED": presets.ed,
+        NOISE_FREE: presets.noise_free_ed,
+        "RL2": presets.rl2,
+        "source": presets.source,
+    }
     return {
         f"{TITLES[environment]}, {name}": make(environment, preset)
         for environment in SHOWN[preset]
-        for name, make in (
-            ("AD", presets.ad),
-            ("ED", presets.ed),
-            ("RL2", presets.rl2),
-            ("source", presets.source),
-        )
+        for name, make in made.items()
+        if name != NOISE_FREE or environment != "watermaze"
     }
 
 
@@ -57,6 +63,9 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         streams = chosen[chosen.name].num_streams
         ours = curve("AD", ad.of_group(), ad.episode_steps, paper)
         last = ours["x"][-1]
+        more = []
+        if expert := results.get(f"{title}, {NOISE_FREE}"):
+            more.append(curve(NOISE_FREE, expert.of_group(), expert.episode_steps))
         same_world = rl2.config.env.name == ad.config.env.name
         made.append({
             "kind": "curves",
@@ -67,6 +76,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             "curves": [
                 ours,
                 curve("ED", ed.of_group(), ed.episode_steps, [(last, paper_ed)]),
+                *more,
                 source_curve("source", source, streams),
                 source_curve("source, one stream", source, 1),
             ],
@@ -106,6 +116,7 @@ def ahead(panel: Mapping[str, Any]) -> np.ndarray:
     return least(*(at(ad, x) - at(source, x) for x in compared))
 
 
+GRID_WORLDS = [title for environment, title in TITLES.items() if environment != "watermaze"]
 CLAIMS = {
     "AD improves in context on held-out tasks by at least 0.3 of what there is to gain": (
         lambda panel: _risen(panel, "AD") - 0.3
@@ -113,11 +124,16 @@ CLAIMS = {
     "ED stays flat: it gains less than 0.1 of it": lambda panel: 0.1 - _risen(panel, "ED"),
     "AD per step is ahead of the source, whose steps are summed over its actors": ahead,
 }
+OF_EXPERTS = {
+    "ED of a noise-free expert stays flat: it gains less than 0.1 of it": (
+        lambda panel: 0.1 - _risen(panel, NOISE_FREE)
+    ),
+}
 
 
 FIGURE = Figure(
     title="Learning in context on held-out tasks, weights frozen",
     runs=runs,
     panels=panels,
-    claims=of_panels(TITLES.values(), CLAIMS),
+    claims=of_panels(TITLES.values(), CLAIMS) | of_panels(GRID_WORLDS, OF_EXPERTS),
 )

@@ -85,26 +85,28 @@ def ad(environment: str, preset: str, changes: Mapping[str, Any] | None = None) 
 def ed(environment: str, preset: str) -> Run:
     """Expert distillation: of the last tenth of the histories; of bandits, of the best arm."""
     if environment == BANDIT:  # whose source never becomes an expert: a trial is all it has
-        pulls = episode_steps(config_of(environment, preset))
-        expert = {"num_streams": 1, "rollout_steps": pulls, "epsilon_start": 0.0}
-        changes = {"source.name": "noise", "collect.min_improved": 0.0}
-        changes |= {f"source.noise.{key}": value for key, value in expert.items()}
-        return ad(environment, preset, {"method": "ED", **changes})
+        return noise_free_ed(environment, preset)
     return ad(environment, preset, {"method": "ED", "train.keep_begin": 0.9, "train.keep_every": 1})
 
 
-def noise(environment: str, preset: str) -> Run:
+def noise(environment: str, preset: str, changes: Mapping[str, Any] | None = None) -> Run:
     """AD^ε: AD on histories of an expert whose noise fades, as many and as long as the source's."""
     config = ad(environment, preset).config
     own = config.source[config.source.name]
-    rollout = getattr(own, "rollout_steps", None) or episode_steps(config)
-    changes = {
+    rollout = own.get("rollout_steps") or episode_steps(config)
+    fading = {
         "source.name": "noise",
-        "source.noise.num_streams": config.collect.streams or own.num_streams,
+        "source.noise.num_streams": config.collect.streams or own.get("num_streams", 1),
         "source.noise.rollout_steps": rollout,
         "source.noise.epsilon_steps": rollout * config.collect.updates,
     }
-    return ad(environment, preset, changes)
+    return ad(environment, preset, fading | dict(changes or {}))
+
+
+def noise_free_ed(environment: str, preset: str) -> Run:
+    """ED of the optimal policy, as many and as long histories as the source's."""
+    expert = {"method": "ED", "source.noise.epsilon_start": 0.0, "collect.min_improved": 0.0}
+    return noise(environment, preset, {**expert, "train.keep_every": 1})
 
 
 def rl2(environment: str, preset: str, core: str = "lstm") -> Run:

@@ -25,7 +25,7 @@ OF_NAME = {
     "AD": 0, "ED": 1, "RL2": 2, "RL2, LSTM": 2, "RL2, transformer": 4, "source": 6,
     "source, one stream": 7, "random pulls": 7, "heldout": 0, "validation": 0,
     "train": 1, "even": 2, "uniform": 3, "DPT": 3, "ICIQL": 4, "AD, noise": 5, "BC": 7,
-    "DICP": 6,
+    "DICP": 6, "ED, noise-free expert": 3,
 }  # fmt: skip
 BOUND = "#555555"
 SMOKE = "smoke preset: not a result"
