@@ -43,7 +43,7 @@ def find(items: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
 
 
 def of_panel(
-    title: str, margin: Callable[[Mapping[str, Any]], np.ndarray]
+    title: str, margin: Callable[[Mapping[str, Any]], np.ndarray | None]
 ) -> Callable[[Panels], np.ndarray | None]:
     """A claim about the panel of a title: ``margin(panel)``."""
 
@@ -55,7 +55,7 @@ def of_panel(
 
 
 def of_panels(
-    titles: Iterable[str], margins: Mapping[str, Callable[[Mapping[str, Any]], np.ndarray]]
+    titles: Iterable[str], margins: Mapping[str, Callable[[Mapping[str, Any]], np.ndarray | None]]
 ) -> dict[str, Callable[[Panels], np.ndarray | None]]:
     """The same claims about the panels of several titles: each a text and ``margin(panel)``."""
     return {

@@ -83,7 +83,7 @@ def test_episodes_until_a_score_are_counted_from_one():
     "options, message",
     [
         (["--preset=big"], "--preset=big: choose one of"),
-        (["--methods=AD; PPO"], "--methods: there is no 'PPO': choose from AD; DPT"),
+        (["--methods=AD; PPO"], "--methods: there is no 'PPO': choose from AD; DICP"),
         (["--worlds=maze"], "--worlds: there is no 'maze': choose from adversarial_bandit; dark"),
         (["--seeds=0"], "--seeds=0: give one or more"),
         ([], "give --workdir"),

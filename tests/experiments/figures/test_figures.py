@@ -41,7 +41,7 @@ def test_the_plan_of_a_figure_is_sound(number, preset, valid):
         for job in jobs(run, 2):
             what = json.dumps({**job.config.to_dict(), "seed": 0}, sort_keys=True)
             if what not in valid:
-                reproduce.validation.validate(job.config)
+                work.validation.validate(job.config)
                 valid.add(what)
             assert job.work > 0
         assert run.config.preset == preset
