@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from ad_jax import registries
+from ad_jax.actions import Actions
 from ad_jax.envs import registry
 from ad_jax.envs.tasks import TaskDistribution
 from ad_jax.errors import UserError
@@ -166,7 +167,7 @@ def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
         return SequenceModel(
             chosen,
             space,
-            int(env.num_actions),
+            Actions.of(env),
             render=getattr(env, "render_observation", None),
             shown=env.picture_shows if chosen.shown_cost else None,
             extra_outputs=method_spec(config).extra_outputs(env),

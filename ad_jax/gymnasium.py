@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from gymnax.environments import spaces as gymnax_spaces
 
 from ad_jax.envs import registry
+from ad_jax.envs.binned import Binned
 from ad_jax.envs.grid_world import GridWorld
 from ad_jax.envs.spaces import observation_dtype
 from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
@@ -44,10 +45,14 @@ class _World:
         self, name: str, tasks: Callable[[Any], TaskDistribution] | None, kwargs: dict[str, Any]
     ):
         self.env, self.tasks = registry.make(name, tasks, **kwargs)
+        if isinstance(self.env, Binned):  # here its actions are its own
+            self.env = self.env.inner
         params = self.env.default_params
         self.observation_space = _space(self.env.observation_space(params))
         self.action_space = _space(self.env.action_space(params))
         self.dtype = observation_dtype(self.env.observation_space(params))
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        self.action_dtype = np.dtype(np.int32 if discrete else self.action_space.dtype)
 
     def params(self, ids: np.ndarray) -> Any:
         """EnvParams of tasks, with a leading axis; raises a UserError if there is no such task."""
@@ -162,7 +167,7 @@ class TaskEnv(gymnasium.Env):
         if not self.action_space.contains(action):
             raise UserError(f"action={action!r}: give one of {self.action_space}")
         self._key, self._state, made = self._compiled_step(
-            self._key, self._state, np.int32(action), self._params
+            self._key, self._state, np.asarray(action, self._world.action_dtype), self._params
         )
         observation, reward, terminated, truncated = made
         info = {"task": self._task}
@@ -254,13 +259,14 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         if self._state is None:
             raise UserError("step comes after reset")
         given = np.asarray(actions)
-        whole = given.dtype.kind in "iu"
-        if not whole or not self.action_space.contains(given.astype(self.action_space.dtype)):
+        dtype = self._world.action_dtype
+        fits = given.dtype.kind in ("iuf" if dtype.kind == "f" else "iu")
+        if not fits or not self.action_space.contains(given.astype(self.action_space.dtype)):
             raise UserError(
                 f"actions={given.tolist()}: give {self.num_envs} of {self.action_space}"
             )
         self._key, self._state, made = self._compiled_step(
-            self._key, self._state, given.astype(np.int32), self._kept.params
+            self._key, self._state, given.astype(dtype), self._kept.params
         )
         observation, reward, terminated, truncated, final = made
         ended = np.asarray(terminated) | np.asarray(truncated)
@@ -314,7 +320,8 @@ def evaluate(
     first = int(getattr(stepped.single_action_space, "start", 0))
     while (number < episodes).any():
         action, state = learner.act(state, observation, reward, done)
-        observation, reward, terminated, truncated, _ = stepped.step(action + first)
+        taken = action + first if learner.model.actions.scalar else learner.env.continuous(action)
+        observation, reward, terminated, truncated, _ = stepped.step(taken)
         counted = np.flatnonzero(number < episodes)
         returns[counted, number[counted]] += reward[counted]
         done = terminated | truncated
@@ -352,9 +359,14 @@ def _check_spaces(learner: Learner, observation: spaces.Space, action: spaces.Sp
         raise UserError(
             f"observations have shape {observation.shape}: the learner reads {wanted.shape}"
         )
-    number = getattr(action, "n", None)
-    if number != learner.model.num_actions:
-        raise UserError(f"actions are {action}: the learner has {learner.model.num_actions}")
+    actions = learner.model.actions
+    fits = (
+        getattr(action, "n", None) == actions.sizes[0]
+        if actions.scalar
+        else (isinstance(action, spaces.Box) and action.shape == actions.shape)
+    )
+    if not fits:
+        raise UserError(f"actions are {action}: the learner has {actions}")
 
 
 def _space(space: gymnax_spaces.Space) -> spaces.Space:

@@ -104,8 +104,8 @@ class Learner:
                 raise UserError(f"{name}={value!r}: give a whole number")
             if value is not None and not least <= value < 2**31:
                 raise UserError(f"{name}={value}: give a number from {least} to {2**31 - 1}")
-        key = jax.random.key(seed)
-        start = lambda key: Context(self.agent.init(key), jnp.int32(self.model.num_actions))
+        key, actions = jax.random.key(seed), self.model.actions
+        start = lambda key: Context(self.agent.init(key), jnp.asarray(actions.none))
         return start(key) if batch is None else jax.vmap(start)(jax.random.split(key, batch))
 
     def act(
@@ -121,7 +121,8 @@ class Learner:
           done: bool [] or [N]; True if an episode begins with this observation, as the very first
             one does.
           action: the last action, int [] or [N], where another one was taken than ``act`` had
-            returned, so that the learner watches somebody else.
+            returned, so that the learner watches somebody else. Here and below one more axis
+            where actions have components.
 
         Returns:
           (action int32 [] or [N], the new state).
@@ -129,7 +130,8 @@ class Learner:
         Raises:
           UserError: a shape, a dtype or a value does not fit.
         """
-        lead = state.action.shape
+        actions = self.model.actions
+        lead = state.action.shape[: state.action.ndim - len(actions.shape)]
         observation = self._checked_observation(observation, lead)
         reward = _array("reward", reward, lead, "biuf", np.float32)
         if not np.isfinite(reward).all():
@@ -138,11 +140,9 @@ class Learner:
         if action is None:
             previous = state.action
         else:
-            previous = _array("action", action, lead, "iu", np.int32)
-            if ((previous < 0) | (previous >= self.model.num_actions)).any():
-                raise UserError(
-                    f"action is {previous}: actions are 0 to {self.model.num_actions - 1}"
-                )
+            previous = _array("action", action, (*lead, *actions.shape), "iu", np.int32)
+            if ((previous < 0) | (previous >= actions.none)).any():
+                raise UserError(f"action is {previous}: actions are 0 to {actions.none - 1}")
         step = self._step_of_many if lead else self._step
         memory, chosen = step(state.memory, observation, previous, reward, done)
         return np.asarray(chosen), Context(memory, chosen)

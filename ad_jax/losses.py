@@ -1,7 +1,7 @@
-"""Losses, and what they are made of: advantages, returns, entropies and log-probabilities.
+"""Losses, and what they are made of: advantages and returns.
 
-Each stands here once, for sources and methods alike. Logits are float32 [..., actions], and
-actions int32 [...].
+Each stands here once, for sources and methods alike. Those of distributions over actions are in
+``actions``.
 
 An episode that a time limit cut off is bootstrapped from the value of its last observation. Only
 after a terminal step is the future worth nothing.
@@ -24,31 +24,6 @@ def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], An
       updates: 0 keeps ``start`` for ever.
     """
     return optax.linear_schedule(start, end, updates) if updates else lambda count: start
-
-
-def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
-    """Log-probability of actions under logits; float32 [...]."""
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], -1)[..., 0]
-
-
-def entropy(logits: jax.Array) -> jax.Array:
-    """Entropy of the policies with these logits, in nats; float32 [...]."""
-    log_probs = jax.nn.log_softmax(logits)
-    return -(jnp.exp(log_probs) * log_probs).sum(-1)
-
-
-def action_cross_entropy(
-    logits: jax.Array, action: jax.Array, label_smoothing: float = 0.0
-) -> jax.Array:
-    """Cross-entropy of actions under logits; float32 [...].
-
-    Args:
-      logits: [..., actions].
-      action: [...].
-      label_smoothing: the share of the target that is spread evenly over all actions.
-    """
-    targets = jax.nn.one_hot(action, logits.shape[-1])
-    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
 
 
 def clipped_surrogate(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ad_jax.actions import Actions
 from ad_jax.distributed.sharding import traced_platform
 from ad_jax.interfaces import Agent, History
 
@@ -83,6 +84,8 @@ def make_rollouts(
       None takes all at once.
     """
 
+    actions = Actions.of(env)
+
     def init_one(key, env_params):
         key, key_reset, key_agent = jax.random.split(key, 3)
         return RolloutState(
@@ -90,7 +93,7 @@ def make_rollouts(
             env_params=env_params,
             now=begin(env, key_reset, env_params),
             memory=make_agent(env_params).init(key_agent),
-            previous_action=jnp.full((), env.num_actions, jnp.int32),
+            previous_action=jnp.asarray(actions.none),
             previous_reward=jnp.zeros(()),
         )
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
 from ad_jax.evaluation.agents import model_agent
@@ -59,7 +60,7 @@ def _at(context: int, rounds: int) -> list[dict[str, Any]]:
 def _ours(mode: str, context: int, steps: int) -> Candidate:
     env, tasks = registry.make("DarkRoom")
     config = TransformerConfig(**SHAPE, context=context)
-    model = SequenceModel(config, env.observation_space(), env.num_actions)
+    model = SequenceModel(config, env.observation_space(), Actions.of(env))
     zeros = jnp.zeros
     params = model.init(
         jax.random.key(0), zeros((1, 1, 2), jnp.int32), zeros((1, 1), jnp.int32),

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.methods import ad
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import init_state
@@ -59,7 +60,7 @@ def _at(context: int, rounds: int) -> list[dict[str, Any]]:
 def _ours(context: int, parts: int, steps: int) -> Candidate:
     chunk = 60 if context > 100 else 40
     config = TransformerConfig(**SHAPE, context=context, attention_chunk=chunk)
-    model = SequenceModel(config, spaces.Box(0, 8, (2,), jnp.int32), 5)
+    model = SequenceModel(config, spaces.Box(0, 8, (2,), jnp.int32), Actions.discrete(5))
     optimizer = make_optimizer(OptimizerConfig(), 1000)
     init = lambda key: init_state(key, model, optimizer)
     update = ad.make_update(model, optimizer, accumulate=parts)

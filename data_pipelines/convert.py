@@ -352,8 +352,9 @@ def to_numpy(histories: Histories) -> Iterator[dict[str, Any]]:
     """Each row of a data set, as plain arrays with the names of ``formats``.
 
     Yields:
-      observations int32, float32 or uint8 ``[time, *shape]``, actions int32 [time], rewards float32
-      [time], terminations and truncations bool [time], and the numbers task and stream.
+      observations int32, float32 or uint8 ``[time, *shape]``, actions int32 ``[time, *shape]``,
+      rewards float32 [time], terminations and truncations bool [time], and the numbers task and
+      stream.
     """
     schema = histories.schema
     for row, (task, stream) in enumerate(zip(histories.task, histories.stream, strict=True)):
@@ -396,7 +397,7 @@ def to_rlds(histories: Histories, folder: Path) -> None:
             "steps": tfds.features.Dataset(
                 {
                     "observation": tensor(shape=schema.observation_shape, dtype=seen),
-                    "action": tensor(shape=(), dtype=np.int32),
+                    "action": tensor(shape=schema.actions.shape, dtype=np.int32),
                     "reward": tensor(shape=(), dtype=np.float32),
                     **flags,
                 }

@@ -15,9 +15,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
-from gymnax.environments.spaces import Discrete
 from tensorflow_datasets.proto import tf_example_pb2
 
+from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 
@@ -41,7 +41,8 @@ class Schema:
       observation_low: smallest value of each component (row-major), or None where observations
         are stored as they are.
       observation_sizes: number of values of each component, or None likewise.
-      num_actions: size of the discrete action space.
+      num_actions: values of an action or, where it has components, of that with the most.
+      action_sizes: values of each component, or None where an action is one number.
       reward_levels: the values a reward can take, or None for any float.
       record_steps: steps per record.
       raw_dtype: of observations that are stored as they are: float32, or uint8 for pictures.
@@ -54,29 +55,30 @@ class Schema:
     reward_levels: tuple[float, ...] | None
     record_steps: int
     raw_dtype: str = "float32"
+    action_sizes: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, env: Any, record_steps: int) -> "Schema":
-        """Reads the schema off a gymnax environment with discrete actions.
+        """Reads the schema off a gymnax environment.
 
         ``env.reward_levels``, where an environment has it, lists every reward it can give.
         """
         space = env.observation_space(env.default_params)
         image = spaces.observation_dtype(space) == np.uint8
         sizes = None if image else spaces.component_sizes(space)
-        if not isinstance(env.action_space(env.default_params), Discrete):
-            raise UserError(f"{env.name}: only discrete actions can be distilled")
-        if env.num_actions > 256:
-            raise UserError(f"{env.name}: at most 256 actions can be stored, not {env.num_actions}")
+        actions = Actions.of(env)
+        if (most := max(actions.sizes)) > 256:
+            raise UserError(f"{env.name}: at most 256 actions can be stored, not {most}")
         levels = getattr(env, "reward_levels", None)
         return cls(
             observation_shape=tuple(space.shape),
             observation_low=None if sizes is None else tuple(spaces.lowest(space).tolist()),
             observation_sizes=None if sizes is None else tuple(sizes.tolist()),
-            num_actions=int(env.num_actions),
+            num_actions=most,
             reward_levels=None if levels is None else tuple(float(v) for v in levels),
             record_steps=record_steps,
             raw_dtype="uint8" if image else "float32",
+            action_sizes=None if actions.scalar else actions.sizes,
         )
 
     @classmethod
@@ -85,6 +87,12 @@ class Schema:
         # Until version 1.1, record_steps was called block_steps.
         fields = {"record_steps" if k == "block_steps" else k: v for k, v in fields.items()}
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    @property
+    def actions(self) -> Actions:
+        """What an action is made of."""
+        sizes = self.action_sizes
+        return Actions.discrete(self.num_actions) if sizes is None else Actions(sizes)
 
     @property
     def observation_dtype(self) -> np.dtype:
@@ -139,7 +147,7 @@ class Schema:
                     "before the action; integer components as one number, the first one fastest, "
                     "or each less its smallest value",
                 ),
-                "action": tensor((n,), np.uint8, "the action"),
+                "action": tensor((n, *self.actions.shape), np.uint8, "the action"),
                 "reward": reward,
                 **{flag: tensor((bits,), np.uint8, "one bit per step") for flag in FLAGS},
             }
@@ -188,8 +196,7 @@ class Schema:
             level = reward[..., None] == np.array(self.reward_levels, np.float32)
             undeclared = ~level.any(-1) & jnp.isfinite(reward)
             found[f"rewards that its reward_levels {self.reward_levels} do not list"] = undeclared
-        action = history.action
-        found["actions outside its action space"] = (action < 0) | (action >= self.num_actions)
+        found["actions outside its action space"] = self.actions.outside(history.action)
         components = observation.reshape(*reward.shape, -1)
         if self.observation_sizes is not None:
             low = np.array(self.observation_low, np.int32)

@@ -153,17 +153,18 @@ def to_batch(schema: Schema, raw: dict[str, Any]) -> dict[str, Any]:
     """The model's inputs and targets from raw windows, inside jit.
 
     Returns:
-      A dict of arrays [batch, context, ...]: observation, previous_action (the number of actions
-      where there was none), previous_reward, is_first, and the target, action; and task, int32
+      A dict of arrays [batch, context, ...]: observation, previous_action (``Actions.none`` where
+      there was none), previous_reward, is_first, and the target, action; and task, int32
       [batch], as ``WindowSampler.tasks`` has it.
     """
     context = raw["action"].shape[1] - 1
     has_previous = raw["has_previous"][:, None] | (jnp.arange(context) > 0)
-    previous_action = raw["action"][:, :-1].astype(jnp.int32)
+    actions, previous_action = schema.actions, raw["action"][:, :-1].astype(jnp.int32)
+    acted = has_previous.reshape(*has_previous.shape, *(1 for _ in actions.shape))
     previous_reward = schema.decode_reward(raw["reward"][:, :-1])
     return {
         "observation": schema.decode_observation(raw["observation"][:, 1:]),
-        "previous_action": jnp.where(has_previous, previous_action, schema.num_actions),
+        "previous_action": jnp.where(acted, previous_action, actions.none),
         "previous_reward": jnp.where(has_previous, previous_reward, 0.0),
         "is_first": raw["is_first"][:, 1:],
         "action": raw["action"][:, 1:].astype(jnp.int32),

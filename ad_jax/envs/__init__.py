@@ -1,8 +1,8 @@
 """Gymnax environments, and the distributions of tasks over them.
 
-Every environment has gymnax's own interface, discrete actions, and tasks that limit the steps of an
-episode. It may also have these attributes. Code asks for them by name, so an environment from
-outside needs no base class.
+Every environment has gymnax's own interface, discrete actions or vectors of floats, and tasks that
+limit the steps of an episode. It may also have these attributes. Code asks for them by name, so an
+environment from outside needs no base class.
 
 ================================  ==========================================  ======================
 attribute                         meaning                                     read by
@@ -12,6 +12,8 @@ attribute                         meaning                                     re
 ``acts``                          False if only histories are known of it     ad_jax.build
 ``version``                       changes when the same actions would lead    ad_jax.build
                                   to another history; gymnax's if absent
+``action_bins``                   places of each component of a continuous    envs.registry, for
+                                  action; 11 if absent                        envs.binned
 ``reward_levels``                 every reward that it can give; rewards are  data_pipelines.schema
                                   then stored in fewer bits
 ``render_observation(obs)``       uint8 pictures that observations stand      models, sources.dqn;

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import environment
 
+from ad_jax.actions import Actions
 from ad_jax.envs import registry, spaces
+from ad_jax.envs.binned import binned
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import random_agent
@@ -42,6 +44,7 @@ def check_env(env: Any, tasks: TaskDistribution | None = None) -> None:
     Raises:
       UserError: something is wrong; the message says what.
     """
+    env = binned(env)
     if tasks is None:
         if not callable(getattr(env, "tasks", None)):
             raise UserError(f"{env.name} has no method tasks() that returns a TaskDistribution")
@@ -140,7 +143,7 @@ def _check_rollouts(env: Any, params: Any) -> None:
     limit = episode_limit(params, env.name)
     steps = min(limit, _MOST_STEPS)
     number = len(jax.tree.leaves(params)[0])
-    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
+    init, advance = make_rollouts(env, lambda _: random_agent(Actions.of(env)))
 
     @jax.jit
     def run(params):
@@ -181,7 +184,7 @@ def _check_rollouts(env: Any, params: Any) -> None:
 
 def _check_transformations(env: Any, params: Any) -> None:
     """A step twice, alone and in a batch."""
-    key, action = jax.random.key(1), jnp.int32(env.num_actions - 1)
+    key, action = jax.random.key(1), jnp.asarray(Actions.of(env).none - 1)
     _, state = env.reset(key, params)
     step = lambda key, state: env.step(key, state, action, params)[:5]
     with jax.disable_jit():

@@ -10,9 +10,12 @@ import numpy as np
 from gymnax.environments import spaces
 
 from ad_jax import registries
+from ad_jax.actions import Actions
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
+from ad_jax.envs.binned import binned
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
+from ad_jax.envs.point_robot import PointRobot
 from ad_jax.envs.random_mdp import RandomMDP
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
 from ad_jax.envs.variants import Variants
@@ -26,6 +29,7 @@ ENVIRONMENTS = {
         DarkRoom,
         DarkRoomHard,
         DarkKeyToDoor,
+        PointRobot,
         RandomMDP,
         Watermaze,
         PoseWatermaze,
@@ -87,6 +91,7 @@ def make(
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"env.kwargs do not suit {name}: {error}") from error
+    env = binned(env)
     if tasks is None and not callable(getattr(env, "tasks", None)):
         raise UserError(
             f"{name} has no distribution of tasks: give env.tasks='module:function', a function "
@@ -109,8 +114,8 @@ def check(env: Any, tasks: TaskDistribution) -> None:
       tasks: the distribution of its tasks, of which the first is looked at.
 
     Raises:
-      UserError: the observations are not one array, the actions are not discrete, or episodes have
-        no limit of steps.
+      UserError: the observations are not one array, the actions no numbers that can be drawn, or
+        episodes have no limit of steps.
     """
     seen = env.observation_space(env.default_params)
     if not isinstance(seen, spaces.Discrete | spaces.Box):
@@ -118,10 +123,5 @@ def check(env: Any, tasks: TaskDistribution) -> None:
             f"{env.name} has observations of space {type(seen).__name__}: only Discrete and Box "
             "can be stored and read, so wrap it to return one array"
         )
-    actions = env.action_space(env.default_params)
-    if not isinstance(actions, spaces.Discrete):
-        raise UserError(
-            f"{env.name} has actions of space {type(actions).__name__}: only discrete actions can "
-            "be distilled"
-        )
+    Actions.of(env)
     episode_limit(tasks.params(np.zeros(1, np.int32)), env.name)

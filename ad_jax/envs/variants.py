@@ -1,8 +1,9 @@
 """Tasks for any environment of gymnax: the same dynamics behind other buttons and other signs.
 
-In each task the actions are permuted, and each component of a float vector that is observed has a
-sign of its own. Nothing shows which; an agent has to find out what its actions do. (Random maps of
-observations and actions as tasks: Kirsch et al. 2022, arXiv:2212.04458.)
+In each task the actions are permuted, or the components of continuous ones turned round, and each
+component of a float vector that is observed has a sign of its own. Nothing shows which; an agent
+has to find out what its actions do. (Random maps of observations and actions as tasks: Kirsch et
+al. 2022, arXiv:2212.04458.)
 """
 
 import importlib.metadata
@@ -16,13 +17,17 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from ad_jax.envs.binned import is_continuous
 from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
 from ad_jax.errors import UserError
 
 
 @struct.dataclass
 class EnvParams(environment.EnvParams):
-    """The task: what each action stands for, int32 [actions], and signs, float32 [components]."""
+    """The task: what each action stands for, int32 [actions], and signs, float32 [components].
+
+    Of continuous actions ``actions`` are signs as well, float32 [components].
+    """
 
     inner: Any = None
     actions: Any = None
@@ -42,7 +47,8 @@ class Variants(environment.Environment):
       **kwargs: of gymnax's environment.
 
     Raises:
-      UserError: it can't be made, its actions are not discrete, or its observations not one array.
+      UserError: it can't be made, its actions are neither discrete nor vectors, or its observations
+        not one array.
     """
 
     def __init__(self, name: str, max_steps_in_episode: int | None = None, **kwargs: Any):
@@ -54,11 +60,11 @@ class Variants(environment.Environment):
             raise UserError(f"{name} can't be made by gymnax ({text})") from error
         self._name = name
         self.version = f"{importlib.metadata.version('gymnax')}, variants 1.0.0"
-        if not isinstance(self.inner.action_space(self._params), spaces.Discrete):
-            raise UserError(
-                f"{name} has continuous actions: only discrete actions can be distilled"
-            )
-        self._actions = int(self.inner.action_space(self._params).n)
+        actions = self.inner.action_space(self._params)
+        if not is_continuous(actions) and not isinstance(actions, spaces.Discrete):
+            raise UserError(f"{name} has actions of {actions}: give Discrete, or a Box of floats")
+        self._bounds = (actions.low, actions.high) if is_continuous(actions) else None
+        self._actions = int(actions.n if self._bounds is None else actions.shape[0])
         seen, _ = jax.eval_shape(self.inner.reset, jax.random.key(0), self._params)
         if not hasattr(seen, "shape"):
             raise UserError(f"{name} has observations of {type(seen).__name__}: give one array")
@@ -82,27 +88,28 @@ class Variants(environment.Environment):
         """The environment as it is."""
         return EnvParams(
             inner=jax.tree.map(jnp.asarray, self._params),
-            actions=jnp.arange(self._actions),
+            actions=jnp.arange(self._actions) if self._bounds is None else jnp.ones(self._actions),
             signs=jnp.ones(self._signs),
             max_steps_in_episode=jnp.int32(self.max_steps_in_episode),
         )
 
     def tasks(self) -> TaskDistribution:
-        """Every permutation with all signs, the signs counting fastest.
+        """Every permutation (or all signs) of actions with all signs, which count fastest.
 
         Where these are too many to count, an id seeds a draw.
         """
-        number = math.factorial(self._actions) * 2**self._signs
+        permuted, count = self._bounds is None, self._actions
+        number = (math.factorial(count) if permuted else 2**count) * 2**self._signs
         counted = number <= MAX_TASK_ID
 
         def one(task: int) -> tuple[np.ndarray, np.ndarray]:
             if not counted:
                 rng = np.random.default_rng(task)
-                return rng.permutation(self._actions), rng.choice([-1.0, 1.0], self._signs)
+                draw = lambda size: rng.choice([-1.0, 1.0], size)
+                return rng.permutation(count) if permuted else draw(count), draw(self._signs)
             order, bits = divmod(task, 2**self._signs)
-            return _permutation(order, self._actions), 1.0 - 2 * (
-                bits >> np.arange(self._signs) & 1
-            )
+            actions = _permutation(order, count) if permuted else _signs(order, count)
+            return actions, _signs(bits, self._signs)
 
         def params(ids: np.ndarray) -> EnvParams:
             made = [one(int(task)) for task in ids]
@@ -110,7 +117,9 @@ class Variants(environment.Environment):
             repeat = lambda x: jnp.broadcast_to(x, (len(made), *jnp.shape(x)))
             return EnvParams(
                 inner=jax.tree.map(repeat, usual.inner),
-                actions=jnp.asarray(np.stack([actions for actions, _ in made]), jnp.int32),
+                actions=jnp.asarray(
+                    np.stack([actions for actions, _ in made]), usual.actions.dtype
+                ),
                 signs=jnp.asarray(np.stack([signs for _, signs in made]), jnp.float32),
                 max_steps_in_episode=repeat(usual.max_steps_in_episode),
             )
@@ -118,8 +127,13 @@ class Variants(environment.Environment):
         return TaskDistribution(params=params, num_tasks=number if counted else None)
 
     def step_env(self, key, state, action, params):
+        if self._bounds is None:
+            action = params.actions[action]
+        else:
+            low, high = self._bounds
+            action = jnp.where(params.actions > 0, action, low + high - action)
         observation, state, reward, terminated, _ = self.inner.step_env(
-            key, state, params.actions[action], params.inner
+            key, state, action, params.inner
         )
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         terminated = jnp.asarray(terminated, bool).reshape(())
@@ -144,13 +158,20 @@ class Variants(environment.Environment):
 
     def action_space(self, params=None):
         del params
-        return spaces.Discrete(self._actions)
+        if self._bounds is None:
+            return spaces.Discrete(self._actions)
+        return spaces.Box(*self._bounds, (self._actions,), jnp.float32)
 
     def observation_space(self, params=None):
         del params
         if self._values is not None:
             return spaces.Discrete(self._values)
         return spaces.Box(-jnp.inf, jnp.inf, self._shape, jnp.float32)
+
+
+def _signs(bits: int, size: int) -> np.ndarray:
+    """1 for each bit that is not set, -1 for each that is."""
+    return 1.0 - 2 * (bits >> np.arange(size) & 1)
 
 
 def _permutation(number: int, size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
 from ad_jax.envs import dynamic_programming
 from ad_jax.envs.spaces import observation_dtype
@@ -16,12 +17,12 @@ from ad_jax.models.base import SequenceModel
 MODES = ("fast", "exact")
 
 
-def random_agent(num_actions: int) -> Agent:
+def random_agent(actions: Actions) -> Agent:
     """Draws actions uniformly; its memory is its key."""
 
     def act(key, observation, previous_action, previous_reward, is_first):
         key, key_action = jax.random.split(key)
-        return key, jax.random.randint(key_action, (), 0, num_actions)
+        return key, actions.draw_any(key_action)
 
     return Agent(init=lambda key: key, act=act)
 
@@ -65,7 +66,7 @@ def optimal_agent(env: Any, env_params: Any) -> Agent:
 
 def noisy_agent(
     agent: Agent,
-    num_actions: int,
+    actions: Actions,
     epsilon: Callable[[Any, jax.Array], jax.Array],
     setting: Callable[[], Any] = tuple,
 ) -> Agent:
@@ -73,7 +74,7 @@ def noisy_agent(
 
     Args:
       agent: the one without noise.
-      num_actions: actions there are.
+      actions: those that there are.
       epsilon: that probability, of the setting and the number of steps made.
       setting: made once, at the start.
     """
@@ -87,7 +88,7 @@ def noisy_agent(
         key, key_explore, key_action = jax.random.split(key, 3)
         inner, best = agent.act(inner, *seen)
         explores = jax.random.bernoulli(key_explore, epsilon(chosen, time))
-        anything = jax.random.randint(key_action, (), 0, num_actions)
+        anything = actions.draw_any(key_action)
         return (key, time + 1, chosen, inner), jnp.where(explores, anything, best)
 
     return Agent(init, act)
@@ -97,7 +98,7 @@ def demonstrator(env: Any, env_params: Any, quality: float) -> Agent:
     """Earns a part of the optimal return, on average: the optimal policy with that much noise."""
     return noisy_agent(
         optimal_agent(env, env_params),
-        env.num_actions,
+        Actions.of(env),
         epsilon=lambda noise, time: noise,
         setting=lambda: dynamic_programming.epsilon_for(env, env_params, quality),
     )
@@ -164,7 +165,7 @@ def model_agent(
     def exact_init():
         steps = (
             jnp.zeros((context, *model.space.shape), observation_dtype(model.space)),
-            jnp.zeros(context, jnp.int32),
+            jnp.zeros((context, *model.actions.shape), jnp.int32),
             jnp.zeros(context, jnp.float32),
             jnp.zeros(context, bool),
         )
@@ -187,9 +188,9 @@ def model_agent(
         key, inner = memory
         key, key_action = jax.random.split(key)
         inner, out = predict(inner, (observation, previous_action, previous_reward, is_first))
-        logits = out[: model.num_actions]
-        drawn = jax.random.categorical(key_action, logits / jnp.where(sharp, 1, temperature))
-        action = jnp.where(sharp, jnp.argmax(logits), drawn)
+        logits = out[: model.actions.num_logits]
+        drawn = model.actions.draw(key_action, logits / jnp.where(sharp, 1, temperature))
+        action = jnp.where(sharp, model.actions.best(logits), drawn)
         return (key, inner), action, *([out] if with_output else [])
 
     return Agent(init=lambda key: (key, start()), act=act)

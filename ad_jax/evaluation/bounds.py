@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ad_jax.actions import Actions
 from ad_jax.envs import dynamic_programming
 from ad_jax.evaluation.agents import random_agent
 from ad_jax.evaluation.statistics import episode_returns
@@ -69,7 +70,7 @@ def _random(env: Any) -> Callable[[Any], Any] | None:
 
 @functools.lru_cache(maxsize=16)
 def _random_episodes(env: Any) -> Callable[[Any, int], History]:
-    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
+    init, advance = make_rollouts(env, lambda _: random_agent(Actions.of(env)))
 
     def run(env_params: Any, steps: int) -> History:
         tasks = jnp.arange(len(env_params.max_steps_in_episode))

@@ -15,7 +15,6 @@ import optax
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
-from ad_jax.losses import action_cross_entropy
 from ad_jax.methods.train_state import INPUTS, TrainState, gradient_update, init_state
 from ad_jax.models.base import SequenceModel
 
@@ -83,8 +82,9 @@ def distillation_loss(
     inputs = {name: batch[name] for name in INPUTS}
     rngs = {"dropout": key_dropout, "mask": key_mask}
     logits_BxTxA, sown = model.apply(params, **inputs, train=True, rngs=rngs, mutable="losses")
-    loss = action_cross_entropy(logits_BxTxA, batch["action"], label_smoothing).mean()
-    accuracy = (logits_BxTxA.argmax(-1) == batch["action"]).mean()
+    actions, action = model.actions, batch["action"]
+    loss = actions.cross_entropy(logits_BxTxA, action, label_smoothing).mean()
+    accuracy = actions.equal(actions.best(logits_BxTxA), action).mean()
     metrics = {"loss": loss, "accuracy": accuracy}
     if errors := jax.tree.leaves(sown):
         (metrics["shown_error"],) = errors

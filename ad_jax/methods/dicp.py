@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent, Method, MethodSpec
-from ad_jax.losses import action_cross_entropy
 from ad_jax.methods.ad import ADConfig
 from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
 
@@ -55,7 +55,7 @@ def _sizes(space: Any) -> np.ndarray:
 
 def _extra_outputs(env: Any) -> int:
     sizes = _sizes(env.observation_space(env.default_params))
-    return int(env.num_actions) * (int(sizes.sum()) + _TOLD)
+    return Actions.of(env).number("method='DICP'") * (int(sizes.sum()) + _TOLD)
 
 
 def make(model, optimizer, env, env_params, settings: DICPConfig) -> Method:
@@ -94,8 +94,8 @@ def told(model: Any, out: jax.Array, action: jax.Array) -> tuple[list[jax.Array]
       episode's end, and the return to its end).
     """
     sizes = _sizes(model.space)
-    of_actions = out[..., model.num_actions :]
-    of_actions = of_actions.reshape(*action.shape, model.num_actions, -1)
+    of_actions = out[..., model.actions.num_logits :]
+    of_actions = of_actions.reshape(*action.shape, model.actions.num_logits, -1)
     chosen = jnp.take_along_axis(of_actions, action[..., None, None], -2)[..., 0, :]
     *components, rest = jnp.split(chosen, np.cumsum(sizes), -1)
     return components, rest
@@ -121,8 +121,8 @@ def dicp_loss(
     rngs = {"dropout": key_dropout, "mask": key_mask}
     out = model.apply(params, **inputs, train=True, rngs=rngs)
     action = batch["action"]
-    imitation = action_cross_entropy(
-        out[..., : model.num_actions], action, settings.label_smoothing
+    imitation = model.actions.cross_entropy(
+        out[..., : model.actions.num_logits], action, settings.label_smoothing
     ).mean()
 
     # What follows the last step of a window is not in it, nor is the end of its last episode.
@@ -141,7 +141,7 @@ def dicp_loss(
     model_loss = observation_loss + reward_loss + end_loss + return_loss
 
     total = imitation + settings.model_cost * model_loss
-    accuracy = (out[..., : model.num_actions].argmax(-1) == action).mean()
+    accuracy = (out[..., : model.actions.num_logits].argmax(-1) == action).mean()
     return total, {
         "loss": total,
         "accuracy": accuracy,
@@ -195,9 +195,9 @@ def planning_agent(
         return model.apply(params, memory, observation, action, reward, is_first, method="step")
 
     def draw(key, out):
-        logits = out[: model.num_actions]
-        drawn = jax.random.categorical(key, logits / jnp.where(sharp, 1, temperature))
-        return jnp.where(sharp, jnp.argmax(logits), drawn).astype(jnp.int32)
+        logits = out[: model.actions.num_logits]
+        drawn = model.actions.draw(key, logits / jnp.where(sharp, 1, temperature))
+        return jnp.where(sharp, model.actions.best(logits), drawn).astype(jnp.int32)
 
     def course(memory, out, key):
         """(first action, promised return) of one course of actions."""

@@ -19,7 +19,6 @@ import numpy as np
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import has_optimal_agent, model_agent, optimal_agent
 from ad_jax.interfaces import Method, MethodSpec
-from ad_jax.losses import action_cross_entropy
 from ad_jax.methods.ad import ADConfig
 from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
 
@@ -40,10 +39,12 @@ def make(model, optimizer, env, env_params, settings: ADConfig) -> Method:
         rngs = {"dropout": key_dropout, "mask": key_mask}
         logits_BxTxA = model.apply(params, **inputs, train=True, rngs=rngs)
         action_BxT, known_BxT = optimal_actions(batch["task"], inputs)
-        losses_BxT = action_cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
+        actions = model.actions
+        losses_BxT = actions.cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
+        right_BxT = actions.equal(actions.best(logits_BxTxA), action_BxT)
         mean = lambda x_BxT: (x_BxT * known_BxT).sum() / jnp.maximum(known_BxT.sum(), 1)
         value = mean(losses_BxT)
-        return value, {"loss": value, "accuracy": mean(logits_BxTxA.argmax(-1) == action_BxT)}
+        return value, {"loss": value, "accuracy": mean(right_BxT)}
 
     return Method(
         init=lambda key, batch: init_state(key, model, optimizer, batch),
@@ -69,8 +70,8 @@ def make_labels(env: Any, env_params: Any):
       env_params: of the training tasks, with a leading axis.
 
     Returns:
-      ``labels(task, inputs) -> (action int32 [B, T], known bool [B, T])``; ``task`` is int32 [B],
-      and ``inputs`` are the model's, [B, T, ...].
+      ``labels(task, inputs) -> (action int32 [B, T, ...], known bool [B, T])``; ``task`` is int32
+      [B], and ``inputs`` are the model's, [B, T, ...].
     """
     env_params = jax.tree.map(np.asarray, env_params)
 

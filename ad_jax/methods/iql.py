@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
-from ad_jax.losses import action_cross_entropy
 from ad_jax.methods.ad import ADConfig
 from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
 
@@ -68,7 +68,8 @@ ICIQL = MethodSpec(
     settings=IQLConfig,
     group="train",
     reads="windows",
-    extra_outputs=lambda env: int(env.num_actions) + 1,  # action values, and the state's
+    # Action values, and the state's.
+    extra_outputs=lambda env: Actions.of(env).number("method='ICIQL'") + 1,
 )
 
 
@@ -90,8 +91,8 @@ def iql_loss(
     key_dropout, key_mask = jax.random.split(key)
     inputs = {name: batch[name] for name in INPUTS}
     rngs = {"dropout": key_dropout, "mask": key_mask}
-    out, actions = model.apply(params, **inputs, train=True, rngs=rngs), model.num_actions
-    logits_BxTxA, q_BxTxA, value_BxTx1 = jnp.split(out, [actions, 2 * actions], -1)
+    out, number = model.apply(params, **inputs, train=True, rngs=rngs), model.actions.num_logits
+    logits_BxTxA, q_BxTxA, value_BxTx1 = jnp.split(out, [number, 2 * number], -1)
     value_BxT, action_BxT = value_BxTx1[..., 0], batch["action"]
     q_BxT = jnp.take_along_axis(q_BxTxA, action_BxT[..., None], -1)[..., 0]
 
@@ -108,7 +109,7 @@ def iql_loss(
     advantage = jax.lax.stop_gradient(advantage)
     scaled = advantage / jnp.maximum(advantage.std(), MIN_ADVANTAGE_STD)
     weight = jnp.minimum(jnp.exp(settings.advantage_weight * scaled), settings.max_weight)
-    imitation = action_cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
+    imitation = model.actions.cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
     policy_loss = (weight * imitation).mean()
 
     total = policy_loss + settings.value_cost * (q_loss + value_loss)

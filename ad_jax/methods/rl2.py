@@ -15,17 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ad_jax.actions import Actions
 from ad_jax.distributed.sharding import shard_batch
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, random_agent
 from ad_jax.interfaces import History, Method, MethodSpec
-from ad_jax.losses import (
-    annealed,
-    clipped_surrogate,
-    entropy,
-    generalised_advantages,
-    log_prob,
-)
+from ad_jax.losses import annealed, clipped_surrogate, generalised_advantages
 from ad_jax.methods.train_state import TrainState, init_state
 from ad_jax.models.base import SequenceModel
 from ad_jax.rollout import make_rollouts, recording
@@ -143,7 +138,7 @@ def random_inputs(env: Any, env_params: Any, key: jax.Array) -> dict[str, jax.Ar
     tasks = np.linspace(0, num_tasks - 1, min(num_tasks, INITIAL_TRIALS)).astype(int)
     params = jax.tree.map(lambda x: jnp.asarray(x[tasks]), env_params)
     steps = int(np.max(env_params.max_steps_in_episode))
-    init, advance = make_rollouts(env, lambda _: recording(random_agent(env.num_actions)))
+    init, advance = make_rollouts(env, lambda _: recording(random_agent(Actions.of(env))))
     _, _, inputs = advance(init(key, jnp.asarray(tasks), params, 1), steps)
     return jax.tree.map(lambda x: x[:, 0], inputs)
 
@@ -198,12 +193,12 @@ def make_update(
     def loss(params: Any, part: dict[str, Any], entropy_weight: jax.Array):
         out = model.apply(params, **part["inputs"])  # the policy that acted: nothing is dropped
         logits, value = out[..., :-1], out[..., -1]
-        chosen = log_prob(logits, part["action"])
+        chosen = model.actions.log_prob(logits, part["action"])
         policy_loss = clipped_surrogate(
             chosen, part["log_prob"], part["advantage"], config.clip, MIN_ADVANTAGE_STD
         )
         value_loss = ((value - part["target"]) ** 2).mean() / 2
-        bonus = entropy(logits).mean()
+        bonus = model.actions.entropy(logits).mean()
         total = policy_loss + config.value_cost * value_loss - entropy_weight * bonus
         metrics = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": bonus}
         return total, {"loss": total, **metrics}
@@ -216,7 +211,7 @@ def make_update(
         trials = {
             "inputs": inputs,
             "action": history.action,
-            "log_prob": log_prob(logits, history.action),
+            "log_prob": model.actions.log_prob(logits, history.action),
             "advantage": advantage,
             "target": advantage + value,
         }

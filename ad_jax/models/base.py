@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ad_jax.actions import Actions
 from ad_jax.distributed.sharding import FSDP, SEQUENCE
 from ad_jax.errors import UserError
 from ad_jax.models.images import ENCODERS
@@ -106,7 +107,7 @@ class SequenceModel(nn.Module):
     Attributes:
       config: of the core; see CoreConfig.
       space: observation space of a single observation.
-      num_actions: size of the action space.
+      actions: what an action is made of.
       render: draws the picture of an observation, where the observation stands for one. The model
         then sees nothing but the picture.
       shown: what that picture shows, in numbers; see TransitionToken.
@@ -115,7 +116,7 @@ class SequenceModel(nn.Module):
 
     config: CoreConfig
     space: Any
-    num_actions: int
+    actions: Actions
     render: Callable[[jax.Array], jax.Array] | None = None
     shown: Callable[[jax.Array], jax.Array] | None = None
     extra_outputs: int = 0
@@ -123,14 +124,14 @@ class SequenceModel(nn.Module):
     def setup(self):
         c = self.config
         self.embed = TransitionToken(
-            self.space, self.num_actions, c.width, c.image_encoder, self.render,
+            self.space, self.actions, c.width, c.image_encoder, self.render,
             self.shown, c.normalize, c.mask, c.mask_probability, DTYPES[c.dtype],
         )  # fmt: skip
         self.core = c.make_core()
         nn.share_scope(self, self.core)  # its parameters are named as if they were the model's own
         # Small, so that training begins at the entropy of the uniform policy.
         self.head = nn.Dense(
-            self.num_actions + self.extra_outputs,
+            self.actions.num_logits + self.extra_outputs,
             dtype=jnp.float32,
             kernel_init=nn.initializers.normal(0.02),
         )
@@ -143,13 +144,13 @@ class SequenceModel(nn.Module):
         Args:
           observation: ``[B, T, *space.shape]``; T is at most ``context`` unless the core is
             recurrent.
-          previous_action: int32 [B, T]; the number of actions where there was none.
+          previous_action: int32 ``[B, T, *actions.shape]``; ``actions.none`` where there was none.
           previous_reward: float32 [B, T].
           is_first: bool [B, T].
           train: drop and mask, with random keys "dropout" and "mask".
 
         Returns:
-          float32 [B, T, actions + extra outputs].
+          float32 [B, T, logits + extra outputs].
         """
         x_BxTxE = self.embed(observation, previous_action, previous_reward, is_first, train=train)
         return self.head(self.core(x_BxTxE, train))
@@ -166,7 +167,7 @@ class SequenceModel(nn.Module):
           observation: ``[*space.shape]``; the others as in ``__call__``, without axes.
 
         Returns:
-          (new carry, float32 [actions + extra outputs]).
+          (new carry, float32 [logits + extra outputs]).
         """
         x_E = self.embed(observation, previous_action, previous_reward, is_first, train=False)
         carry, y = self.core.step(carry, x_E)

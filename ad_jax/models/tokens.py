@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.models.images import ImageEncoder
 
@@ -29,7 +30,7 @@ class TransitionToken(nn.Module):
 
     Attributes:
       space: observation space of a single observation.
-      num_actions: size of the action space.
+      actions: what an action is made of; each component has a table of its own.
       width: of a token.
       image_encoder: of pictures; see ImageEncoder.
       render: draws the picture of an observation, where the observation stands for one.
@@ -44,7 +45,7 @@ class TransitionToken(nn.Module):
     """
 
     space: Any
-    num_actions: int
+    actions: Actions
     width: int
     image_encoder: str = "pooled"
     render: Callable[[jax.Array], jax.Array] | None = None
@@ -60,7 +61,7 @@ class TransitionToken(nn.Module):
 
         Args:
           observation: ``[..., *space.shape]``.
-          previous_action: int32 [...]; ``num_actions`` where there was none.
+          previous_action: int32 ``[..., *actions.shape]``; ``actions.none`` where there was none.
           previous_reward: float32 [...].
           is_first: bool [...].
           train: hide inputs.
@@ -68,17 +69,22 @@ class TransitionToken(nn.Module):
         Returns:
           Tokens, dtype [..., width].
         """
-        masked = jnp.zeros(previous_action.shape, bool)
+        masked = jnp.zeros(previous_reward.shape, bool)
         if train and self.mask_probability:
             key = self.make_rng("mask")
             masked = jax.random.bernoulli(key, self.mask_probability, masked.shape)
-        if self.mask == "action":
-            previous_action = jnp.where(masked, self.num_actions + 1, previous_action)
 
         def embed(name: str, size: int, index: jax.Array) -> jax.Array:
             return _Table(int(size), self.width, dtype=self.dtype, name=name)(index)
 
-        token = embed("action", self.num_actions + 2, previous_action)
+        components = self.actions.components(previous_action)
+        token = jnp.zeros((), self.dtype)
+        for i, size in enumerate(self.actions.sizes):
+            number = components[..., i]
+            if self.mask == "action":
+                number = jnp.where(masked, size + 1, number)
+            name = "action" if self.actions.scalar else f"action_{i}"
+            token += embed(name, size + 2, number)  # two more: there was none, and hidden
         token += embed("is_first", 2, is_first.astype(jnp.int32))
         reward = previous_reward[..., None]
         if self.normalize:
@@ -86,7 +92,7 @@ class TransitionToken(nn.Module):
         token += nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="reward")(reward)
         kind = "image" if self.render else spaces.kind(self.space)
         if kind == "discrete":
-            components = observation.reshape(*previous_action.shape, -1)
+            components = observation.reshape(*previous_reward.shape, -1)
             components = components - spaces.lowest(self.space)
             for i, size in enumerate(spaces.component_sizes(self.space)):
                 if size > 1:  # else it says nothing
@@ -101,7 +107,7 @@ class TransitionToken(nn.Module):
                     if not self.is_initializing():
                         self.sow("losses", "shown_error", ((guess - told) ** 2).mean())
             else:
-                features = observation.reshape(*previous_action.shape, -1)
+                features = observation.reshape(*previous_reward.shape, -1)
                 if self.normalize:
                     features = Standardize(name="observation_scale")(features)
             token += nn.Dense(self.width, dtype=self.dtype, name="observation")(features)

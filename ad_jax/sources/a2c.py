@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
-from ad_jax.losses import annealed, entropy, generalised_advantages, log_prob
+from ad_jax.losses import annealed, generalised_advantages
 from ad_jax.sources.actors import ActorState, by_stream, make_actors, sampled
 from ad_jax.sources.networks import ActorCritic, over_observations
 
@@ -81,7 +82,7 @@ def a2c(env: Any, config: A2CConfig) -> Source:
     """A2C on one task of ``env``, to be vmapped over tasks and scanned over updates.
 
     Args:
-      env: a gymnax environment with discrete actions.
+      env: a gymnax environment; of continuous actions see ``binned``.
       config: see A2CConfig.
 
     Returns:
@@ -98,7 +99,8 @@ def a2c(env: Any, config: A2CConfig) -> Source:
         )
     scaled_by = config.discount if config.normalize else None
     actors = make_actors(env, streams, config.privileged, scaled_by=scaled_by)
-    network = ActorCritic(actors.space, env.num_actions, config.hidden)
+    actions = Actions.of(env)
+    network = ActorCritic(actors.space, actions.num_logits, config.hidden)
     bind = over_observations(network)
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
@@ -117,16 +119,16 @@ def a2c(env: Any, config: A2CConfig) -> Source:
     def loss(params: Any, seen, action, advantage, target, entropy_weight: jax.Array):
         """The loss of a group of actors; all arrays are [time, actor, ...]."""
         logits, value = bind(params)(seen)
-        policy_loss = -(log_prob(logits, action) * advantage).mean()
+        policy_loss = -(actions.log_prob(logits, action) * advantage).mean()
         value_loss = ((value - target) ** 2).mean() / 2
-        bonus = entropy_weight * entropy(logits).mean()
+        bonus = entropy_weight * actions.entropy(logits).mean()
         return policy_loss + config.value_cost * value_loss - bonus
 
     def step(state: A2CState) -> tuple[A2CState, History]:
         key, key_draws, key_env = jax.random.split(state.key, 3)
         policy = bind(state.params)
-        draws = jax.random.gumbel(key_draws, (steps, streams, env.num_actions))
-        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), draws)
+        draws = jax.random.gumbel(key_draws, (steps, streams, actions.num_logits))
+        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy, actions), draws)
         history, (_, value) = rollout.history, rollout.extras
         advantage = generalised_advantages(
             rollout.reward, value, policy(rollout.next_seen)[1], history.is_last,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History
@@ -74,7 +75,7 @@ def make_actors(
     """Actors in a gymnax environment.
 
     Args:
-      env: with discrete actions.
+      env: see ``Actions.of``.
       num_streams: the number of actors; each makes one learning history.
       privileged: the learner sees the environment's ``privileged_observation``; the history still
         holds the ordinary observation.
@@ -147,19 +148,22 @@ def by_stream(history: History) -> History:
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)
 
 
-def sampled(policy: Callable[[jax.Array], tuple[jax.Array, jax.Array]]) -> Callable:
+def sampled(
+    policy: Callable[[jax.Array], tuple[jax.Array, jax.Array]], actions: Actions
+) -> Callable:
     """Samples actions from a policy: a ``select_action`` for ``Actors.rollout``.
 
     Args:
-      policy: ``policy(seen) -> (logits [..., actions], value [...])``.
+      policy: ``policy(seen) -> (logits [..., num_logits], value [...])``.
+      actions: what an action is made of.
 
     Returns:
-      ``select_action(seen, draws) -> (action, (logits, value))``. ``draws`` [..., actions] come
-      from a Gumbel distribution.
+      ``select_action(seen, draws) -> (action, (logits, value))``. ``draws`` [..., num_logits]
+      come from a Gumbel distribution.
     """
 
     def select_action(seen: jax.Array, draws: jax.Array):
         logits, value = policy(seen)
-        return jnp.argmax(logits + draws, -1), (logits, value)
+        return actions.best(logits + draws), (logits, value)
 
     return select_action

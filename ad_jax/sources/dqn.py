@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
 from ad_jax.losses import q_lambda_returns
@@ -121,7 +122,8 @@ def dqn(env: Any, config: DQNConfig) -> Source:
         )
     actors = make_actors(env, streams, config.privileged, draws_pictures=True)
     picture = None if config.privileged else getattr(env, "render_observation", None)
-    network = QNetwork(actors.space, env.num_actions, config.hidden, config.encoder, picture)
+    num_actions = Actions.of(env).number("source.name='dqn'")
+    network = QNetwork(actors.space, num_actions, config.hidden, config.encoder, picture)
     bind = over_observations(network)
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate)
@@ -174,7 +176,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
         q_values = bind(state.params)
         time = state.rounds * steps + jnp.arange(steps)
         explores = jax.random.uniform(key_explore, (steps, streams)) < epsilon(time)[:, None]
-        anything = jax.random.randint(key_random, (steps, streams), 0, env.num_actions)
+        anything = jax.random.randint(key_random, (steps, streams), 0, num_actions)
 
         def select_action(seen: jax.Array, draws: Any):
             explores, anything = draws

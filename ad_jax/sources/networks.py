@@ -52,17 +52,17 @@ class ActorCritic(nn.Module):
 
     Attributes:
       space: observation space of a single observation.
-      num_actions: size of the action space.
+      num_logits: of the policy; see ``Actions``.
       hidden: widths of the hidden layers.
     """
 
     space: Any
-    num_actions: int
+    num_logits: int
     hidden: Sequence[int]
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """observation ``[..., *space.shape]`` → (logits [..., actions], value [...]), float32."""
+        """observation ``[..., *space.shape]`` → (logits [..., num_logits], value [...])."""
         features = Features(self.space, name="features")(observation)
 
         def mlp(name: str, outputs: int) -> jax.Array:
@@ -72,7 +72,7 @@ class ActorCritic(nn.Module):
             head = nn.Dense(outputs, kernel_init=nn.initializers.zeros, name=f"{name}_head")
             return head(h)
 
-        return mlp("policy", self.num_actions), mlp("value", 1)[..., 0]
+        return mlp("policy", self.num_logits), mlp("value", 1)[..., 0]
 
 
 class QNetwork(nn.Module):

@@ -10,6 +10,7 @@ from typing import Any
 
 import optax
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import has_optimal_agent, noisy_agent, optimal_agent
 from ad_jax.interfaces import Source
@@ -56,7 +57,7 @@ def noise(env: Any, config: NoiseConfig) -> Source:
     return agent_source(
         env,
         lambda env_params: noisy_agent(
-            optimal_agent(env, env_params), env.num_actions, lambda _, time: epsilon(time)
+            optimal_agent(env, env_params), Actions.of(env), lambda _, time: epsilon(time)
         ),
         config.num_streams,
         config.rollout_steps,

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
-from ad_jax.losses import annealed, clipped_surrogate, entropy, generalised_advantages, log_prob
+from ad_jax.losses import annealed, clipped_surrogate, generalised_advantages
 from ad_jax.sources.actors import ActorState, by_stream, make_actors, sampled
 from ad_jax.sources.networks import ActorCritic, over_observations
 
@@ -93,7 +94,7 @@ def ppo(env: Any, config: PPOConfig) -> Source:
     """PPO on one task of ``env``, to be vmapped over tasks and scanned over updates.
 
     Args:
-      env: a gymnax environment with discrete actions.
+      env: a gymnax environment; of continuous actions see ``binned``.
       config: see PPOConfig.
 
     Returns:
@@ -111,7 +112,8 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         )
     scaled_by = config.discount if config.normalize else None
     actors = make_actors(env, streams, config.privileged, scaled_by=scaled_by)
-    network = ActorCritic(actors.space, env.num_actions, config.hidden)
+    actions = Actions.of(env)
+    network = ActorCritic(actors.space, actions.num_logits, config.hidden)
     bind = over_observations(network)
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
@@ -129,7 +131,7 @@ def ppo(env: Any, config: PPOConfig) -> Source:
 
     def loss(params: Any, batch: Batch, entropy_weight: jax.Array) -> jax.Array:
         logits, value = bind(params)(batch.seen)
-        chosen = log_prob(logits, batch.action)
+        chosen = actions.log_prob(logits, batch.action)
         policy_loss = clipped_surrogate(
             chosen, batch.log_prob, batch.advantage, config.clip, config.min_advantage_std
         )
@@ -138,7 +140,7 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         near = batch.value + jnp.clip(value - batch.value, -config.clip, config.clip)
         value_loss = jnp.maximum((value - target) ** 2, (near - target) ** 2).mean() / 2
 
-        bonus = entropy_weight * entropy(logits).mean()
+        bonus = entropy_weight * actions.entropy(logits).mean()
         return policy_loss + config.value_cost * value_loss - bonus
 
     def update(entropy_weight: jax.Array, carry, minibatch: Batch):
@@ -151,8 +153,8 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         key, key_rollout, key_shuffle = jax.random.split(state.key, 3)
         key_draws, key_env = jax.random.split(key_rollout)
         policy = bind(state.params)
-        draws = jax.random.gumbel(key_draws, (steps, streams, env.num_actions))
-        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy), draws)
+        draws = jax.random.gumbel(key_draws, (steps, streams, actions.num_logits))
+        acting, rollout = actors.rollout(state.actors, key_env, sampled(policy, actions), draws)
         history, (logits, value) = rollout.history, rollout.extras
         advantage = generalised_advantages(
             rollout.reward, value, policy(rollout.next_seen)[1], history.is_last,
@@ -161,7 +163,7 @@ def ppo(env: Any, config: PPOConfig) -> Source:
         batch = Batch(
             seen=rollout.seen,
             action=history.action,
-            log_prob=log_prob(logits, history.action),
+            log_prob=actions.log_prob(logits, history.action),
             value=value,
             advantage=advantage,
         )

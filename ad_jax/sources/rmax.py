@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History, Source
@@ -108,7 +109,8 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
             f"source.name='rmax' does not suit {env.name}: its observations are no table of 2 to "
             f"{MAX_STATES} states"
         )
-    states, actions = int(np.prod(sizes)), env.num_actions
+    states = int(np.prod(sizes))
+    actions = Actions.of(env).number("source.name='rmax'")
     everywhere_SxC = spaces.from_number(np.arange(states), sizes)
     unknown = config.optimism / (1 - config.discount)
     streams, steps = config.num_streams, config.rollout_steps

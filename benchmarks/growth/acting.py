@@ -5,6 +5,7 @@ import time
 import jax
 import numpy as np
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
 from ad_jax.evaluation.agents import model_agent
@@ -47,7 +48,7 @@ def _timed(rooms: int, context: int, steps: int):
     """A function that makes some steps, and returns the seconds of one."""
     env, tasks = registry.make("DarkRoom")
     config = TransformerConfig(**SHAPE, context=context)
-    model = SequenceModel(config, env.observation_space(), env.num_actions)
+    model = SequenceModel(config, env.observation_space(), Actions.of(env))
     mesh = sharding.make_mesh()
     init, advance = make_evaluator(env, lambda p, _: model_agent(model, p), mesh)
     ids = sharding.padded(mesh, np.resize(np.arange(tasks.num_tasks), rooms))

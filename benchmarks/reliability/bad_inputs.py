@@ -180,7 +180,7 @@ def _worlds() -> list[Case]:
         world("an observation of another shape", "observation|shape", "other_shape"),
         world("an observation that is a dict", "Dict|Box or Discrete", "dict_observation"),
         world("an observation that is a tuple", "Tuple|Box or Discrete", "tuple_observation"),
-        world("continuous actions", "discrete actions", "continuous_actions"),
+        world("actions without bounds", "finite bounds", "unbounded_actions"),
         world("a thousand actions", "at most 256 actions", "too_many_actions"),
         world("episodes without a limit", "limit of steps|max_steps_in_episode", "no_limit"),
         world("no tasks", "tasks", "no_tasks"),

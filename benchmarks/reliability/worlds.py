@@ -98,7 +98,7 @@ WORLDS = {
     "tuple_observation": _observation(
         spaces.Tuple((spaces.Discrete(3), spaces.Discrete(3))), lambda p: (p[0], p[1])
     ),
-    "continuous_actions": _actions(spaces.Box(-1.0, 1.0, (2,), jnp.float32), 2),
+    "unbounded_actions": _actions(spaces.Box(-jnp.inf, 1.0, (2,), jnp.float32), 2),
     "too_many_actions": _actions(spaces.Discrete(1000), 1000),
     "no_limit": _limit(0),
     "no_tasks": _tasks(None),

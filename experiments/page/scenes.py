@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ad_jax.actions import Actions
 from ad_jax.envs import raycast, spaces, watermaze
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.grid_world import MOVES, GridWorld
@@ -95,7 +96,7 @@ def world(env: Any) -> dict[str, Any]:
     return {
         "name": env.name,
         "kind": drawn.kind,
-        "actions": int(env.num_actions),
+        "actions": max(Actions.of(env).sizes),
         "limit": int(env.default_params.max_steps_in_episode),
         "places": drawn.places(env),
         **drawn.facts(env),

@@ -248,7 +248,8 @@ class TileStatistics:
         self._ended = np.zeros((num_tasks, 0), np.int64)
         self._seen = 0
         self._early, self._late = np.zeros((2, num_tasks))
-        self._actions = np.zeros((num_tasks, schema.num_actions), np.int64)
+        components = len(schema.actions.sizes)
+        self._actions = np.zeros((num_tasks, components, schema.num_actions), np.int64)
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Takes the next encoded steps [task, stream, time]."""
@@ -274,9 +275,10 @@ class TileStatistics:
         self._early += reward[..., early].sum((1, 2))
         self._late += reward[..., late].sum((1, 2))
         enough = -(-MIN_ACTIONS // self._streams)
-        action = np.asarray(chunk["action"])[..., time < max(tenth, enough)]
+        action = np.asarray(chunk["action"])[:, :, time < max(tenth, enough)]
+        action = action.reshape(*action.shape[:3], self._actions.shape[1])
         for a in range(self._schema.num_actions):
-            self._actions[:, a] += (action == a).sum((1, 2))
+            self._actions[..., a] += (action == a).sum((1, 2))
         self._seen += reward.shape[-1]
 
     def summary(self) -> dict[str, list]:
@@ -286,7 +288,8 @@ class TileStatistics:
           mean_return [task, episode] over the streams, of the episodes that all of them finished;
           early and late [task], the mean return in the first and in the last tenth of these or,
           where a history is a single trial, the reward in the first and last tenth of its steps;
-          first_action_share [task], part of the commonest action in the first tenth of the steps,
+          first_action_share [task], part of the commonest action (or value of the component that
+          varies most) in the first tenth of the steps,
           or more where these are fewer than MIN_ACTIONS.
         """
         whole = (self._ended == self._streams).all(0)
@@ -299,7 +302,7 @@ class TileStatistics:
             "mean_return": returns.tolist(),
             "early": early.tolist(),
             "late": late.tolist(),
-            "first_action_share": (self._actions.max(-1) / self._actions.sum(-1)).tolist(),
+            "first_action_share": (self._actions.max(-1) / self._actions.sum(-1)).min(-1).tolist(),
         }
 
 

@@ -61,7 +61,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     def predict(params, raw):
         batch = windows.to_batch(schema, raw)
         out = model.apply(params, **{name: batch[name] for name in INPUTS})
-        logits = out[..., : model.num_actions]
+        logits = out[..., : model.actions.num_logits]
         action = batch["action"]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, action)
         return loss, logits.argmax(-1) == action, action

@@ -3,29 +3,7 @@
 import numpy as np
 import pytest
 
-from ad_jax.losses import (
-    action_cross_entropy,
-    clipped_surrogate,
-    entropy,
-    generalised_advantages,
-    log_prob,
-    q_lambda_returns,
-)
-
-
-def test_probabilities_entropies_and_cross_entropies():
-    """Policies (1/2, 1/4, 1/4) and (1/8, 1/8, 3/4), whose logits are shifted by a constant."""
-    probability = np.array([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]])
-    logits, action = (np.log(probability) + 3).astype(np.float32), np.array([0, 2])
-    np.testing.assert_allclose(log_prob(logits, action), np.log([0.5, 0.75]), rtol=1e-5)
-    expected = -(probability * np.log(probability)).sum(1)
-    np.testing.assert_allclose(entropy(logits), expected, rtol=1e-5)
-    target = 0.7 * np.eye(3)[action] + 0.1
-    expected = -(target * np.log(probability)).sum(1)
-    np.testing.assert_allclose(action_cross_entropy(logits, action, 0.3), expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        action_cross_entropy(logits, action), -log_prob(logits, action), rtol=1e-6
-    )
+from ad_jax.losses import clipped_surrogate, generalised_advantages, q_lambda_returns
 
 
 def test_the_surrogate_is_clipped_on_the_side_that_gains():

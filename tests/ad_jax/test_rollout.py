@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ad_jax.actions import Actions
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, optimal_agent, random_agent
@@ -47,7 +48,7 @@ def test_the_random_agent_has_the_exact_random_return(name):
     env, tasks = registry.make(name, **SMALL[name])
     ids = np.arange(0, tasks.num_tasks, 5)
     exact = jax.vmap(lambda p: dynamic_programming.random_return(env, p))(tasks.params(ids))
-    _, returns = run(env, tasks, ids, lambda _: random_agent(env.num_actions), 200, 10)
+    _, returns = run(env, tasks, ids, lambda _: random_agent(Actions.of(env)), 200, 10)
     error = returns.std((1, 2)) / np.sqrt(2000)
     assert np.all(np.abs(returns.mean((1, 2)) - exact) < 5 * error + 1e-6)
 
@@ -79,7 +80,7 @@ def test_memory_outlives_episodes_and_inputs_follow_the_actions():
 
 def test_a_rollout_does_not_depend_on_the_tasks_beside_it():
     env, tasks = registry.make("DarkKeyToDoor", size=3, max_steps_in_episode=12)
-    agent = lambda _: random_agent(5)
+    agent = lambda _: random_agent(Actions.discrete(5))
     together, _ = run(env, tasks, [3, 8, 40], agent, 4, 2)
     alone, _ = run(env, tasks, [8], agent, 2, 2)
     np.testing.assert_array_equal(together.action[1, :2], alone.action[0])
@@ -90,7 +91,7 @@ def test_a_rollout_does_not_depend_on_the_tasks_beside_it():
 
 def transformer(env, context):
     config = TransformerConfig(width=16, num_layers=2, num_heads=2, mlp_width=32, context=context)
-    model = SequenceModel(config, env.observation_space(), env.num_actions)
+    model = SequenceModel(config, env.observation_space(), Actions.of(env))
     dummy = (
         jnp.zeros((1, 1, 2), jnp.int32), jnp.zeros((1, 1), jnp.int32),
         jnp.zeros((1, 1)), jnp.zeros((1, 1), bool),
@@ -132,7 +133,7 @@ def test_rollouts_spread_over_devices_are_the_same():
     from ad_jax.distributed import sharding
 
     env, tasks = registry.make("DarkRoom")
-    init, advance = make_rollouts(env, lambda _: random_agent(5))
+    init, advance = make_rollouts(env, lambda _: random_agent(Actions.discrete(5)))
     ids = np.arange(8)
     results = []
     for placed in (None, sharding.task_sharding(sharding.make_mesh())):
@@ -147,7 +148,7 @@ def test_rollouts_spread_over_devices_are_the_same():
 @pytest.mark.parametrize("at_once", [1, 3, 7, 10])
 def test_tasks_in_tiles_act_as_all_at_once(at_once):
     env, tasks = registry.make("DarkRoom", size=4, max_steps_in_episode=6)
-    init, advance = make_rollouts(env, lambda _: random_agent(env.num_actions))
+    init, advance = make_rollouts(env, lambda _: random_agent(Actions.of(env)))
     ids = np.arange(7)
     state = init(jax.random.key(0), ids, tasks.params(ids), 2)
     run = jax.jit(advance, static_argnums=(1, 2))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 from ad_jax.errors import UserError
 from ad_jax.interfaces import History
-from data_pipelines.schema import STEP_FIELDS, VERSION, Schema, messages
+from data_pipelines.schema import FLAGS, STEP_FIELDS, VERSION, Schema, messages
 
 
 class Outside:
@@ -189,10 +190,28 @@ def test_dark_room_takes_three_bytes_a_step():
     assert len(schema.features().serialize_example(record)) < 3 * 400 + 200
 
 
-def test_continuous_actions_are_refused():
+def test_floats_are_no_actions():
+    """They are put on a grid first."""
     env = Outside(spaces.Discrete(2), action_space=spaces.Box(-1.0, 1.0, (1,), jnp.float32))
-    with pytest.raises(UserError, match=r"Outside.*discrete actions"):
+    with pytest.raises(UserError, match=r"Outside has actions of space Box: give Discrete"):
         Schema.of(env, record_steps=1)
+
+
+def test_actions_of_several_components_are_stored_as_they_are():
+    env = Outside(spaces.Discrete(2), action_space=spaces.Box(0, 6, (3,), jnp.int32))
+    schema = Schema.from_json(json.loads(json.dumps(dataclasses.asdict(Schema.of(env, 8)))))
+    assert schema.actions == Actions((7, 7, 7)) and schema.num_actions == 7
+    action = np.random.default_rng(0).integers(0, 7, (2, 8, 3)).astype(np.int32)
+    zeros = np.zeros((2, 8), np.int32)
+    flags = {flag: zeros.astype(bool) for flag in FLAGS}
+    history = History(observation=zeros, action=action, reward=zeros.astype(np.float32), **flags)
+    assert not any(found.any() for found in schema.faults(history).values())
+    block = {k: v[1] for k, v in schema.encode(history).items()}
+    assert schema.features()["action"].shape == (8, 3)
+    np.testing.assert_array_equal(block["action"], action[1])
+    action[0, 3, 1] = 7
+    (wrong,) = [k for k, found in schema.faults(history).items() if found.any()]
+    assert wrong == "actions outside its action space"
 
 
 def test_the_version_has_a_major_part():

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.learner import load
 from ad_jax.models.base import SequenceModel
@@ -111,7 +112,9 @@ def test_q_learning_learns_every_goal():
 
 
 def test_the_core_gives_the_same_step_by_step_and_looks_at_the_past_alone():
-    model = SequenceModel(MinGRU(width=8, context=12, state=6), Corridor().observation_space(), 3)
+    model = SequenceModel(
+        MinGRU(width=8, context=12, state=6), Corridor().observation_space(), Actions.discrete(3)
+    )
     rng = np.random.default_rng(0)
     steps = (
         rng.integers(13, size=(1, 12)), rng.integers(4, size=(1, 12)),

@@ -22,6 +22,8 @@ from experiments.configs import (
     dark_room,
     dark_room_hard,
     gymnax,
+    point_robot,
+    random_mdp,
     watermaze,
 )
 from experiments.runtime.workdir import Workdir
@@ -36,6 +38,8 @@ SUITED = {
     dark_room_hard: ("ppo", "dqn", "noise"),
     dark_key_to_door: ("ppo", "a2c"),
     watermaze: ("ppo", "dqn", "noise", "search"),
+    random_mdp: ("ppo", "rmax", "noise"),
+    point_robot: ("ppo", "a2c", "noise"),
 }
 WHOLE = [(module, sources[0]) for module, sources in SUITED.items()]
 COLLECTED = [(module, s) for module, sources in SUITED.items() for s in sources[1:]]
@@ -54,6 +58,18 @@ def smoke(module, source):
     config.optimizer.warmup_steps = 1
     config.evaluation.update({"episodes": min(2, config.evaluation.episodes), "train_tasks": 2})
     return config
+
+
+def test_continuous_actions_are_stored_as_their_places(tmp_path, never):
+    """Oracle: a step of the environment from the stored place leads to the next one stored."""
+    config = smoke(point_robot, "ppo")
+    workdir = Workdir(tmp_path / "run", config)
+    collect.run(config, workdir, never)
+    histories, env = Histories(workdir.histories), build.world(config).env
+    found = histories.read(np.zeros(8, int), np.arange(8))
+    assert found["action"].shape == (8, 2) and len(np.unique(found["action"])) > 2
+    way = np.diff(histories.schema.decode_observation(found["observation"]), axis=0)
+    np.testing.assert_allclose(way, 0.1 * env.continuous(found["action"][:-1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("module, source", WHOLE, ids=name)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
@@ -27,7 +28,7 @@ MESHES = [
 
 def make(**changes):
     sizes = dict(width=16, num_layers=2, num_heads=4, mlp_width=32, context=12, attention_chunk=5)
-    return SequenceModel(TransformerConfig(**{**sizes, **changes}), GRID, 5)
+    return SequenceModel(TransformerConfig(**{**sizes, **changes}), GRID, Actions.discrete(5))
 
 
 def batch_of(model, size):

@@ -11,6 +11,7 @@ import pytest
 from gymnax.environments import spaces
 from jax.sharding import PartitionSpec as P
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import processes, sharding
 from ad_jax.errors import UserError
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
@@ -24,7 +25,7 @@ RULES = TransformerConfig.rules
 def state_shapes(optimizer="adamw", picture=None, **config):
     """Of the smallest model that the rules can spread over two devices along each axis."""
     config = TransformerConfig(width=8, num_layers=1, num_heads=2, mlp_width=16, **config)
-    model = SequenceModel(config, spaces.Box(0, 3, (2,), jnp.int32), 5, picture)
+    model = SequenceModel(config, spaces.Box(0, 3, (2,), jnp.int32), Actions.discrete(5), picture)
     optimizer = make_optimizer(OptimizerConfig(name=optimizer, warmup_steps=1), 10)
     return jax.eval_shape(lambda key: init_state(key, model, optimizer), jax.random.key(0))
 

@@ -140,7 +140,7 @@ def a_tuple(self, params=None):
 
 
 def a_box(self, params=None):
-    return spaces.Box(-1.0, 1.0, (1,), jnp.float32)
+    return spaces.Box(1, 3, (2,), jnp.int32)
 
 
 def without_limit(self):
@@ -152,7 +152,7 @@ def without_limit(self):
     [
         ("observation_space", a_dict, "Odd has observations of space Dict: only"),
         ("observation_space", a_tuple, "Odd has observations of space Tuple: only"),
-        ("action_space", a_box, "Odd has actions of space Box: only discrete"),
+        ("action_space", a_box, "Odd has actions of space Box: give Discrete"),
         ("tasks", without_limit, "the tasks of Odd have no limit of steps: give"),
     ],
 )

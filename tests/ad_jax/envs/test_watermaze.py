@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnax.environments import environment
 
+from ad_jax.actions import Actions
 from ad_jax.envs import raycast, registry
 from ad_jax.envs.tasks import MAX_TASK_ID, TaskDistribution
 from ad_jax.envs.watermaze import EnvState, PixelWatermaze, PoseWatermaze, Watermaze
@@ -537,7 +538,7 @@ def test_models_and_learners_run_on_frames():
     assert history.observation.dtype == np.uint8
 
     config = LSTMConfig(width=8, hidden=8, mlp_width=8, context=4)
-    model = SequenceModel(config, env.observation_space(), env.num_actions)
+    model = SequenceModel(config, env.observation_space(), Actions.of(env))
     steps = (history.observation, history.action, history.reward, history.is_first)
     logits = jax.jit(lambda key: model.apply(model.init(key, *steps), *steps))(jax.random.key(0))
     assert logits.shape == (2, 3, env.num_actions) and np.isfinite(logits).all()

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ad_jax.actions import Actions
 from ad_jax.envs import dynamic_programming, registry
 from ad_jax.evaluation.agents import demonstrator, optimal_agent, prompted_agent, random_agent
 from ad_jax.evaluation.statistics import episode_returns
@@ -75,7 +76,7 @@ def test_nothing_of_the_task_but_its_transitions_reaches_who_is_prompted():
     def prompted(env_params):
         knows = optimal_agent(env, env_params)
         stays = Agent(knows.init, lambda memory, *seen: (knows.act(memory, *seen)[0], 4))
-        return prompted_agent(random_agent(env.num_actions), stays, episodes=1)
+        return prompted_agent(random_agent(Actions.of(env)), stays, episodes=1)
 
     init, advance = make_rollouts(env, prompted)
     state = init(jax.random.key(0), np.zeros_like(ids), params, 1)  # the same keys for all

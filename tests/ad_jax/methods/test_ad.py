@@ -8,6 +8,7 @@ import optax
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.methods import ad
@@ -27,7 +28,7 @@ GOLDEN_FIRST_LOSS = 1.61090  # see test_golden_first_loss
 CONFIG = TransformerConfig(
     width=16, num_layers=1, num_heads=2, mlp_width=32, context=10, dropout=0.1, mask_probability=0.1
 )
-MODEL = SequenceModel(CONFIG, spaces.Box(0, 8, (2,), jnp.int32), 5)
+MODEL = SequenceModel(CONFIG, spaces.Box(0, 8, (2,), jnp.int32), Actions.discrete(5))
 
 
 def copy_task(seed, batch=16):
@@ -112,7 +113,7 @@ def test_muon_orthogonalises_the_matrices_of_the_blocks():
 
 def test_the_first_batch_tells_the_encoder_what_is_usual():
     picture = lambda x: jnp.tile(x[..., None, None] * 30, (1, 2, 3)).astype(jnp.uint8)
-    model = SequenceModel(CONFIG, MODEL.space, 5, picture)
+    model = SequenceModel(CONFIG, MODEL.space, Actions.discrete(5), picture)
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
     batch = copy_task(0)
     state = init_state(jax.random.key(0), model, optimizer, batch)
@@ -127,7 +128,7 @@ def test_the_first_batch_tells_the_encoder_what_is_usual():
 def test_what_an_encoder_measured_and_what_has_no_decay_stays(name):
     """Without gradients only weight decay moves parameters: the kernels."""
     picture = lambda x: jnp.tile(x[..., None, None] * 30, (1, 2, 3)).astype(jnp.uint8)
-    model = SequenceModel(CONFIG, MODEL.space, 5, picture)
+    model = SequenceModel(CONFIG, MODEL.space, Actions.discrete(5), picture)
     config = OptimizerConfig(name=name, weight_decay=0.1, warmup_steps=1)
     optimizer = make_optimizer(config, 10)
     params = init_state(jax.random.key(0), model, optimizer, copy_task(0)).params
@@ -140,7 +141,7 @@ def test_what_an_encoder_measured_and_what_has_no_decay_stays(name):
 
 def test_every_parameter_has_one_optimiser():
     for core, settings in CORES.items():
-        model = SequenceModel(settings(), MODEL.space, 5)
+        model = SequenceModel(settings(), MODEL.space, Actions.discrete(5))
         params = init_state(jax.random.key(0), model, optax.identity()).params
         labels = partition(OptimizerConfig(name="muon"), params)["params"]
         assert set(jax.tree.leaves(labels["head"])) == {"adamw"}
@@ -172,7 +173,7 @@ def test_golden_first_loss():
 def test_loss_is_the_cross_entropy_of_every_position():
     model = SequenceModel(
         TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10),
-        MODEL.space, 5,
+        MODEL.space, Actions.discrete(5),
     )  # fmt: skip
     batch = copy_task(0)
     params = model.init(jax.random.key(0), *(batch[k] for k in INPUTS))
@@ -195,7 +196,7 @@ def test_random_draws_depend_on_seed_and_step_alone():
 
 def test_gradients_of_parts_of_a_batch_are_averaged():
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10)
-    model = SequenceModel(config, MODEL.space, 5)  # nothing drops or hides
+    model = SequenceModel(config, MODEL.space, Actions.discrete(5))  # nothing drops or hides
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
     state = init_state(jax.random.key(0), model, optimizer)
     step = lambda parts: jax.jit(ad.make_update(model, optimizer, accumulate=parts))(

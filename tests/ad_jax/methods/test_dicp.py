@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.envs.random_mdp import RandomMDP
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import random_agent
@@ -33,7 +34,7 @@ def test_returns_to_go_are_those_of_a_loop():
 class Line:
     """A model that knows a line of cells, of which the last one pays; it acts at random."""
 
-    num_actions, space = 2, spaces.Discrete(7)
+    actions, space = Actions.discrete(2), spaces.Discrete(7)
 
     def __init__(self, ends_at=None):
         self.ends_at = ends_at
@@ -84,10 +85,13 @@ def test_it_learns_what_actions_lead_to():
     params = env.tasks().params(np.array([7]))
     config = TransformerConfig(width=32, num_layers=1, num_heads=2, mlp_width=64, context=12)
     space = env.observation_space(None)
-    model = SequenceModel(config, space, 3, extra_outputs=DICP.extra_outputs(env))
+    model = SequenceModel(config, space, Actions.discrete(3), extra_outputs=DICP.extra_outputs(env))
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=10), 300)
     method = DICP.make(model, optimizer, env, params, DICPConfig(batch_size=64, model_cost=1.0))
-    update, play = jax.jit(method.update), player(env, lambda _: random_agent(3), params, 64, 12)
+    update, play = (
+        jax.jit(method.update),
+        player(env, lambda _: random_agent(Actions.discrete(3)), params, 64, 12),
+    )
 
     def batch_of(seed):
         action, seen = play(jax.random.key(seed))
@@ -117,10 +121,13 @@ def test_it_learns_what_actions_lead_to():
 
 def test_what_it_can_not_predict_is_refused():
     class Floats:
-        num_actions, default_params = 2, None
+        default_params = None
 
         def observation_space(self, params):
             return spaces.Box(0.0, 1.0, (2,))
+
+        def action_space(self, params):
+            return spaces.Discrete(2)
 
     with pytest.raises(UserError, match="it needs whole numbers"):
         DICP.extra_outputs(Floats())

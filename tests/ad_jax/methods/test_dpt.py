@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ad_jax.actions import Actions
 from ad_jax.envs.adversarial_bandit import AdversarialBandit, EnvParams
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.recorded import Recorded
@@ -53,11 +54,11 @@ def test_it_predicts_the_posterior():
     pays = jnp.array([[0.8, 0.2], [0.2, 0.8]])
     params = EnvParams(probability=pays, max_steps_in_episode=jnp.full(2, 8))
     config = TransformerConfig(width=32, num_layers=2, num_heads=2, mlp_width=64, context=8)
-    model = SequenceModel(config, env.observation_space(None), 2)
+    model = SequenceModel(config, env.observation_space(None), Actions.discrete(2))
     optimizer = make_optimizer(OptimizerConfig(learning_rate=3e-3, warmup_steps=20), 300)
     method = DPT.make(model, optimizer, env, params, ADConfig(batch_size=256))
     update = jax.jit(method.update)
-    play = player(env, lambda _: random_agent(2), params, 128, 8)
+    play = player(env, lambda _: random_agent(Actions.discrete(2)), params, 128, 8)
 
     def batch_of(seed):
         action, seen = play(jax.random.key(seed))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.methods.iql import ICIQL, IQLConfig
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
@@ -35,7 +36,7 @@ def episodes_of_two_steps(seed):
 def train(steps=1000, **settings):
     """The trained model's outputs for a batch, split into (logits, action values, value)."""
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=CONTEXT)
-    model = SequenceModel(config, spaces.Discrete(2), 2, extra_outputs=3)
+    model = SequenceModel(config, spaces.Discrete(2), Actions.discrete(2), extra_outputs=3)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=10), steps)
     method = ICIQL.make(model, optimizer, None, None, IQLConfig(batch_size=WINDOWS, **settings))
     update = jax.jit(method.update)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ad_jax.actions import Actions
 from ad_jax.envs import registry
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
@@ -22,9 +23,9 @@ def make_model(env, core="lstm", context=20):
     space = env.observation_space(env.default_params)
     if core == "lstm":
         config = LSTMConfig(width=16, hidden=16, mlp_width=16, context=context)
-        return SequenceModel(config, space, env.num_actions, extra_outputs=1)
+        return SequenceModel(config, space, Actions.of(env), extra_outputs=1)
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=context)
-    return SequenceModel(config, space, env.num_actions, extra_outputs=1)
+    return SequenceModel(config, space, Actions.of(env), extra_outputs=1)
 
 
 @pytest.mark.parametrize("core", ["lstm", "transformer"])
@@ -101,7 +102,7 @@ def test_an_image_encoder_is_initialised_with_what_agents_see():
     render = lambda x: jnp.tile(x[..., None, None, :1] * 100, (2, 2, 3)).astype(jnp.uint8)
     config = LSTMConfig(width=16, hidden=16, mlp_width=16, context=10)
     space = env.observation_space(env.default_params)
-    model = SequenceModel(config, space, env.num_actions, render, extra_outputs=1)
+    model = SequenceModel(config, space, Actions.of(env), render, extra_outputs=1)
     optimizer = make_optimizer(OptimizerConfig(warmup_steps=5), 10)
     settings = rl2.RL2Config(num_trials=4, num_minibatches=2, episodes=2)
     env_params = tasks.params(np.arange(9))

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
 from ad_jax.envs import registry
 from ad_jax.evaluation.agents import MODES, model_agent
@@ -23,7 +24,7 @@ SMALL = {
 
 
 def make(core, space=GRID):
-    return SequenceModel(CORES[core](**SMALL[core]), space, 5)
+    return SequenceModel(CORES[core](**SMALL[core]), space, Actions.discrete(5))
 
 
 def test_every_core_is_tried_here():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
 from ad_jax.errors import UserError
 from ad_jax.models.base import SequenceModel
@@ -21,7 +22,9 @@ CORES = {"lstm": LSTMConfig, "gru": GRUConfig}
 
 
 def make(space=GRID, extra_outputs=0, core="lstm", **changes):
-    return SequenceModel(CORES[core](**SMALL, **changes), space, 5, extra_outputs=extra_outputs)
+    return SequenceModel(
+        CORES[core](**SMALL, **changes), space, Actions.discrete(5), extra_outputs=extra_outputs
+    )
 
 
 @pytest.mark.parametrize(

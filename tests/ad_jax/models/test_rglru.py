@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.rglru import Block, RGLRUConfig
 from tests.ad_jax.models.test_transformer import GRID, spread, window
@@ -11,7 +12,7 @@ from tests.ad_jax.models.test_transformer import GRID, spread, window
 
 def make(space=GRID, **changes):
     shape = dict(width=8, num_layers=2, mlp_width=10, context=12)
-    return SequenceModel(RGLRUConfig(**shape, **changes), space, 5)
+    return SequenceModel(RGLRUConfig(**shape, **changes), space, Actions.discrete(5))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.models.images import ImageEncoder
 from ad_jax.models.tokens import TransitionToken, with_scales
 
@@ -18,7 +19,7 @@ STEP = {
 
 
 def embed(space, observation, **kwargs):
-    module = TransitionToken(space, 3, 8, **kwargs)
+    module = TransitionToken(space, Actions.discrete(3), 8, **kwargs)
     params = module.init(jax.random.key(0), observation, **STEP, train=False)
     return params["params"], lambda seen: module.apply(params, seen, **STEP, train=False)
 
@@ -66,7 +67,9 @@ def test_a_model_that_normalises_reads_what_another_reads_of_standardised_number
         "observation": {"mean": [900.0, 1000.0, 1100.0, 5.0], "deviation": [10.0, 20.0, 30.0, 0.0]},
         "reward": {"mean": [-50.0], "deviation": [5.0]},
     }
-    plain, normal = (TransitionToken(space, 3, 8, normalize=n) for n in (False, True))
+    plain, normal = (
+        TransitionToken(space, Actions.discrete(3), 8, normalize=n) for n in (False, True)
+    )
     params = normal.init(jax.random.key(0), seen, **STEP, train=False)["params"]
     measured = with_scales({"params": {"embed": params}}, told)["params"]["embed"]
     raw = {**STEP, "previous_reward": reward}
@@ -97,7 +100,10 @@ def test_what_a_picture_shows_is_told_from_its_features_and_the_error_is_sown():
     space = spaces.Box(0, 255, (16, 16, 3), jnp.uint8)
     seen = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
     shown = lambda pictures: pictures.mean((1, 2)) / 255
-    plain, module = TransitionToken(space, 3, 8), TransitionToken(space, 3, 8, shown=shown)
+    plain, module = (
+        TransitionToken(space, Actions.discrete(3), 8),
+        TransitionToken(space, Actions.discrete(3), 8, shown=shown),
+    )
     variables = module.init(jax.random.key(0), seen, **STEP, train=True)
     assert set(variables) == {"params"}
     token, sown = module.apply(variables, seen, **STEP, train=True, mutable="losses")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.transformer import TransformerConfig
@@ -19,7 +20,7 @@ VARIANTS = [
 
 
 def make(space=GRID, **changes):
-    return SequenceModel(TransformerConfig(**{**SMALL, **changes}), space, 5)
+    return SequenceModel(TransformerConfig(**{**SMALL, **changes}), space, Actions.discrete(5))
 
 
 def window(seed=0, batch=3, length=12):

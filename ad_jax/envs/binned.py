@@ -1,0 +1,88 @@
+"""Continuous actions as components with few values each.
+
+A policy over such components can be anything, of two peaks as well, and the same model, losses and
+sources serve discrete and continuous actions (Tang and Agrawal 2020, arXiv:1901.10500).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+
+from ad_jax.errors import UserError
+
+BINS = 11
+
+
+def is_continuous(space: spaces.Space) -> bool:
+    """Whether a space is one of float vectors."""
+    return isinstance(space, spaces.Box) and jnp.issubdtype(space.dtype, jnp.floating)
+
+
+class Binned:
+    """An environment whose actions are places on a grid between the bounds of its own actions.
+
+    It has everything else from the environment within.
+
+    Args:
+      env: a gymnax environment with a Box of floats for actions, one axis, bounded.
+      bins: values of each component, evenly spaced, the bounds included.
+
+    Raises:
+      UserError: the space has another shape or no bounds, or there are fewer than two bins.
+    """
+
+    def __init__(self, env: Any, bins: int = BINS):
+        space = env.action_space(env.default_params)
+        low, high = (np.broadcast_to(b, space.shape).astype(float) for b in (space.low, space.high))
+        if len(space.shape) != 1 or not np.isfinite([low, high]).all():
+            raise UserError(
+                f"{env.name} has continuous actions of shape {tuple(space.shape)} from "
+                f"{low.tolist()} to {high.tolist()}: give a vector with finite bounds"
+            )
+        if not 2 <= bins <= 256:
+            raise UserError(f"action_bins={bins}: give 2 to 256")
+        self.inner, self.bins, self._low, self._high = env, bins, low, high
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # while it is copied
+            raise AttributeError(name)
+        found = getattr(self.inner, name)
+        if name != "expert_action":
+            return found
+        return lambda observation, params: self.nearest(found(observation, params))
+
+    def action_space(self, params: Any = None) -> spaces.Box:
+        """Vectors of the numbers of places."""
+        del params
+        return spaces.Box(0, self.bins - 1, self._low.shape, jnp.int32)
+
+    def continuous(self, action: jax.Array) -> jax.Array:
+        """The environment's own action at a place; float32 [..., components]."""
+        step = (self._high - self._low) / (self.bins - 1)
+        return (self._low + action * step).astype(np.float32)
+
+    def nearest(self, action: jax.Array) -> jax.Array:
+        """The place that is nearest to an action of the environment; int32 [..., components]."""
+        part = (action - self._low) / (self._high - self._low)
+        return jnp.clip(jnp.round(part * (self.bins - 1)), 0, self.bins - 1).astype(jnp.int32)
+
+    def step(self, key: jax.Array, state: Any, action: jax.Array, params: Any = None) -> tuple:
+        """See gymnax's ``Environment.step``."""
+        return self.inner.step(key, state, self.continuous(action), params)
+
+    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple:
+        """See gymnax's ``Environment.step_env``."""
+        return self.inner.step_env(key, state, self.continuous(action), params)
+
+
+def binned(env: Any) -> Any:
+    """The environment, or where its actions are continuous, the same with places for them.
+
+    There are as many as its ``action_bins`` says.
+    """
+    if not is_continuous(env.action_space(env.default_params)):
+        return env
+    return Binned(env, getattr(env, "action_bins", BINS))

@@ -1,0 +1,51 @@
+"""A point in a plane with continuous actions and a hidden goal on a half circle, 20 steps.
+
+    python -m experiments.run --config=experiments/configs/point_robot.py:cpu --workdir=DIR
+
+Not an experiment of the paper. Each component of an action is one of five places. Half of the
+circle is for training, and a test is on goals of the other half as well.
+smoke: seconds, no result.
+cpu: three minutes on two cores.
+"""
+
+from experiments.configs import dark_room
+from experiments.configs.common import choose
+
+PRESETS = {
+    "smoke": {
+        **dark_room.PRESETS["smoke"],
+        "env.kwargs": {"near": 0.9, "max_steps_in_episode": 8},
+        "tasks.num_heldout": 4,
+        "tasks.num_validation": 4,
+        "tasks.num_train": 8,
+        "collect.min_improved": 0.5,
+    },
+    "cpu": {
+        "tasks.num_heldout": 32,
+        "tasks.num_validation": 32,
+        "tasks.num_train": 256,
+        "source.ppo.num_streams": 32,
+        "source.ppo.discount": 0.95,
+        "source.ppo.entropy_cost": 0.02,
+        "source.ppo.num_minibatches": 2,
+        "collect.updates": 100,
+        "collect.streams": 8,
+        "model.context": 100,
+        "model.attention_chunk": 50,
+        "model.num_layers": 3,
+        "model.num_heads": 2,
+        "model.mask_probability": 0.15,
+        "optimizer.name": "muon",
+        "optimizer.learning_rate": 5e-3,
+        "train.keep_every": 5,
+        "train.steps": 1500,
+        "train.accumulate": 2,
+        "evaluation.episodes": 50,
+        "evaluation.train_tasks": 32,
+    },
+}
+
+
+def get_config(preset: str = "cpu"):
+    """The config of a preset."""
+    return choose(preset, PRESETS, name="PointRobot")
