@@ -90,6 +90,7 @@ SEEDS = "docs/results/dark_room_quickstart_seeds.json"
 TRIALS = "docs/results/watermaze_trials.json"
 PUBLISHED = "docs/results/published.json"
 SUBSAMPLING = "docs/results/subsampling_trials.json"
+EXPERTS = "docs/results/expert_trials.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
 # Of the preset `cpu`: the README shows these.
@@ -390,6 +391,23 @@ def subsampling_trials(results: Results) -> str:
     return table(
         "world | one episode of | context | updates | optimiser | episode 1 → 50 → last tenth "
         "(95 %), of so many | training tasks",
+        rows,
+    )
+
+
+def expert_trials(results: Results) -> str:
+    """What ED and AD learn in context from sources of different ends, on validation tasks."""
+    rows = [
+        [row["world"], row["method"],
+         f"{row['entropy_cost']} → {row['entropy_end']} in {row['entropy_updates']} of "
+         f"{row['collect_updates']} updates",
+         number(row["source_return"]), row["optimizer"],
+         f"{number(row['first'])} → **{number(row['final'])}** ({interval(row['final_ci95'])})"]
+        for row in results[EXPERTS]["rows"]
+    ]  # fmt: skip
+    return table(
+        "world | method | weight of the entropy | last return of the source | optimiser | "
+        "episode 1 → last tenth (95 %)",
         rows,
     )
 
@@ -724,7 +742,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     for made in (
         readme_environments, readme_speed,
         results_returns, results_runs, results_gymnax, dark_room_models, published,
-        subsampling_trials, watermaze_trials, watermaze_encoders,
+        subsampling_trials, expert_trials, watermaze_trials, watermaze_encoders,
         quickstart_seeds, ablations, bench_time, speed_fair, speed_cpu, speed_conditions,
         sizes_and_start, checkpoints, speed_h100, tpu_steps, tpu_rooflines, costs, growth,
         larger_than_memory, learners,
