@@ -15,6 +15,7 @@ COMMANDS = {
 PLAY = ["flask>=3", "waitress>=3"]  # the page of `experiments.play`
 DOCS = ["furo>=2025.9", "myst-parser>=5", "sphinx>=9"]  # `make docs`
 WANDB = ["wandb>=0.31"]  # curves in Weights & Biases
+XLAND = ["xminigrid>=0.9.3"]
 CONVERT = ["h5py>=3.12", "minari>=0.5"]  # formats of `data_pipelines.convert`
 
 setup(
@@ -71,11 +72,13 @@ setup(
         "docs": DOCS,
         "wandb": WANDB,
         "trackio": ["trackio>=0.43"],
+        "xland": XLAND,
         "test": [
             *PLAY,
             *CONVERT,
             *DOCS,
             *WANDB,
+            *XLAND,
             "mypy>=2.4",
             "pytest>=9",
             "pytest-xdist>=3.8",

@@ -20,6 +20,7 @@ from ad_jax.envs.random_mdp import RandomMDP
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
 from ad_jax.envs.variants import Variants
 from ad_jax.envs.watermaze import PixelWatermaze, PoseWatermaze, Watermaze
+from ad_jax.envs.xland import XLand
 from ad_jax.errors import UserError
 
 ENVIRONMENTS = {
@@ -34,6 +35,7 @@ ENVIRONMENTS = {
         Watermaze,
         PoseWatermaze,
         PixelWatermaze,
+        XLand,
     )
 }
 

@@ -25,6 +25,7 @@ from experiments.configs import (
     point_robot,
     random_mdp,
     watermaze,
+    xland,
 )
 from experiments.runtime.workdir import Workdir
 from experiments.stages import collect, evaluate, report, train
@@ -40,6 +41,7 @@ SUITED = {
     watermaze: ("ppo", "dqn", "noise", "search"),
     random_mdp: ("ppo", "rmax", "noise"),
     point_robot: ("ppo", "a2c", "noise"),
+    xland: ("ppo",),
 }
 WHOLE = [(module, sources[0]) for module, sources in SUITED.items()]
 COLLECTED = [(module, s) for module, sources in SUITED.items() for s in sources[1:]]
