@@ -131,7 +131,7 @@ def rl2(environment: str, preset: str, core: str = "lstm") -> Run:
     return Run(changed(config, limits))
 
 
-def source(environment: str, preset: str) -> Run:
+def source(environment: str, preset: str, changes: Mapping[str, Any] | None = None) -> Run:
     """The source learner, from scratch, on the held-out tasks."""
-    changes = {"collect.tasks": "heldout", "collect.min_improved": 0.0}
-    return Run(ad(environment, preset, changes).config, stage="collect")
+    watched = {"collect.tasks": "heldout", "collect.min_improved": 0.0}
+    return Run(ad(environment, preset, {**(changes or {}), **watched}).config, stage="collect")
