@@ -360,11 +360,11 @@ def _check_spaces(learner: Learner, observation: spaces.Space, action: spaces.Sp
             f"observations have shape {observation.shape}: the learner reads {wanted.shape}"
         )
     actions = learner.model.actions
-    fits = (
-        getattr(action, "n", None) == actions.sizes[0]
-        if actions.scalar
-        else (isinstance(action, spaces.Box) and action.shape == actions.shape)
-    )
+    if actions.scalar:
+        fits = getattr(action, "n", None) == actions.sizes[0]
+    else:
+        floats = isinstance(action, spaces.Box) and isinstance(learner.env, Binned)
+        fits = floats and action.shape == actions.shape
     if not fits:
         raise UserError(f"actions are {action}: the learner has {actions}")
 

@@ -21,7 +21,7 @@ from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 
-VERSION = "1.4.0"  # of the format: a reader refuses a data set of another major version
+VERSION = "1.5.0"  # of the format: a reader refuses a data set of another major version
 FLAGS = ("is_first", "is_last", "is_terminal")
 UNDECLARED = 255  # stands for a reward that ``reward_levels`` does not list
 STEP_FIELDS = ("observation", "action", "reward", *FLAGS)
