@@ -62,7 +62,7 @@ def test_the_list_says_what_figures_take(capsys, tmp_path):
     assert lines[1].strip() == "drawn" and lines[2].strip().startswith("4  Learning in context")
     jobs, rest = lines[3].strip().split(" (")
     collected, trained, evaluated = rest.split("): ")[0].split(", ")
-    assert jobs == "16 jobs" and "no estimate for 16 jobs" in rest
+    assert jobs == "22 jobs" and "no estimate for 22 jobs" in rest
     assert collected.endswith("steps to collect") and evaluated.endswith("steps to evaluate")
     assert trained.endswith("transitions to train on") and "collect" not in lines[5]
 
