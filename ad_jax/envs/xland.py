@@ -8,6 +8,7 @@ a name the rulesets are drawn here, like the simplest of those: no objects are m
 goal is to hold an object, to stand beside it, or to put one beside another.
 """
 
+import importlib.metadata
 from typing import Any
 
 import jax
@@ -62,8 +63,6 @@ class XLand(environment.Environment):
       UserError: the package is not installed, or has no such benchmark.
     """
 
-    version = "xminigrid 1.0.0"  # changes whenever the same actions would lead to another history
-
     def __init__(
         self,
         rooms: str = "R1",
@@ -81,6 +80,7 @@ class XLand(environment.Environment):
             raise UserError("env.name='XLand' needs xminigrid: pip install '.[xland]'") from error
         if not 2 <= num_objects <= 16:
             raise ValueError(f"num_objects must be from 2 to 16, not {num_objects!r}")
+        self.version = f"xminigrid {importlib.metadata.version('xminigrid')}, 1.0.0"
         shape = {"height": size, "width": size, "view_size": view_size, "grid_type": rooms}
         limit = max_steps_in_episode or 3 * size * size
         usual: Any

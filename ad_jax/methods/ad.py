@@ -15,7 +15,12 @@ import optax
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
-from ad_jax.methods.train_state import INPUTS, TrainState, gradient_update, init_state
+from ad_jax.methods.train_state import (
+    TrainState,
+    gradient_update,
+    init_state,
+    training_output,
+)
 from ad_jax.models.base import SequenceModel
 
 
@@ -48,9 +53,20 @@ class ADConfig:
 def make(model, optimizer, env, env_params, settings: ADConfig) -> Method:
     """Algorithm distillation as a Method; see ``MethodSpec.make``."""
     del env, env_params  # it learns from stored histories alone
+    update = make_update(model, optimizer, settings.label_smoothing, settings.accumulate)
+    return of_windows(model, optimizer, settings, update)
+
+
+def of_windows(
+    model: SequenceModel,
+    optimizer: optax.GradientTransformation,
+    settings: ADConfig,
+    update: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
+) -> Method:
+    """A Method that reads windows of histories, of an update; the model acts as it is."""
     return Method(
         init=lambda key, batch: init_state(key, model, optimizer, batch),
-        update=make_update(model, optimizer, settings.label_smoothing, settings.accumulate),
+        update=update,
         agent=partial(model_agent, model),
         shared=settings.batch_size // settings.accumulate,
         shared_name="batch_size / accumulate",
@@ -78,10 +94,7 @@ def distillation_loss(
       (loss, metrics): metrics has the cross-entropy as "loss" and the accuracy, and where the
       config has a ``shown_cost`` the "shown_error", which then counts in the loss.
     """
-    key_dropout, key_mask = jax.random.split(key)
-    inputs = {name: batch[name] for name in INPUTS}
-    rngs = {"dropout": key_dropout, "mask": key_mask}
-    logits_BxTxA, sown = model.apply(params, **inputs, train=True, rngs=rngs, mutable="losses")
+    logits_BxTxA, sown = training_output(model, params, batch, key, mutable="losses")
     actions, action = model.actions, batch["action"]
     loss = actions.cross_entropy(logits_BxTxA, action, label_smoothing).mean()
     accuracy = actions.equal(actions.best(logits_BxTxA), action).mean()

@@ -21,8 +21,8 @@ from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent, Method, MethodSpec
-from ad_jax.methods.ad import ADConfig
-from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
+from ad_jax.methods.ad import ADConfig, of_windows
+from ad_jax.methods.train_state import gradient_update, training_output
 
 _TOLD = 3  # of each action, beside the observation: reward, end, return
 
@@ -62,14 +62,9 @@ def make(model, optimizer, env, env_params, settings: DICPConfig) -> Method:
     """DICP as a Method; see ``MethodSpec.make``."""
     del env, env_params  # it learns from stored histories alone
     loss = lambda params, batch, key: dicp_loss(model, params, batch, key, settings)
-    return Method(
-        init=lambda key, batch: init_state(key, model, optimizer, batch),
-        update=gradient_update(loss, optimizer, settings.accumulate),
-        agent=partial(planning_agent, model, settings),
-        shared=settings.batch_size // settings.accumulate,
-        shared_name="batch_size / accumulate",
-        transitions=settings.batch_size * model.config.context,
-    )
+    update = gradient_update(loss, optimizer, settings.accumulate)
+    method = of_windows(model, optimizer, settings, update)
+    return method._replace(agent=partial(planning_agent, model, settings))
 
 
 DICP = MethodSpec(
@@ -116,14 +111,10 @@ def dicp_loss(
     Returns:
       (loss, metrics).
     """
-    key_dropout, key_mask = jax.random.split(key)
-    inputs = {name: batch[name] for name in INPUTS}
-    rngs = {"dropout": key_dropout, "mask": key_mask}
-    out = model.apply(params, **inputs, train=True, rngs=rngs)
-    action = batch["action"]
-    imitation = model.actions.cross_entropy(
-        out[..., : model.actions.num_logits], action, settings.label_smoothing
-    ).mean()
+    actions, action = model.actions, batch["action"]
+    out = training_output(model, params, batch, key)
+    logits = out[..., : actions.num_logits]
+    imitation = actions.cross_entropy(logits, action, settings.label_smoothing).mean()
 
     # What follows the last step of a window is not in it, nor is the end of its last episode.
     components, rest = told(model, out[:, :-1], action[:, :-1])
@@ -131,8 +122,8 @@ def dicp_loss(
     mean = lambda x, known: (x * known).sum() / jnp.maximum(known.sum(), 1)
     observation = batch["observation"][:, 1:].reshape(*ends.shape, -1) - spaces.lowest(model.space)
     observation_loss = sum(
-        mean(optax.softmax_cross_entropy_with_integer_labels(logits, observation[..., i]), ~ends)
-        for i, logits in enumerate(components)
+        mean(optax.softmax_cross_entropy_with_integer_labels(part, observation[..., i]), ~ends)
+        for i, part in enumerate(components)
     )
     reward_loss = ((rest[..., 0] - reward) ** 2).mean()
     end_loss = optax.sigmoid_binary_cross_entropy(rest[..., 1], ends).mean()
@@ -141,7 +132,7 @@ def dicp_loss(
     model_loss = observation_loss + reward_loss + end_loss + return_loss
 
     total = imitation + settings.model_cost * model_loss
-    accuracy = (out[..., : model.actions.num_logits].argmax(-1) == action).mean()
+    accuracy = actions.equal(actions.best(logits), action).mean()
     return total, {
         "loss": total,
         "accuracy": accuracy,

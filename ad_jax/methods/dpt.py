@@ -9,7 +9,6 @@ it. Here every state of a window is asked about, and what came before it is its 
 et al., arXiv:2310.08566): the tokens, the model and the cache are then those of all other methods.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import has_optimal_agent, model_agent, optimal_agent
+from ad_jax.evaluation.agents import has_optimal_agent, optimal_agent
 from ad_jax.interfaces import Method, MethodSpec
-from ad_jax.methods.ad import ADConfig
-from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
+from ad_jax.methods.ad import ADConfig, of_windows
+from ad_jax.methods.train_state import INPUTS, gradient_update, training_output
 
 
 def make(model, optimizer, env, env_params, settings: ADConfig) -> Method:
@@ -34,26 +33,17 @@ def make(model, optimizer, env, env_params, settings: ADConfig) -> Method:
     optimal_actions = make_labels(env, env_params)
 
     def loss(params: Any, batch: dict[str, jax.Array], key: jax.Array):
-        key_dropout, key_mask = jax.random.split(key)
+        actions, logits_BxTxA = model.actions, training_output(model, params, batch, key)
         inputs = {name: batch[name] for name in INPUTS}
-        rngs = {"dropout": key_dropout, "mask": key_mask}
-        logits_BxTxA = model.apply(params, **inputs, train=True, rngs=rngs)
         action_BxT, known_BxT = optimal_actions(batch["task"], inputs)
-        actions = model.actions
         losses_BxT = actions.cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
         right_BxT = actions.equal(actions.best(logits_BxTxA), action_BxT)
         mean = lambda x_BxT: (x_BxT * known_BxT).sum() / jnp.maximum(known_BxT.sum(), 1)
         value = mean(losses_BxT)
         return value, {"loss": value, "accuracy": mean(right_BxT)}
 
-    return Method(
-        init=lambda key, batch: init_state(key, model, optimizer, batch),
-        update=gradient_update(loss, optimizer, settings.accumulate),
-        agent=partial(model_agent, model),
-        shared=settings.batch_size // settings.accumulate,
-        shared_name="batch_size / accumulate",
-        transitions=settings.batch_size * model.config.context,
-    )
+    update = gradient_update(loss, optimizer, settings.accumulate)
+    return of_windows(model, optimizer, settings, update)
 
 
 DPT = MethodSpec(make=make, settings=ADConfig, group="train", reads="windows")

@@ -7,7 +7,6 @@ after such a context, and so can become better than the learner it is distilled 
 """
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,10 +14,9 @@ import jax.numpy as jnp
 
 from ad_jax.actions import Actions
 from ad_jax.errors import UserError
-from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
-from ad_jax.methods.ad import ADConfig
-from ad_jax.methods.train_state import INPUTS, gradient_update, init_state
+from ad_jax.methods.ad import ADConfig, of_windows
+from ad_jax.methods.train_state import gradient_update, training_output
 
 MIN_ADVANTAGE_STD = 1e-3
 
@@ -53,14 +51,8 @@ def make(model, optimizer, env, env_params, settings: IQLConfig) -> Method:
     """In-context IQL as a Method; see ``MethodSpec.make``."""
     del env, env_params  # it learns from stored histories alone
     loss = lambda params, batch, key: iql_loss(model, params, batch, key, settings)
-    return Method(
-        init=lambda key, batch: init_state(key, model, optimizer, batch),
-        update=gradient_update(loss, optimizer, settings.accumulate),
-        agent=partial(model_agent, model),
-        shared=settings.batch_size // settings.accumulate,
-        shared_name="batch_size / accumulate",
-        transitions=settings.batch_size * model.config.context,
-    )
+    update = gradient_update(loss, optimizer, settings.accumulate)
+    return of_windows(model, optimizer, settings, update)
 
 
 ICIQL = MethodSpec(
@@ -88,10 +80,8 @@ def iql_loss(
     Returns:
       (loss, metrics).
     """
-    key_dropout, key_mask = jax.random.split(key)
-    inputs = {name: batch[name] for name in INPUTS}
-    rngs = {"dropout": key_dropout, "mask": key_mask}
-    out, number = model.apply(params, **inputs, train=True, rngs=rngs), model.actions.num_logits
+    actions, out = model.actions, training_output(model, params, batch, key)
+    number = actions.num_logits
     logits_BxTxA, q_BxTxA, value_BxTx1 = jnp.split(out, [number, 2 * number], -1)
     value_BxT, action_BxT = value_BxTx1[..., 0], batch["action"]
     q_BxT = jnp.take_along_axis(q_BxTxA, action_BxT[..., None], -1)[..., 0]
@@ -109,10 +99,10 @@ def iql_loss(
     advantage = jax.lax.stop_gradient(advantage)
     scaled = advantage / jnp.maximum(advantage.std(), MIN_ADVANTAGE_STD)
     weight = jnp.minimum(jnp.exp(settings.advantage_weight * scaled), settings.max_weight)
-    imitation = model.actions.cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
+    imitation = actions.cross_entropy(logits_BxTxA, action_BxT, settings.label_smoothing)
     policy_loss = (weight * imitation).mean()
 
     total = policy_loss + settings.value_cost * (q_loss + value_loss)
-    accuracy = (logits_BxTxA.argmax(-1) == action_BxT).mean()
+    accuracy = actions.equal(actions.best(logits_BxTxA), action_BxT).mean()
     metrics = {"policy_loss": policy_loss, "q_loss": q_loss, "value_loss": value_loss}
     return total, {"loss": total, "accuracy": accuracy, **metrics}

@@ -54,10 +54,26 @@ def zero_inputs(model: linen.Module) -> dict[str, jax.Array]:
     """Inputs of a model for one step, all zero."""
     return {
         "observation": jnp.zeros((1, 1, *model.space.shape), observation_dtype(model.space)),
-        "previous_action": jnp.zeros((1, 1), jnp.int32),
+        "previous_action": jnp.zeros((1, 1, *model.actions.shape), jnp.int32),
         "previous_reward": jnp.zeros((1, 1)),
         "is_first": jnp.zeros((1, 1), bool),
     }
+
+
+def training_output(
+    model: linen.Module, params: Any, batch: dict[str, jax.Array], key: jax.Array, **options: Any
+) -> Any:
+    """What a model makes of a batch in training, where inputs are hidden and units dropped.
+
+    Args:
+      model, params: a model from ``ad_jax.models``.
+      batch: a dict with at least ``INPUTS``.
+      key: for dropout and the input mask.
+      **options: of ``model.apply``.
+    """
+    key_dropout, key_mask = jax.random.split(key)
+    inputs, rngs = {k: batch[k] for k in INPUTS}, {"dropout": key_dropout, "mask": key_mask}
+    return model.apply(params, **inputs, train=True, rngs=rngs, **options)
 
 
 def gradient_update(

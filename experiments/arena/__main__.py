@@ -76,10 +76,13 @@ def chosen(
         return given
 
     some_methods = some(methods, entries.ENTRIES, "--methods")
-    return {
+    found = {
         world: {name: run for name, run in runs[world].items() if name in some_methods}
         for world in some(worlds, runs, "--worlds")
     }
+    if empty := [world for world, of_world in found.items() if not set(of_world) - {"source"}]:
+        raise UserError(f"--methods={methods}: none of these learns in context in {empty[0]}")
+    return found
 
 
 def plan(of_world: Mapping[str, Run], seeds: int) -> dict:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ad_jax import build
 from ad_jax.evaluation import statistics
@@ -14,10 +14,10 @@ from ad_jax.methods.train_state import init_params
 from experiments import compare
 from experiments.arena import entries
 from experiments.figures import panels, work
+from experiments.figures.fig16_efficiency import PART
 from experiments.figures.runs import Results
 from experiments.pictures import style
 
-EFFICIENT = 0.8  # of what there is to gain, until which episodes are counted
 SCORE = "(return − random) / (optimal − random)"
 
 
@@ -39,14 +39,14 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
     methods: dict[str, dict[str, Any]] = {}
     worlds = {}
     for world, of_world in results.items():
-        learners = {name: found for name, found in of_world.items() if hasattr(found, "returns")}
+        learners = {name: found for name, found in of_world.items() if name != "source"}
         made = compare.compare({name: found.normalized() for name, found in learners.items()})
         for name, of_name in made.items():
             found = learners[name]
             methods.setdefault(name, {})[world] = {
                 **{key: panels.rounded(value) for key, value in of_name.items() if key != "seeds"},
                 "seeds": of_name["seeds"],
-                "episodes_to_80": _first_above(np.array(of_name["curve"]), EFFICIENT),
+                "episodes_to_80": _first_above(np.array(of_name["curve"]), PART),
                 "parameters": num_parameters(found),
                 "run": work.scale(found),
             }
@@ -68,7 +68,7 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
                 "name": chosen.name,
                 "streams": getattr(chosen[chosen.name], "num_streams", 1),
                 "mean": float(statistics.last_tenth(score).mean()),
-                "episodes_to_80": _first_above(score, EFFICIENT),
+                "episodes_to_80": _first_above(score, PART),
             }
     return {"thresholds": compare.THRESHOLDS.tolist(), "methods": methods, "worlds": worlds}
 
@@ -122,7 +122,9 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     figure = _draw(made, names, "curve", x_of, title, "episode", SCORE)
     for axes in figure.axes:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(-0.25, 1.15)
         style.bounds(axes, {"optimum": 1.0, "random": 0.0})
     return figure
@@ -132,7 +134,11 @@ def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
     title = "Performance profiles over the last tenth of the episodes"
     x, label = np.array(made["thresholds"]), f"threshold: {SCORE}"
-    return _draw(made, names, "profile", lambda _: x, title, label, "part of the rollouts above")
+    ylabel = "part of the rollouts above"
+    figure = _draw(made, names, "profile", lambda _: x, title, label, ylabel)
+    for axes in figure.axes:
+        axes.set_ylim(-0.05, 1.05)
+    return figure
 
 
 def _draw(made, names, key: str, x_of, title: str, xlabel: str, ylabel: str) -> Figure:

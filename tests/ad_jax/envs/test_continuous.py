@@ -13,6 +13,9 @@ from ad_jax.envs.point_robot import PointRobot
 from ad_jax.envs.variants import Variants
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import optimal_agent, random_agent
+from ad_jax.methods.train_state import zero_inputs
+from ad_jax.models.base import SequenceModel
+from ad_jax.models.gru import GRUConfig
 from ad_jax.rollout import make_rollouts
 
 
@@ -74,6 +77,13 @@ def test_agents_act_by_components():
     expert = returns(lambda params: optimal_agent(env, params))
     assert np.all(expert >= best[:, None] - 2)  # on the grid the way is a little longer
     assert returns(lambda _: random_agent(Actions.of(env))).mean() < 1.0
+
+
+def test_a_model_is_initialised_with_actions_of_its_shape():
+    env, _ = registry.make("PointRobot")
+    config = GRUConfig(width=8, hidden=8, mlp_width=8)
+    model = SequenceModel(config, env.observation_space(), Actions.of(env))
+    assert zero_inputs(model)["previous_action"].shape == (1, 1, 2)
 
 
 def test_goals_of_the_halves_are_apart():

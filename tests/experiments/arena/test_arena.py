@@ -20,7 +20,7 @@ def test_every_method_and_every_core_enters():
 
 
 def test_methods_share_their_histories_and_their_budget():
-    """All that learn from a source's histories; and nobody has more parameters than twice AD's."""
+    """All that learn from a source's histories, as many transitions of them."""
     for world, runs in entries.runs("cpu").items():
         histories = {name: next(jobs(run, 1)) for name, run in runs.items() if "noise" not in name}
         shared = {
@@ -85,6 +85,8 @@ def test_episodes_until_a_score_are_counted_from_one():
         (["--preset=big"], "--preset=big: choose one of"),
         (["--methods=AD; PPO"], "--methods: there is no 'PPO': choose from AD; DICP"),
         (["--worlds=maze"], "--worlds: there is no 'maze': choose from adversarial_bandit; dark"),
+        (["--methods=source"], "none of these learns in context in adversarial_bandit"),
+        (["--methods=AD, gru", "--worlds=dark_room_hard"], "none of these learns in context in"),
         (["--seeds=0"], "--seeds=0: give one or more"),
         ([], "give --workdir"),
     ],
