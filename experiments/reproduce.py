@@ -26,12 +26,11 @@ joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend w
 
 from ad_jax.paths import Path
 from data_pipelines.files import growing, write_text_atomically
-from experiments.figures import FIGURES, work
+from experiments.figures import FIGURES, command, work
 from experiments.figures.figure import judged
 from experiments.figures.presets import SEEDS
-from experiments.figures.runs import PRESETS, Results, Run, jobs
+from experiments.figures.runs import Results, Run, jobs
 from experiments.pictures import style
-from experiments.runtime import logs, memory, version
 from experiments.runtime.interruption import Interruption, end_well
 
 PUBLISHED = pathlib.Path(__file__).parents[1] / "docs" / "figures"  # in a clone
@@ -39,30 +38,16 @@ PUBLISHED = pathlib.Path(__file__).parents[1] / "docs" / "figures"  # in a clone
 
 def main(arguments: list[str], interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.reproduce")
-    parser.add_argument("--figure", default="all", help="a number from 1 to 16, several, or all")
-    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
-    parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
-    parser.add_argument("--workdir", help="where all of it goes")
-    parser.add_argument("--seeds", type=int, help="of training, in place of the preset's")
-    parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts of the work")
-    parser.add_argument("--verbosity", type=int, help="of the log: 1 debug, 0 info, -1 warning, …")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--figure", default="all", help=f"a number from 1 to {max(FIGURES)}, several, or all"
+    )
+    options = command.parse(parser, arguments)
     numbers = _figures(options.figure)
-    if options.preset not in PRESETS:
-        raise UserError(f"--preset={options.preset}: choose one of {', '.join(PRESETS)}")
-    if options.seeds is not None and options.seeds < 1:
-        raise UserError(f"--seeds={options.seeds}: give one or more")
-    shard = work.shard(options.shard)
     if options.list:
         print("\n".join(listed(numbers, options.preset, options.seeds)))
         return
-    if not options.workdir:
-        raise UserError("give --workdir, where all of it goes, or --list")
-    interruption.install()
-    memory.keep_freed_memory()
-    logs.set_level(options.verbosity)
-    work.say(version.line(options.workdir))
-    reproduce(numbers, options.preset, options.workdir, interruption, options.seeds, shard)
+    command.begin(options, interruption)
+    reproduce(numbers, options.preset, options.workdir, interruption, options.seeds, options.shard)
 
 
 def reproduce(

@@ -21,29 +21,17 @@ joining.join(sys.argv[1:])  # before what follows: gymnax starts JAX's backend w
 
 from data_pipelines.files import growing, write_text_atomically
 from experiments.arena import entries, results
-from experiments.figures import work
-from experiments.figures.runs import PRESETS, Results, Run, jobs
+from experiments.figures import command, work
+from experiments.figures.runs import Results, Run, jobs
 from experiments.pictures import style
-from experiments.runtime import logs, memory, version
 from experiments.runtime.interruption import Interruption, end_well
 
 
 def main(arguments: list[str], interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.arena")
-    parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
-    parser.add_argument("--workdir", help="where all of it goes")
     parser.add_argument("--methods", default="", help="some of " + "; ".join(entries.ENTRIES))
     parser.add_argument("--worlds", default="", help="some of the preset's")
-    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
-    parser.add_argument("--seeds", type=int, help="of training, in place of the preset's")
-    parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts of the work")
-    parser.add_argument("--verbosity", type=int, help="of the log: 1 debug, 0 info, -1 warning, …")
-    options = parser.parse_args(arguments)
-    if options.preset not in PRESETS:
-        raise UserError(f"--preset={options.preset}: choose one of {', '.join(PRESETS)}")
-    if options.seeds is not None and options.seeds < 1:
-        raise UserError(f"--seeds={options.seeds}: give one or more")
-    shard = work.shard(options.shard)
+    options = command.parse(parser, arguments)
     runs = chosen(entries.runs(options.preset), options.worlds, options.methods)
     seeds = options.seeds or entries.SEEDS[options.preset]
     if options.list:
@@ -51,13 +39,8 @@ def main(arguments: list[str], interruption: Interruption) -> None:
         for world, of_world in runs.items():
             print(f"{world}\n     {work.amount(list(plan(of_world, seeds).values()), {})}")
         return
-    if not options.workdir:
-        raise UserError("give --workdir, where all of it goes, or --list")
-    interruption.install()
-    memory.keep_freed_memory()
-    logs.set_level(options.verbosity)
-    work.say(version.line(options.workdir))
-    compete(runs, options.preset, options.workdir, interruption, seeds, shard)
+    command.begin(options, interruption)
+    compete(runs, options.preset, options.workdir, interruption, seeds, options.shard)
 
 
 def chosen(

@@ -32,17 +32,6 @@ _UNITS = (" steps to collect", " transitions to train on", " steps to evaluate")
 _PATIENCE = 5.0  # seconds between two looks at what another process does
 
 
-def shard(text: str) -> tuple[int, int]:
-    """(index, count) of "i/n", the i-th of n parts of the work."""
-    try:
-        index, count = map(int, text.split("/"))
-        if 1 <= index <= count:
-            return index - 1, count
-    except ValueError:
-        pass
-    raise UserError(f"--shard={text}: give i/n with i from 1 to n, for example 1/4")
-
-
 def open_root(folder: str | os.PathLike, preset: str) -> Path:
     """A folder for the jobs of a preset, which it remembers.
 
