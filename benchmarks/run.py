@@ -21,12 +21,13 @@ from ad_jax.distributed import processes
 
 STAGES = (
     "collect", "train", "evaluate", "render", "utilisation", "data", "checkpoints", "start",
-    "growth",
+    "cores", "growth",
 )  # fmt: skip
 # Longer contexts, and what compiles for minutes, are left out.
 QUICK = {
     "train": {"contexts": (80,)},
     "evaluate": {"contexts": (60,)},
+    "cores": {"contexts": (200,)},
     "growth": {"small": True},
 }
 ROUNDS = 5  # in each of which all take turns

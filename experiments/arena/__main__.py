@@ -63,7 +63,8 @@ def chosen(
         world: {name: run for name, run in runs[world].items() if name in some_methods}
         for world in some(worlds, runs, "--worlds")
     }
-    if empty := [world for world, of_world in found.items() if not set(of_world) - {"source"}]:
+    alone = set(entries.FROM_SCRATCH)
+    if empty := [world for world, of_world in found.items() if set(of_world) <= alone]:
         raise UserError(f"--methods={methods}: none of these learns in context in {empty[0]}")
     return found
 

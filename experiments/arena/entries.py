@@ -8,20 +8,26 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from ad_jax import build
 from ad_jax.methods import METHODS
 from ad_jax.models import CORES
 from experiments.figures import presets
-from experiments.figures.runs import Run
+from experiments.figures.runs import Run, changed
 
 SEEDS = {"smoke": 1, "cpu": 5, "paper": 5}
 WORLDS = {
-    "smoke": ("dark_room", presets.RANDOM_MDP),
+    "smoke": (presets.BANDIT, "dark_room", presets.RANDOM_MDP),
     "cpu": (
-        presets.BANDIT, "dark_room", "dark_room_hard", presets.KEY_TO_DOOR, presets.RANDOM_MDP,
+        presets.BANDIT, "dark_room", presets.KEY_TO_DOOR, presets.RANDOM_MDP, "point_robot", "xland"
     ),
     "paper": (presets.BANDIT, "dark_room", "dark_room_hard", presets.KEY_TO_DOOR),
 }  # fmt: skip
-OF_ALL_CORES = ("dark_room", presets.KEY_TO_DOOR, presets.RANDOM_MDP)  # others: one is enough
+# What the arena changes for all that learn from histories: it has many to train.
+BUDGET: dict[str, dict[str, Any]] = {
+    "smoke": {},
+    "cpu": {"train.steps": 1000, "evaluation.train_tasks": 4},
+    "paper": {},
+}
 
 # Cores with about as many parameters as the transformer of the presets.
 SHAPES: dict[str, Mapping[str, Any]] = {
@@ -42,10 +48,12 @@ def _clone(environment: str, preset: str) -> Run:
     """Behaviour cloning: ED without a context, so that it is one policy for all tasks."""
     run = presets.ed(environment, preset)
     transitions = run.config.train.batch_size * run.config.model.context
-    config = run.config.copy_and_resolve_references()
-    config.model.context = config.model.attention_chunk = 1
-    config.train.batch_size = transitions
-    return run._replace(config=config)
+    alone = {"model.context": 1, "model.attention_chunk": 1, "train.batch_size": transitions}
+    return run._replace(config=changed(run.config, alone))
+
+
+def _thompson(environment: str, preset: str) -> Run:
+    return presets.source(environment, preset, {"source.name": "thompson"})
 
 
 # Those that are more than AD with another method.
@@ -56,17 +64,47 @@ OF_METHODS: dict[str, Callable[[str, str], Run]] = {
     "BC": _clone,
 }
 OF_CORES = {f"AD, {core}": partial(_of_core, core) for core in CORES if core != "transformer"}
-ENTRIES = {**OF_METHODS, **OF_CORES, "source": presets.source}
+FROM_SCRATCH = {"source": presets.source, "Thompson": _thompson}
+ENTRIES = {**OF_METHODS, **OF_CORES, **FROM_SCRATCH}
 PICTURES = {"methods": list(OF_METHODS), "cores": ["AD", *OF_CORES]}
+
+# Where one does not enter, and why.
+_ONE_IS_ENOUGH = "methods are compared here, with one core"
+_NOT_KNOWN = "no optimal policy is known"
+LEFT_OUT: dict[str, dict[str, str]] = {
+    **{
+        name: dict.fromkeys(("dark_room_hard", "point_robot", "xland"), _ONE_IS_ENOUGH)
+        for name in OF_CORES
+    },
+    "DPT": {"xland": _NOT_KNOWN},
+    "AD, noise": {"xland": _NOT_KNOWN},
+    "ICIQL": {"point_robot": "it compares all actions, and here an action has two parts"},
+    "DICP": {
+        "point_robot": "it predicts observations of whole numbers only",
+        "xland": "predictions of all that is seen would be larger than the model",
+    },
+    "Thompson": {
+        world: "it is an algorithm for bandits"
+        for worlds in WORLDS.values()
+        for world in worlds
+        if world != presets.BANDIT
+    },
+}
 
 
 def runs(preset: str) -> dict[str, dict[str, Run]]:
     """What the arena is made of: runs by the names of the world and of the entry."""
     return {
         world: {
-            name: make(world, preset)
+            name: _within_budget(make(world, preset), preset)
             for name, make in ENTRIES.items()
-            if name not in OF_CORES or world in OF_ALL_CORES
+            if world not in LEFT_OUT.get(name, {})
         }
         for world in WORLDS[preset]
     }
+
+
+def _within_budget(run: Run, preset: str) -> Run:
+    if not build.reads_windows(run.config):
+        return run
+    return run._replace(config=changed(run.config, BUDGET[preset]))

@@ -17,6 +17,7 @@ from experiments.figures import panels, work
 from experiments.figures.fig16_efficiency import PART
 from experiments.figures.runs import Results
 from experiments.pictures import style
+from experiments.stages import evaluate
 
 SCORE = "(return − random) / (optimal − random)"
 
@@ -29,48 +30,82 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
 
     Returns:
       ``methods``: for each entry and world its scores on held-out tasks, normalised between the
-      random and the optimal policy: ``curve`` by episode, ``mean`` of the last tenth, both with
-      their 95 % intervals ``_ci95`` over training seeds, tasks and rollouts; ``profile``, the part
-      of the rollouts above each of ``thresholds``; ``improvement``, the probability of improvement
-      over the world's first entry; ``episodes_to_80``, the first episode whose mean score is 0.8 or
-      more, None where there is none; ``parameters``, and ``run``, how large it was and what it
-      cost. ``worlds``: the tasks, the optimal and the random return, and the source's.
+      random and the optimal policy, by episode, or by step where there is one episode. ``curve``
+      and ``mean``, that of its last tenth, have 95 % intervals ``_ci95`` over training seeds, tasks
+      and rollouts; ``profile`` is the part of the rollouts above each of ``thresholds``;
+      ``improvement``, the probability of improvement over the world's first entry; ``to_80``, the
+      first episode or step whose mean score is 0.8 or more, None where there is none; ``shifted``,
+      the mean in other distributions of tasks; ``parameters``; and ``run``, how large it was and
+      what it cost. ``worlds``: the tasks, the optimal and the random return, and what learners from
+      scratch earn there.
     """
     methods: dict[str, dict[str, Any]] = {}
     worlds = {}
     for world, of_world in results.items():
-        learners = {name: found for name, found in of_world.items() if name != "source"}
-        made = compare.compare({name: found.normalized() for name, found in learners.items()})
+        learners = {name: x for name, x in of_world.items() if name not in entries.FROM_SCRATCH}
+        made = compare.compare({name: _scores(found) for name, found in learners.items()})
         for name, of_name in made.items():
             found = learners[name]
+            groups = dict.fromkeys(found.group.tolist())
             methods.setdefault(name, {})[world] = {
                 **{key: panels.rounded(value) for key, value in of_name.items() if key != "seeds"},
                 "seeds": of_name["seeds"],
-                "episodes_to_80": _first_above(np.array(of_name["curve"]), PART),
+                "to_80": _first_above(np.array(of_name["curve"]), PART),
+                "shifted": {
+                    group: panels.point(statistics.last_tenth(_scores(found, group)).mean(-1))
+                    for group in groups
+                    if group not in (evaluate.HELDOUT, evaluate.TRAIN)
+                },
                 "parameters": num_parameters(found),
                 "run": work.scale(found),
             }
+            if _by_step(found):
+                regret = found.optimum[:, None, None] - found.returns
+                methods[name][world]["regret"] = panels.point(
+                    regret[:, found.group == evaluate.HELDOUT].mean(-1)
+                )
         first = next(iter(learners.values()))
-        tested = first.group == "heldout"
+        tested = first.group == evaluate.HELDOUT
         worlds[world] = {
             "environment": first.config.env.name,
             "heldout_tasks": int(tested.sum()),
             "optimum": float(first.optimum[tested].mean()),
             "random": float(first.chance[tested].mean()),
             "episode_steps": first.episode_steps,
+            "unit": "step" if _by_step(first) else "episode",
         }
-        if source := of_world.get("source"):
-            returns = np.array(source.source["mean_return_by_episode"])
-            low, high = worlds[world]["random"], worlds[world]["optimum"]
-            score = (returns - low) / (high - low)
-            chosen = source.config.source
-            worlds[world]["source"] = {
-                "name": chosen.name,
-                "streams": getattr(chosen[chosen.name], "num_streams", 1),
-                "mean": float(statistics.last_tenth(score).mean()),
-                "episodes_to_80": _first_above(score, PART),
-            }
+        worlds[world]["from_scratch"] = {
+            name: _from_scratch(found, worlds[world])
+            for name, found in of_world.items()
+            if name in entries.FROM_SCRATCH
+        }
     return {"thresholds": compare.THRESHOLDS.tolist(), "methods": methods, "worlds": worlds}
+
+
+def _by_step(found: Results) -> bool:
+    """Whether all is one episode, in which one looks at its steps."""
+    return found.returns.shape[-1] == 1
+
+
+def _scores(found: Results, group: str = evaluate.HELDOUT) -> np.ndarray:
+    """[seed, task, rollout, episode], or [seed, task, 1, step]."""
+    return (found.normalized_by_step if _by_step(found) else found.normalized)(group)
+
+
+def _from_scratch(found: Results, world: Mapping[str, Any]) -> dict[str, Any]:
+    """What a learner earns on held-out tasks, by its own episodes."""
+    returns = np.array(found.source["mean_return_by_episode"])
+    low, high = world["random"], world["optimum"]
+    score = (returns - low) / (high - low)
+    chosen = found.config.source
+    made = {
+        "name": chosen.name,
+        "streams": getattr(chosen[chosen.name], "num_streams", 1),
+        "mean": float(statistics.last_tenth(score).mean()),
+    }
+    if world["unit"] == "episode":
+        return made | {"to_80": _first_above(score, PART)}
+    return made | {"regret": float(high - returns.mean())}
 
 
 def num_parameters(results: Results) -> int:
@@ -81,7 +116,7 @@ def num_parameters(results: Results) -> int:
 
 
 def _first_above(score: np.ndarray, level: float) -> int | None:
-    """The first episode, counted from 1, whose score is a level or more."""
+    """The first episode or step, counted from 1, whose score is a level or more."""
     above = np.flatnonzero(score >= level)
     return int(above[0]) + 1 if len(above) else None
 
@@ -98,7 +133,7 @@ def table(made: Mapping[str, Any]) -> str:
             low, high = found["mean_ci95"] if found else (0, 0)
             cells.append(f"{found['mean']:.2f} [{low:.2f}, {high:.2f}]" if found else "–")
         lines.append(f"{name:{width}}  " + "  ".join(f"{cell:>18}" for cell in cells))
-    return "\n".join([*lines, f"{SCORE}, last tenth of the episodes, held-out tasks"])
+    return "\n".join([*lines, f"{SCORE}, last tenth of the episodes or steps, held-out tasks"])
 
 
 def pictures(made: Mapping[str, Any]) -> dict[str, Figure]:
@@ -119,8 +154,9 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
       names: of the entries.
     """
     title, x_of = "Learning in context on held-out tasks", lambda y: np.arange(1, len(y) + 1)
-    figure = _draw(made, names, "curve", x_of, title, "episode", SCORE)
-    for axes in figure.axes:
+    figure = _draw(made, names, "curve", x_of, title, "", SCORE)
+    for axes, world in zip(figure.axes, _shown(made, names), strict=False):
+        axes.set_xlabel(made["worlds"][world]["unit"])
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
@@ -132,7 +168,7 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
 
 def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
-    title = "Performance profiles over the last tenth of the episodes"
+    title = "Performance profiles over the last tenth of the episodes or steps"
     x, label = np.array(made["thresholds"]), f"threshold: {SCORE}"
     ylabel = "part of the rollouts above"
     figure = _draw(made, names, "profile", lambda _: x, title, label, ylabel)
@@ -141,9 +177,15 @@ def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     return figure
 
 
+def _shown(made: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Worlds in which there is something to compare."""
+    found = [of_name for name, of_name in made["methods"].items() if name in names]
+    return [world for world in made["worlds"] if sum(world in m for m in found) > 1]
+
+
 def _draw(made, names, key: str, x_of, title: str, xlabel: str, ylabel: str) -> Figure:
     shown = {name: made["methods"][name] for name in names if name in made["methods"]}
-    worlds = [world for world in made["worlds"] if sum(world in m for m in shown.values()) > 1]
+    worlds = _shown(made, names)
     columns = min(3, len(worlds))
     rows = -(-len(worlds) // columns)
     figure, axes = style.panels(rows, columns, (max(6.4, 4.6 * columns), 3.9 * rows))

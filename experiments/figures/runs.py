@@ -167,6 +167,7 @@ class Results:
 
     Attributes:
       returns: float [seed, task, rollout, episode]; ``prompt_returns`` alike.
+      mean_reward: float [seed, task, time], over rollouts.
       group: str [task], as of ``evaluate.EvaluationTasks``.
       optimum, chance: float [task], returns of the optimal and of the random policy; the optimum
         is 1 where it is not known.
@@ -205,18 +206,27 @@ class Results:
             return
         self.returns = np.concatenate([p["returns"] for p in parts])
         self.prompt_returns = np.concatenate([p["prompt_returns"] for p in parts])
+        self.mean_reward = np.concatenate([p["mean_reward"] for p in parts])
         self.costs["device"] = str(parts[0]["device"])
         self.costs["train"] = [float(p["train_seconds"]) for p in parts]
         self.costs["evaluate"] = [float(p["seconds"]) for p in parts]
 
-    def normalized(self) -> np.ndarray:
-        """(return - random) / (optimal - random) [seed, task, rollout, episode], held-out tasks.
+    def normalized(self, group: str = evaluate.HELDOUT) -> np.ndarray:
+        """(return - random) / (optimal - random) of a group, [seed, task, rollout, episode].
 
         Tasks whose optimum is not above the random return are left out.
         """
-        chosen = (self.group == evaluate.HELDOUT) & (self.optimum > self.chance)
-        low, high = (x[chosen, None, None] for x in (self.chance, self.optimum))
-        return (self.returns[:, chosen] - low) / (high - low)
+        return self._normalized(self.returns, group, 1)
+
+    def normalized_by_step(self, group: str = evaluate.HELDOUT) -> np.ndarray:
+        """The same of rewards, beside an episode's mean ones; float [seed, task, 1, time]."""
+        return self._normalized(self.mean_reward[:, :, None], group, self.episode_steps)
+
+    def _normalized(self, values: np.ndarray, group: str, parts: int) -> np.ndarray:
+        """Of values [seed, task, rollout, ...], each one of so many parts of a return."""
+        chosen = (self.group == group) & (self.optimum > self.chance)
+        low, high = (x[chosen, None, None] / parts for x in (self.chance, self.optimum))
+        return (values[:, chosen] - low) / (high - low)
 
     def of_group(self, group: str = evaluate.HELDOUT) -> np.ndarray:
         """Returns [seed, task, rollout, episode] of a group."""

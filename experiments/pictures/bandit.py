@@ -38,7 +38,7 @@ def regret(
         best = probability[chosen].max(-1, keepdims=True)
         chance = np.repeat(probability[chosen].mean(-1, keepdims=True), len(pull), 1)
         drawn = {
-            summary["method"]: results["mean_reward"][chosen],
+            summary["method"]: results["mean_reward"].mean(0)[chosen],
             "source": source_reward[chosen],
             "random pulls": chance,
         }

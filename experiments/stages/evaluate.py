@@ -55,7 +55,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
     The results hold task (int [task]) and group (str [task]), returns (float [seed, task, rollout,
     episode]), prompt_returns (the demonstrator's, of the episodes before them), mean_reward (float
-    [task, time], over seeds and rollouts), the first seed's first rollout of every task
+    [seed, task, time], over rollouts), the first seed's first rollout of every task
     (observation, action, reward, is_last [task, time, ...]), cut after the last episode asked for,
     and device, seconds and env_steps, with train_seconds and train_transitions_per_s of the
     training.
@@ -144,7 +144,7 @@ def _store(
             group=tasks.group,
             returns=returns[..., prompt:],
             prompt_returns=returns[..., :prompt],
-            mean_reward=reward.mean((0, 2)),
+            mean_reward=reward.mean(2),
             observation=observation,
             action=action,
             reward=reward[0, :, 0],
@@ -183,11 +183,14 @@ def load_results(folder: Path) -> dict[str, np.ndarray]:
     path = folder / RESULTS
     try:
         with path.open("rb") as file, np.load(file) as results:
-            return dict(results)
+            found = dict(results)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path} is damaged ({error}): remove it and run the stage 'evaluate' again"
         ) from error
+    if "mean_reward" in found and found["mean_reward"].ndim == 2:  # its older form, over seeds
+        found["mean_reward"] = found["mean_reward"][None]
+    return found
 
 
 class EvaluationTasks(NamedTuple):

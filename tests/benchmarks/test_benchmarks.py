@@ -11,7 +11,7 @@ from ad_jax import build
 from ad_jax.distributed import sharding
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import TrainState, init_state
-from benchmarks import checkpoints, collect, run, timing, tpu, train
+from benchmarks import checkpoints, collect, cores, run, timing, tpu, train
 from experiments.configs import dark_room
 from experiments.runtime import memory
 
@@ -185,3 +185,11 @@ def test_spread_parameters_are_sent_around_and_not_activations():
     assert activations > 20 * parameters
     gathered = costs["collectives"]["all-gather"]["mib"]
     assert 0 < gathered < 5 * parameters
+
+
+def test_only_the_transformer_remembers_more_with_a_longer_context():
+    rows = [row for context in (40, 80) for row in cores.run(1, (context,))]
+    acting = [row for row in rows if row["setting"]["part"] == "acting"]
+    memory = {(r["setting"]["core"], r["setting"]["context"]): r["memory_bytes"] for r in acting}
+    grows = {core for core, context in memory if memory[core, 40] < memory[core, 80]}
+    assert grows == {"transformer"} and all(row["per_second"] > 0 for row in rows)

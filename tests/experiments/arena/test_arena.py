@@ -8,9 +8,10 @@ import pytest
 from ad_jax.errors import UserError
 from ad_jax.methods import METHODS
 from ad_jax.models import CORES
+from experiments import validation
 from experiments.arena import __main__ as arena
 from experiments.arena import entries, results
-from experiments.figures.runs import jobs
+from experiments.figures.runs import Results, jobs
 from experiments.runtime.interruption import Interruption
 
 
@@ -25,12 +26,12 @@ def test_methods_share_their_histories_and_their_budget():
         histories = {name: next(jobs(run, 1)) for name, run in runs.items() if "noise" not in name}
         shared = {
             job.folder for name, job in histories.items()
-            if job.stage == "collect" and name not in ("source", "ED", "BC")
+            if job.stage == "collect" and name not in (*entries.FROM_SCRATCH, "ED", "BC")
         }  # fmt: skip
         assert len(shared) == 1, world
         steps = {
             name: run.config.train.steps * run.config.train.batch_size * run.config.model.context
-            for name, run in runs.items() if name not in ("source", "RL2")
+            for name, run in runs.items() if name not in (*entries.FROM_SCRATCH, "RL2")
         }  # fmt: skip
         assert len(set(steps.values())) == 1, (world, steps)
 
@@ -51,7 +52,7 @@ def test_all_of_it_runs_and_is_reported(shared, never, capsys):
     runs = arena.chosen(entries.runs("smoke"), "random_mdp", "")
     arena.compete(runs, "smoke", shared, never, 1)
     made = json.loads((shared / "report" / "summary.json").read_text())
-    assert set(made["methods"]) == set(entries.ENTRIES) - {"source"}
+    assert set(made["methods"]) == set(entries.ENTRIES) - set(entries.FROM_SCRATCH)
     for name, of_name in made["methods"].items():
         found = of_name["random_mdp"]
         assert np.isfinite(found["curve"]).all() and found["seeds"] == 1
@@ -59,7 +60,7 @@ def test_all_of_it_runs_and_is_reported(shared, never, capsys):
         assert found["parameters"] > 100 and found["run"]["method"]
         assert ("improvement" in found) == (name != "AD")
     world = made["worlds"]["random_mdp"]
-    assert world["random"] < world["optimum"] and world["source"]["name"] == "ppo"
+    assert world["random"] < world["optimum"] and world["from_scratch"]["source"]["name"] == "ppo"
     names = {path.name for path in (shared / "report").iterdir()}
     assert {"methods.png", "methods_profiles.pdf", "cores.png"} <= names
     capsys.readouterr()
@@ -86,7 +87,7 @@ def test_episodes_until_a_score_are_counted_from_one():
         (["--methods=AD; PPO"], "--methods: there is no 'PPO': choose from AD; DICP"),
         (["--worlds=maze"], "--worlds: there is no 'maze': choose from adversarial_bandit; dark"),
         (["--methods=source"], "none of these learns in context in adversarial_bandit"),
-        (["--methods=AD, gru", "--worlds=dark_room_hard"], "none of these learns in context in"),
+        (["--methods=AD, gru", "--worlds=point_robot"], "none of these learns in context in"),
         (["--seeds=0"], "--seeds=0: give one or more"),
         ([], "give --workdir"),
     ],
@@ -100,4 +101,26 @@ def test_the_list_runs_nothing(capsys):
     arena.main(["--list", "--preset=smoke", "--methods=AD; source"], Interruption())
     first, *lines = capsys.readouterr().out.splitlines()
     assert first == "preset smoke, 1 training seed"
-    assert lines[0] == "dark_room" and lines[1].strip().startswith("4 jobs (")
+    assert lines[2] == "dark_room" and lines[3].strip().startswith("4 jobs (")
+
+
+def test_all_that_enters_suits_its_world():
+    for of_world in entries.runs("cpu").values():
+        for run in of_world.values():
+            validation.validate(run.config)
+
+
+def test_a_bandit_is_looked_at_step_by_step(tmp_path, never):
+    runs = arena.chosen(entries.runs("smoke"), "adversarial_bandit", "AD; Thompson; source")
+    arena.compete(runs, "smoke", tmp_path, never, 1)
+    made = json.loads((tmp_path / "report" / "summary.json").read_text())
+    found, world = made["methods"]["AD"]["adversarial_bandit"], made["worlds"]["adversarial_bandit"]
+    assert world["unit"] == "step" and len(found["curve"]) == world["episode_steps"]
+    assert set(found["shifted"]) == {"even", "uniform"}
+    results = Results(tmp_path, runs["adversarial_bandit"]["AD"], 1)
+    of_steps, of_trial = results.normalized_by_step(), results.normalized()
+    np.testing.assert_allclose(of_steps.mean((2, 3)), of_trial.mean((2, 3)), atol=1e-5)
+    regret = world["optimum"] - results.of_group().mean()
+    assert found["regret"]["mean"] == pytest.approx(regret, abs=1e-4)
+    assert set(world["from_scratch"]) == {"source", "Thompson"}
+    assert all(of["regret"] > 0 for of in world["from_scratch"].values())
