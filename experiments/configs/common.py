@@ -35,6 +35,16 @@ PAPER = {
     "evaluation.rollouts": 20,
     "evaluation.mode": "exact",
 }
+# A model that a CPU trains in minutes.
+SMALL = {
+    "model.num_layers": 3,
+    "model.num_heads": 2,
+    "model.mask_probability": 0.15,
+    "optimizer.name": "muon",
+    "optimizer.learning_rate": 5e-3,
+    "train.steps": 1500,
+    "train.accumulate": 2,
+}
 # A model for long contexts, on GPUs and TPUs.
 LARGE = {
     "model.width": 512,

@@ -13,7 +13,7 @@ paper: the paper's sizes; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import LARGE, PAPER, PAPER_SOURCE, XL, choose
+from experiments.configs.common import LARGE, PAPER, PAPER_SOURCE, SMALL, XL, choose
 
 PRESETS = {
     "smoke": {
@@ -29,6 +29,7 @@ PRESETS = {
         "evaluation.train_tasks": 8,
     },
     "cpu": {
+        **SMALL,
         "tasks.num_heldout": 64,
         "tasks.num_validation": 64,
         "tasks.num_train": 512,
@@ -43,14 +44,7 @@ PRESETS = {
         "collect.tasks_per_tile": 128,
         "collect.streams": 4,
         "model.context": 200,
-        "model.num_layers": 3,
-        "model.num_heads": 2,
-        "model.mask_probability": 0.15,
-        "optimizer.name": "muon",
-        "optimizer.learning_rate": 5e-3,
         "train.keep_every": 10,
-        "train.steps": 1500,
-        "train.accumulate": 2,
         "train.batch_size": 32,
         "evaluation.episodes": 200,
         "evaluation.train_tasks": 32,

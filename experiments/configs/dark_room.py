@@ -16,7 +16,7 @@ updates of the source: from 0.02 to 0.75 in episode 1000, and to 0.94 on trainin
 
 from typing import Any
 
-from experiments.configs.common import PAPER, PAPER_SOURCE, choose
+from experiments.configs.common import PAPER, PAPER_SOURCE, SMALL, choose
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -60,16 +60,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     # With 4 layers and 4 heads, or a lower mask, more rollouts stop exploring before they have
     # found the goal, on training goals as well.
     "cpu": {
+        **SMALL,
         "source.ppo.num_streams": 64,
         "collect.updates": 100,
-        "model.num_layers": 3,
-        "model.num_heads": 2,
         "model.mask_probability": 0.3,
-        "optimizer.name": "muon",
-        "optimizer.learning_rate": 5e-3,
         "train.keep_every": 5,
-        "train.steps": 1500,
-        "train.accumulate": 2,
         "evaluation.episodes": 50,
     },
     "rl2": {

@@ -12,7 +12,7 @@ paper: the paper's sizes; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import PAPER, PAPER_SOURCE, choose
+from experiments.configs.common import PAPER, PAPER_SOURCE, SMALL, choose
 
 PRESETS = {
     "smoke": {
@@ -21,6 +21,7 @@ PRESETS = {
         "collect.updates": 80,
     },
     "cpu": {
+        **SMALL,
         "tasks.num_heldout": 29,
         "tasks.num_validation": 16,
         "source.ppo.num_streams": 64,
@@ -32,14 +33,7 @@ PRESETS = {
         "collect.updates": 200,
         "collect.streams": 32,
         "collect.min_improved": 0.85,
-        "model.num_layers": 3,
-        "model.num_heads": 2,
-        "model.mask_probability": 0.15,
-        "optimizer.name": "muon",
-        "optimizer.learning_rate": 5e-3,
         "train.keep_every": 5,
-        "train.steps": 1500,
-        "train.accumulate": 2,
         "evaluation.episodes": 200,
         "evaluation.train_tasks": 64,
     },

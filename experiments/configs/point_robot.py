@@ -9,7 +9,7 @@ cpu: 256 training tasks; not run to its end here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import choose
+from experiments.configs.common import SMALL, choose
 
 PRESETS = {
     "smoke": {
@@ -21,6 +21,7 @@ PRESETS = {
         "collect.min_improved": 0.5,
     },
     "cpu": {
+        **SMALL,
         "tasks.num_heldout": 32,
         "tasks.num_validation": 32,
         "tasks.num_train": 256,
@@ -32,14 +33,7 @@ PRESETS = {
         "collect.streams": 8,
         "model.context": 100,
         "model.attention_chunk": 50,
-        "model.num_layers": 3,
-        "model.num_heads": 2,
-        "model.mask_probability": 0.15,
-        "optimizer.name": "muon",
-        "optimizer.learning_rate": 5e-3,
         "train.keep_every": 5,
-        "train.steps": 1500,
-        "train.accumulate": 2,
         "evaluation.episodes": 50,
         "evaluation.train_tasks": 32,
     },

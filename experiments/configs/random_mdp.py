@@ -9,7 +9,7 @@ cpu: 2048 training tasks; not run to its end here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import choose
+from experiments.configs.common import SMALL, choose
 
 PRESETS = {
     "smoke": {
@@ -22,6 +22,7 @@ PRESETS = {
         "evaluation.train_tasks": 8,
     },
     "cpu": {
+        **SMALL,
         "tasks.num_heldout": 64,
         "tasks.num_validation": 64,
         "tasks.num_train": 2048,
@@ -34,14 +35,7 @@ PRESETS = {
         "collect.streams": 4,
         "collect.min_improved": 0.85,
         "model.context": 200,
-        "model.num_layers": 3,
-        "model.num_heads": 2,
-        "model.mask_probability": 0.15,
-        "optimizer.name": "muon",
-        "optimizer.learning_rate": 5e-3,
         "train.keep_every": 5,
-        "train.steps": 1500,
-        "train.accumulate": 2,
         "train.batch_size": 32,
         "evaluation.episodes": 50,
         "evaluation.train_tasks": 32,

@@ -12,7 +12,7 @@ paper: the paper's sizes; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import PAPER, choose
+from experiments.configs.common import PAPER, SMALL, choose
 
 PRESETS = {
     "smoke": {
@@ -30,6 +30,7 @@ PRESETS = {
         "collect.min_improved": 0.0,
     },
     "cpu": {
+        **SMALL,
         "env.kwargs.goal_mode": "terminate_next",
         "tasks.num_heldout": 32,
         "tasks.num_validation": 32,
@@ -41,16 +42,10 @@ PRESETS = {
         "collect.min_improved": 0.8,
         "model.context": 300,
         "model.attention_chunk": 60,
-        "model.num_layers": 3,
-        "model.num_heads": 2,
-        "model.mask_probability": 0.15,
         "model.image_encoder": "pooled",
         "model.shown_cost": 1.0,
-        "optimizer.name": "muon",
-        "optimizer.learning_rate": 5e-3,
         "train.batch_size": 16,
         "train.steps": 4000,
-        "train.accumulate": 2,
         "train.checkpoint_every": 500,
         "evaluation.episodes": 160,
         "evaluation.train_tasks": 16,

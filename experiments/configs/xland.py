@@ -10,7 +10,7 @@ GPU, not run here.
 """
 
 from experiments.configs import dark_room
-from experiments.configs.common import LARGE, choose
+from experiments.configs.common import LARGE, SMALL, choose
 
 PRESETS = {
     "smoke": {
@@ -23,6 +23,7 @@ PRESETS = {
         "collect.min_improved": 0.0,
     },
     "cpu": {
+        **SMALL,
         "env.kwargs": {"size": 7, "num_objects": 3, "max_steps_in_episode": 40},
         "tasks.num_heldout": 64,
         "tasks.num_validation": 64,
@@ -40,14 +41,7 @@ PRESETS = {
         "collect.streams": 4,
         "collect.min_improved": 0.7,
         "model.context": 200,
-        "model.num_layers": 3,
-        "model.num_heads": 2,
-        "model.mask_probability": 0.15,
-        "optimizer.name": "muon",
-        "optimizer.learning_rate": 5e-3,
         "train.keep_every": 10,
-        "train.steps": 1500,
-        "train.accumulate": 2,
         "train.batch_size": 32,
         "evaluation.episodes": 50,
         "evaluation.rollouts": 4,
