@@ -22,12 +22,6 @@ WORLDS = {
     ),
     "paper": (presets.BANDIT, "dark_room", "dark_room_hard", presets.KEY_TO_DOOR),
 }  # fmt: skip
-# What the arena changes for all that learn from histories: it has many to train.
-BUDGET: dict[str, dict[str, Any]] = {
-    "smoke": {},
-    "cpu": {"train.steps": 1000, "evaluation.train_tasks": 4},
-    "paper": {},
-}
 
 # Cores with about as many parameters as the transformer of the presets.
 SHAPES: dict[str, Mapping[str, Any]] = {
@@ -105,6 +99,7 @@ def runs(preset: str) -> dict[str, dict[str, Run]]:
 
 
 def _within_budget(run: Run, preset: str) -> Run:
+    """As many updates for all that learn from histories."""
     if not build.reads_windows(run.config):
         return run
-    return run._replace(config=changed(run.config, BUDGET[preset]))
+    return run._replace(config=changed(run.config, presets.BRIEF[preset]))

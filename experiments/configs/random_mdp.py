@@ -5,7 +5,8 @@
 Not an experiment of the paper. Nothing of a task can be known but from its own steps, and there are
 two billion tasks: ``tasks.num_train`` says how many are learned from.
 smoke: seconds, no result.
-cpu: 2048 training tasks; not run to its end here.
+cpu: 1000 training tasks; not run to its end here.
+paper: no experiment of the paper, but of the size of its own; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room
@@ -25,7 +26,7 @@ PRESETS = {
         **SMALL,
         "tasks.num_heldout": 64,
         "tasks.num_validation": 64,
-        "tasks.num_train": 2048,
+        "tasks.num_train": 1000,
         "source.ppo.num_streams": 16,
         "source.ppo.discount": 0.9,
         "source.ppo.entropy_cost": 0.05,
@@ -40,6 +41,16 @@ PRESETS = {
         "evaluation.episodes": 50,
         "evaluation.train_tasks": 32,
     },
+}
+PRESETS["paper"] = {
+    **PRESETS["cpu"],
+    "tasks.num_train": 10_000,
+    "model.width": 256,
+    "model.num_heads": 4,
+    "model.mlp_width": 1024,
+    "train.steps": 20_000,
+    "train.batch_size": 128,
+    "evaluation.rollouts": 20,
 }
 
 

@@ -35,6 +35,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         name: {"train.seeds": SEEDS["paper"]} for name in OF_THE_PAPER if name != "watermaze"
     },
 }
+# Where many models are compared that are not the paper's.
+BRIEF: dict[str, dict[str, Any]] = {"smoke": {}, "cpu": {"train.steps": 1000}, "paper": {}}
 # Tasks of Key-to-Door that are collected, where figure 12 wants more than others train on.
 COLLECTED = {"smoke": 40, "cpu": 512, "paper": 2424}
 

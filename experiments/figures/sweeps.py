@@ -90,7 +90,7 @@ def _longest(found: Panels) -> np.ndarray:
     return least(*(longest - 1.5 * value(found, x) for x in lengths if x < 100))
 
 
-def _same_tokens(config: Any, key: str, context: int) -> dict[str, Any]:
+def same_tokens(config: Any, key: str, context: int) -> dict[str, Any]:
     """As many transitions in a batch, however long the windows are."""
     size = config.train.batch_size * config.model.context // context
     shared = config.train.accumulate * processes.MAX_CPU_DEVICES
@@ -111,7 +111,7 @@ CONTEXT_LENGTH = sweep(
     },
     {"contexts of at least two episodes are needed: the longest earns half as much again as any "
      "below two episodes": _longest},
-    _same_tokens,
+    same_tokens,
 )  # fmt: skip
 
 _WIDTHS = {16: 1.01, 32: 1.82, 64: 1.90, 128: 1.89, 256: 1.93}

@@ -1,0 +1,103 @@
+"""What data a learner in context needs: more tasks, more histories of each, fewer episodes of them.
+
+Tasks are decision processes drawn at random, of which there are as many as one likes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ad_jax.evaluation.statistics import last_tenth
+from experiments.figures import presets
+from experiments.figures.figure import Figure, Panels, find
+from experiments.figures.panels import point
+from experiments.figures.runs import Results, Run
+
+METHODS = ("AD", "DPT")
+# Of each panel: a key of the config, the label of its axis.
+AXES = {
+    "training tasks": ("tasks.num_train", "number of training tasks"),
+    "histories": ("collect.streams", "histories of each task"),
+    "subsampling": ("train.keep_every", "every so many-th episode of them"),
+}
+# Of an axis while another one is looked at.
+USUAL: dict[str, dict[str, int]] = {
+    "smoke": {"training tasks": 16, "histories": 2, "subsampling": 1},
+    "cpu": {"training tasks": 1000, "histories": 4, "subsampling": 5},
+    "paper": {"training tasks": 10_000, "histories": 4, "subsampling": 5},
+}
+_FEW_AND_MANY = {"histories": (1, 4, 16), "subsampling": (1, 5, 20)}
+_TASKS = (10, 100, 1000, 10_000, 100_000)
+VALUES: dict[str, dict[str, tuple[int, ...]]] = {
+    "smoke": {"training tasks": (4, 16), "histories": (1, 2), "subsampling": (1, 2)},
+    "cpu": {"training tasks": _TASKS[:-1], **_FEW_AND_MANY},
+    "paper": {"training tasks": _TASKS, **_FEW_AND_MANY},
+}
+TRAINING = "training tasks"
+
+
+def runs(preset: str):
+    """Each axis by itself, the others as usual."""
+    usual: dict[str, Any] = {AXES[axis][0]: value for axis, value in USUAL[preset].items()}
+    usual |= presets.BRIEF[preset]
+    return {
+        f"{method}, {axis} {value}": _run(preset, usual | {"method": method, AXES[axis][0]: value})
+        for method in METHODS
+        for axis, values in VALUES[preset].items()
+        for value in values
+    }
+
+
+def _run(preset: str, changes: Mapping[str, Any]) -> Run:
+    """Few tasks are the first of many, whose histories are collected once."""
+    most, few = max(VALUES[preset]["training tasks"]), USUAL[preset]["training tasks"]
+    usual = changes["collect.streams"] == USUAL[preset]["histories"]
+    run = presets.ad(presets.RANDOM_MDP, preset, changes)
+    return run._replace(num_train=most if usual else few)
+
+
+def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
+    """A panel for each axis: the score of the last tenth of the episodes."""
+    made = []
+    for axis, (_, label) in AXES.items():
+        series = []
+        for method in METHODS:
+            of_axis = {
+                name.removeprefix(f"{method}, {axis} "): found
+                for name, found in results.items()
+                if name.startswith(f"{method}, {axis} ")
+            }
+            for name, group in ((method, "heldout"), (f"{method}, {TRAINING}", "train")):
+                points = [
+                    {"x": x, "value": point(last_tenth(found.normalized(group)).mean(-1)),
+                     "paper": None}
+                    for x, found in of_axis.items()
+                ]  # fmt: skip
+                series.append({"name": name, "points": points})
+        made.append({
+            "kind": "points", "title": axis, "xlabel": label, "xscale": "log", "series": series,
+            "ylabel": "(return − random) / (optimal − random)",
+            "levels": [{"name": "optimum", "value": 1.0}, {"name": "random", "value": 0.0}],
+        })  # fmt: skip
+    return made
+
+
+def gained(found: Panels, axis: str) -> np.ndarray:
+    """What AD earns on held-out tasks with the most, less what with the least; float [seed]."""
+    points = find(find(found, axis)["series"], "AD")["points"]
+    first, last = (np.array(points[i]["value"]["by_seed"]) for i in (0, -1))
+    return last - first
+
+
+FIGURE = Figure(
+    title="What data it takes to learn in context in random decision processes",
+    runs=runs,
+    panels=panels,
+    claims={
+        "tasks are worth more than histories of each: on held-out tasks AD gains more from the "
+        "fewest to the most of them": lambda found: (
+            gained(found, "training tasks") - gained(found, "histories")
+        ),
+    },
+)
