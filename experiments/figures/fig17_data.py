@@ -19,7 +19,7 @@ METHODS = ("AD", "DPT")
 AXES = {
     "training tasks": ("tasks.num_train", "number of training tasks"),
     "histories": ("collect.streams", "histories of each task"),
-    "subsampling": ("train.keep_every", "every so many-th episode of them"),
+    "subsampling": ("train.keep_every", "one of so many episodes is kept"),
 }
 # Of an axis while another one is looked at.
 USUAL: dict[str, dict[str, int]] = {
