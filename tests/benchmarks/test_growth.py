@@ -27,7 +27,7 @@ from benchmarks.growth import (
 )
 from data_pipelines.reader import Histories, Selection
 from data_pipelines.windows import make_sampler
-from docs import fill
+from docs.blocks import scale
 
 SIZES = (1, 10, 100, 1000, 10_000)
 
@@ -280,7 +280,7 @@ def test_the_picture_has_a_panel_for_each_cost():
 
 def test_the_page_names_what_grows_faster():
     rows = [fit.row(line([np.array(SIZES, float) ** 2], SIZES))]
-    found = {fill.GROWTH: {"rows": rows, "device": "2 x cpu", "rounds": 3}}
-    measured, _, *table = fill.growth(found).splitlines()
+    found = {scale.GROWTH: {"rows": rows, "device": "2 x cpu", "rounds": 3}}
+    measured, _, *table = scale.growth(found).splitlines()
     assert measured == "2 × cpu; rounds: 3."
     assert "**faster**" in table[2] and "n^2.00" in table[2]

@@ -8,6 +8,7 @@ import pytest
 
 from ad_jax.errors import UserError
 from docs import fill
+from docs.blocks import returns, speed, words
 from experiments.figures import fig04_main
 
 RESULTS = fill.load()
@@ -78,10 +79,9 @@ def test_runs_of_gymnax_are_found_by_the_name_of_their_file():
     made = copy.deepcopy(RESULTS["docs/results/cart_pole.json"])
     made["environment"] = "MountainCar-v0"
     made["heldout"].update({"return": [-400.0, -100.0], "final": None, "final_ci95": [None, None]})
-    table = fill.results_gymnax({**RESULTS, "docs/results/gymnax_mountain_car.json": made}).split(
-        "\n"
-    )
-    assert len(table) == len(fill.results_gymnax(RESULTS).split("\n")) + 1
+    results = {**RESULTS, "docs/results/gymnax_mountain_car.json": made}
+    table = returns.results_gymnax(results).split("\n")
+    assert len(table) == len(returns.results_gymnax(RESULTS).split("\n")) + 1
     row = table[-1].split(" | ")
     assert row[0] == "| [MountainCar-v0](results/gymnax_mountain_car.json), `gymnax:cpu`"
     assert row[2] == "-400 → **-100**" and row[5] == "–"
@@ -97,7 +97,7 @@ def timed(what, beside=None, ratio=None, stage="train", **facts):
 
 PEER = dict(peer="P", fair=True, equal="all", differs="none", setting={"parts": 2}, version="P 1")
 SPEED = {
-    fill.CPU: {"rows": [
+    speed.CPU: {"rows": [
         timed("ad_jax, short"),
         timed("ad_jax, otherwise, short", "ad_jax, short", 0.1),
         timed("P, short", "ad_jax, short", 3.0, **PEER),
@@ -112,28 +112,28 @@ SPEED = {
 
 
 def test_the_best_of_each_peer_and_the_smallest_ratio_first():
-    rows = fill.speed_fair(SPEED).splitlines()[2:]
+    rows = speed.speed_fair(SPEED).splitlines()[2:]
     assert [row.split(" | ")[2] for row in rows] == ["P, long", "P, compiled, short", "R, long"]
     assert rows[0].endswith("0.5 (0.5 – 0.5) |")
-    said = fill.readme_speed(SPEED)
+    said = speed.readme_speed(SPEED)
     assert "training is 0.5 to 2.0 times as fast as P,\nand training is 4.0 times" in said
 
 
 def test_all_rows_stand_below_the_one_that_they_are_compared_with():
-    rows = [row.strip("| ").split(" | ") for row in fill.speed_cpu(SPEED).splitlines()[2:]]
+    rows = [row.strip("| ").split(" | ") for row in speed.speed_cpu(SPEED).splitlines()[2:]]
     assert [row[0] for row in rows if row[0].startswith("train")] == ["train: short", "train: long"]
     assert len(rows) == 6 and rows[-2][2:] == ["P, long", "1.0 k", "0.5 (0.5 – 0.5)"]
 
 
 def test_how_long_it_took_or_what_else_has_to_be_known():
     took = {"rounds": 7, "jax": "1.0", "seconds": {"collect": 60.0, "train": 120.4}}
-    said = fill.bench_time({fill.CPU: took})
+    said = speed.bench_time({speed.CPU: took})
     assert "It took 3 minutes" in said and said.endswith("collect 60 s, train 120 s.")
-    assert fill.bench_time({fill.CPU: {"note": "a dry run"}}) == "a dry run"
+    assert speed.bench_time({speed.CPU: {"note": "a dry run"}}) == "a dry run"
 
 
 def test_conditions_of_every_peer_and_who_is_left_out():
-    rows = fill.speed_conditions(SPEED).splitlines()[2:]
+    rows = speed.speed_conditions(SPEED).splitlines()[2:]
     assert rows[0] == "| train: P, short | all | none | parts 2 | P 1 | 5 |"
     assert rows[1].split(" | ")[1] == "as above"
     assert rows[-1].startswith("| train: Q | left out | it is no package")
@@ -143,15 +143,15 @@ def test_the_end_of_a_curve_is_what_the_summary_calls_final():
     """Where all tasks have one optimum, the ratio of the returns is the mean of the ratios."""
     for name in ("dark_room_hard", "dark_key_to_door"):
         summary = RESULTS[f"ad_jax/weights/{name}.json"]["summary"]
-        end = fill.end(summary["heldout"]["return"]) / summary["optimal_return"]
+        end = words.end(summary["heldout"]["return"]) / summary["optimal_return"]
         assert math.isclose(end, summary["heldout"]["final"], rel_tol=1e-6)
 
 
 def test_the_papers_returns_are_at_its_own_episodes():
     """Read off at 200 and 1000 episodes of 20 steps in Dark Room Hard."""
     assert dict(fig04_main.PAPER["dark_room_hard"][0])[4e3] == 0.40
-    assert fill.paper("Dark Room Hard", 200) == "0.40 after 200, 0.68 after 1000"
-    assert fill.paper("Dark Room Hard", 30) == "0.68 after 1000"
+    assert returns.paper("Dark Room Hard", 200) == "0.40 after 200, 0.68 after 1000"
+    assert returns.paper("Dark Room Hard", 30) == "0.68 after 1000"
 
 
 @pytest.mark.parametrize("value, text", [
@@ -159,11 +159,11 @@ def test_the_papers_returns_are_at_its_own_episodes():
     (499.7, "500"),
 ])  # fmt: skip
 def test_numbers(value, text):
-    assert fill.number(value) == text
+    assert words.number(value) == text
 
 
 @pytest.mark.parametrize("value, text", [
     (3785838.7, "3.8 M"), (60681.3, "61 k"), (136511.1, "137 k"), (280.8, "281"),
 ])  # fmt: skip
 def test_rates(value, text):
-    assert fill.rate(value) == text
+    assert words.rate(value) == text

@@ -1,0 +1,10 @@
+"""Blocks of the pages: each function makes one, by its name, from the committed results."""
+
+from collections.abc import Callable
+
+from docs.blocks import returns, scale, speed
+from docs.blocks.words import Results
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    made.__name__: made for module in (returns, speed, scale) for made in module.BLOCKS
+}

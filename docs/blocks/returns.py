@@ -1,0 +1,332 @@
+"""What was earned in context, and by whom."""
+
+import re
+from typing import NamedTuple
+
+from docs.blocks.words import (
+    Results,
+    device,
+    end,
+    final,
+    improves,
+    interval,
+    link,
+    number,
+    optimum,
+    preset,
+    seconds,
+    summary_of,
+    table,
+)
+from experiments.figures import fig03_bandits, fig04_main
+
+
+class Run(NamedTuple):
+    """A run, and what its results do not say.
+
+    Attributes:
+      path: of its results.
+      name: of the environment.
+      source: the learner in words.
+      streams: how many of its streams are distilled.
+      training: number of training tasks, if the results do not say.
+      note: on how it was run.
+    """
+
+    path: str
+    name: str
+    source: str
+    streams: str
+    training: int | None = None
+    note: str = ""
+
+
+QUICKSTART = "docs/results/dark_room_quickstart.json"
+ABLATIONS = "benchmarks/results/ablations.json"
+SEEDS = "docs/results/dark_room_quickstart_seeds.json"
+TRIALS = "docs/results/watermaze_trials.json"
+PUBLISHED = "docs/results/published.json"
+SUBSAMPLING = "docs/results/subsampling_trials.json"
+EXPERTS = "docs/results/expert_trials.json"
+PAPER_H100 = "docs/results/dark_room_paper_h100.json"
+BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
+# Of the preset `cpu`: the README shows these.
+MAIN = [
+    Run("ad_jax/weights/dark_room.json", "Dark Room", "PPO", "64"),
+    Run("ad_jax/weights/dark_room_hard.json", "Dark Room Hard", "PPO, privileged", "32 of 64"),
+    Run("ad_jax/weights/dark_key_to_door.json", "Dark Key-to-Door", "PPO, privileged", "4 of 32"),
+    Run("docs/results/watermaze.json", "Watermaze", "search that sees poses", "8", 512),
+]
+OTHERS = [
+    Run(QUICKSTART, "Dark Room", "R-max", "64", 57),
+    Run(
+        "docs/results/dark_room_quickstart_h100.json",
+        "Dark Room",
+        "PPO",
+        "64",
+        65,
+        " (as it was, with PPO)",
+    ),
+    Run(PAPER_H100, "Dark Room", "A2C", "31 of 100", 65, " (see below)"),
+]
+# What the paper shows: scores on three groups of bandits, and (steps, return) elsewhere.
+GROUPS = {"odd": "heldout", "even": "even", "uniform": "uniform"}
+PAPER_SCORES = dict(zip(GROUPS, fig03_bandits.PAPER["AD"], strict=True))
+PAPER_CURVES = {title: fig04_main.PAPER[key][0] for key, title in fig04_main.TITLES.items()}
+STEPS_OF_AN_EPISODE = {
+    "Dark Room": 20, "Dark Room Hard": 20, "Dark Key-to-Door": 50, "Watermaze": 50,
+}  # fmt: skip
+
+
+def paper(name: str, episodes: int) -> str:
+    """The paper's return after as many episodes, if it shows that, and at its end."""
+    shown = {x / STEPS_OF_AN_EPISODE[name]: value for x, value in PAPER_CURVES[name]}
+    marks = sorted({episodes, max(shown)} & set(shown))
+    return ", ".join(f"{number(shown[mark])} after {mark:.0f}" for mark in marks)
+
+
+def readme_environments(results: Results) -> str:
+    """A row for each environment of the paper."""
+    bandit = summary_of(BANDIT.path, results)
+    scores = " / ".join(number(bandit[group]["score"]) for group in GROUPS.values())
+    papers = " / ".join(map(number, PAPER_SCORES.values()))
+    rows = [[f"{BANDIT.name}, score {' / '.join(GROUPS)}", BANDIT.source, f"**{scores}**", papers]]
+    for run in MAIN:
+        found = summary_of(run.path, results)
+        episodes = found["episodes"]
+        came = f"{improves(found)} of {optimum(found)} after {episodes} episodes"
+        rows.append([run.name, run.source, came, paper(run.name, episodes)])
+    return table(
+        "environment | source | in context, held-out tasks | the paper, at its scale", rows
+    )
+
+
+def results_returns(results: Results) -> str:
+    """What was earned in context on held-out tasks."""
+    bandit, rows = summary_of(BANDIT.path, results), []
+    for arms, group in GROUPS.items():
+        found = bandit[group]
+        rows.append([
+            f"{link(BANDIT.name, BANDIT.path)}, {preset(bandit)}: {arms}",
+            str(bandit["episodes"]), f"**{number(end(found['return']))}**",
+            number(found["random_return"]), f"UCB: {number(found['source_return'])}",
+            f"score {number(found['score'])} ({interval(found['score_ci95'])})", "", "",
+            f"score {number(PAPER_SCORES[arms])}",
+        ])  # fmt: skip
+    for run in (*OTHERS, *MAIN):
+        found = summary_of(run.path, results)
+        of_tasks = found["heldout"]["per_task_final"]
+        rows.append([
+            f"{link(run.name, run.path)}, {preset(found)}{run.note}", str(found["episodes"]),
+            improves(found), number(found["random_return"]), optimum(found),
+            final(found["heldout"]), interval((min(of_tasks), max(of_tasks))),
+            number(found["train"]["final"]), paper(run.name, found["episodes"]),
+        ])  # fmt: skip
+    return table(
+        "environment, preset | episodes | return, first episode → last tenth | at random | optimum "
+        "| of the optimum (95 %) | worst – best task | training tasks | the paper's return",
+        rows,
+    )
+
+
+def results_runs(results: Results) -> str:
+    """How the runs were made, and how long they took."""
+    rows = []
+    for run in (BANDIT, *OTHERS, *MAIN):
+        found = summary_of(run.path, results)
+        training = results[run.path].get("training_tasks", run.training)
+        rows.append([
+            f"{run.name}, {preset(found)}", f"{training:,} / {found['heldout']['tasks']}",
+            run.source, run.streams, number(end(found["source"]["normalized"])),
+            seconds(found), device(found),
+        ])  # fmt: skip
+    return table(
+        "environment, preset | tasks, training / held-out | source | streams distilled "
+        "| its last tenth / optimum | collect + train + evaluate | device",
+        rows,
+    )
+
+
+def results_gymnax(results: Results) -> str:
+    """Environments of gymnax: cart_pole.json, and all files called gymnax_*.json."""
+    rows = []
+    for path in results:
+        if path.startswith(("docs/results/cart_pole.", "docs/results/gymnax_")):
+            found = summary_of(path, results)
+            config = "gymnax" if "gymnax_" in path else "cart_pole"
+            rows.append([
+                f"{link(found['environment'], path)}, `{config}:{found['preset']}`",
+                str(found["episodes"]),
+                improves(found), number(found["random_return"]),
+                number(end(found["source"]["return"])),
+                final(found["heldout"]),
+                seconds(found), device(found),
+            ])  # fmt: skip
+    return table(
+        "environment, preset | episodes | return, first episode → last tenth | at random "
+        "| the source's last tenth | last tenth (95 %) | collect + train + evaluate | device",
+        rows,
+    )
+
+
+def dark_room_models(results: Results) -> str:
+    """Models of other sizes on the same histories."""
+    runs = results["docs/results/dark_room_models_h100.json"]["runs"]
+    rows = []
+    for run in sorted(runs, key=lambda run: run["heldout_return_by_tenth"][-1]):
+        changed = re.sub(r"\b(model|train|optimizer)\.", "", run["changed"])
+        if "source." not in changed:
+            rows.append([
+                f"`{changed}`" if changed else "nothing",
+                number(run["heldout_return_by_tenth"][-1]), number(run["heldout_stuck"]),
+                number(run["train_return_by_tenth"][-1]), number(run["train_stuck"]),
+            ])  # fmt: skip
+    return table(
+        "changed | held-out: return | earned nothing | training: return | earned nothing", rows
+    )
+
+
+def watermaze_trials(results: Results) -> str:
+    """What each change of Watermaze's preset was worth, on validation tasks."""
+    rows = []
+    for row in results[TRIALS]["rows"]:
+        encoder = " + ".join(map(str, row["encoder"])) if row["encoder"] else "–"
+        rows.append([
+            row["source"], row["sees"], encoder, number(row["shown_cost"], 2),
+            f"{row['platforms']}", f"{row['updates']}", row["optimizer"],
+            f"{number(row['first'])} → {number(row['tenth'])} → **{number(row['final'])}** "
+            f"({interval(row['final_ci95'])}), {row['episodes']}",
+            number(row["training"]),
+        ])  # fmt: skip
+    return table(
+        "source | sees | encoder | shown_cost | platforms | updates | optimiser | episode 1 → 10 → "
+        "last tenth (95 %), of so many | training platforms",
+        rows,
+    )
+
+
+def published(results: Results) -> str:
+    """What others have printed, and ours beside it."""
+    rows = []
+    for world, theirs in results[PUBLISHED].items():
+        rows += [
+            [world, row["who"], row["how"], number(row["score"]), "", f"{row.get('episodes', '–')}"]
+            for row in theirs
+        ]
+        for run in (*OTHERS, *MAIN):
+            found = summary_of(run.path, results)
+            if run.name == world and "cpu" in found["device"]:
+                training = results[run.path].get("training_tasks", run.training)
+                rows.append([
+                    world, f"ours, {link(found['preset'], run.path)}",
+                    f"{training} tasks × {run.streams.split()[0]} histories of {run.source}",
+                    f"**{number(end(found['heldout']['return']))}**", optimum(found),
+                    f"{found['episodes']}",
+                ])  # fmt: skip
+    return table("world | who | distilled | return | optimum | after episodes", rows)
+
+
+def subsampling_trials(results: Results) -> str:
+    """What it is worth to keep one episode of so many, on validation tasks."""
+    rows = [
+        [row["world"], f"{row['keep_every']}", f"{row['context']}", f"{row['updates']}",
+         row["optimizer"], f"{number(row['first'])} → {number(row['fiftieth'])} → "
+         f"**{number(row['final'])}** ({interval(row['final_ci95'])}), {row['episodes']}",
+         number(row["training"])]
+        for row in results[SUBSAMPLING]["rows"]
+    ]  # fmt: skip
+    return table(
+        "world | one episode of | context | updates | optimiser | episode 1 → 50 → last tenth "
+        "(95 %), of so many | training tasks",
+        rows,
+    )
+
+
+def expert_trials(results: Results) -> str:
+    """What ED and AD learn in context from sources of different ends, on validation tasks."""
+    rows = [
+        [row["world"], row["method"],
+         f"{row['entropy_cost']} → {row['entropy_end']} in {row['entropy_updates']} of "
+         f"{row['collect_updates']} updates",
+         number(row["source_return"]), row["optimizer"],
+         f"{number(row['first'])} → **{number(row['final'])}** ({interval(row['final_ci95'])})"]
+        for row in results[EXPERTS]["rows"]
+    ]  # fmt: skip
+    return table(
+        "world | method | weight of the entropy | last return of the source | optimiser | "
+        "episode 1 → last tenth (95 %)",
+        rows,
+    )
+
+
+def watermaze_encoders(results: Results) -> str:
+    """How far off an encoder is that was trained to tell poses."""
+    rows = [
+        [" + ".join(map(str, found["hidden"])), f"{found['updates']}",
+         f"{found['median_error_units']}"]
+        for found in results[TRIALS]["encoders"]
+    ]  # fmt: skip
+    return table("layers | updates of 256 frames | median error, units", rows)
+
+
+def ablations(results: Results) -> str:
+    """What each setting of ``quickstart`` is worth, on validation tasks."""
+    found = results[ABLATIONS]["rows"]
+    first, rows = found[0]["final"], []
+    for row in found:
+        by_seed = ", ".join(number(end(curve)) for curve in row["curve"])
+        rows.append([
+            "**as it is**" if row is found[0] else row["title"],
+            f"{number(row['final'])} ({interval(row['ci95'])})",
+            "" if row is found[0] else f"{row['final'] - first:+.2f}",
+            by_seed, f"{100 * row['below_half']:.0f} %",
+        ])  # fmt: skip
+    return table(
+        "changed | return / optimal return (95 %) | difference | by training seed "
+        "| rollouts below half",
+        rows,
+    )
+
+
+def quickstart_seeds(results: Results) -> str:
+    """What ``quickstart`` reaches on held-out tasks, over training seeds, in a sentence."""
+    found = results[SEEDS]["methods"]["quickstart"]
+    return (
+        f"Of {found['seeds']} training seeds, it has {number(found['mean'])} "
+        f"({interval(found['mean_ci95'])}) of the optimal return in the last tenth of the "
+        "episodes: a 95 % interval\nfor which seeds, goals and rollouts are samples."
+    )
+
+
+def learners(results: Results) -> str:
+    """The learners that come with the package."""
+    rows = []
+    for path, found in results.items():
+        if path.startswith("ad_jax/weights/"):
+            heldout, name = found["summary"]["heldout"], found["name"]
+            rows.append([
+                f"`{name}`", found["world"], f"{found['summary']['episodes']}",
+                final(heldout), f"[card](../ad_jax/weights/{name}.md)",
+            ])  # fmt: skip
+    return table(
+        "name | world | episodes | held-out return / optimal return, last tenth (95 %) "
+        "| model card",
+        rows,
+    )
+
+
+BLOCKS = (
+    readme_environments,
+    results_returns,
+    results_runs,
+    results_gymnax,
+    dark_room_models,
+    watermaze_trials,
+    published,
+    subsampling_trials,
+    expert_trials,
+    watermaze_encoders,
+    ablations,
+    quickstart_seeds,
+    learners,
+)
