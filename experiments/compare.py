@@ -131,7 +131,8 @@ def compare(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
             halves = [np.diff(statistics.confidence_interval(x))[0] / 2 for x in (gain, loss)]
             half = np.hypot(*halves)  # the tasks count twice: a little wide
             made[name]["improvement"] = float(mean)
-            made[name]["improvement_ci95"] = [float(mean - half), float(mean + half)]
+            ends = np.clip([mean - half, mean + half], 0, 1)
+            made[name]["improvement_ci95"] = ends.tolist()
     return made
 
 

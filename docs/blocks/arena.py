@@ -1,0 +1,177 @@
+"""What came of the arena: methods and cores on the same histories."""
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+from docs.blocks.words import Results, interval, link, number, rate, table
+from experiments.arena.entries import LEFT_OUT, PICTURES
+
+ARENA, CORES = "docs/results/arena.json", "benchmarks/results/cores.json"
+PUBLISHED = "docs/results/published.json"
+WORLDS = {"DarkRoom": "Dark Room", "DarkKeyToDoor": "Dark Key-to-Door"}  # as others call them
+
+
+def _once_it_is_there(path: str):
+    """A block that says so as long as a result is missing."""
+
+    def wrap(make: Callable[[Any], str]) -> Callable[[Results], str]:
+        @wraps(make)
+        def made(results: Results) -> str:
+            return make(results) if path in results else "Not run yet."
+
+        return made
+
+    return wrap
+
+
+def _of_world(made: Mapping[str, Any], show: Callable[[Mapping[str, Any]], str]) -> list[list[str]]:
+    """A row for each entry: what is to be shown of it in each world."""
+    worlds = made["worlds"]
+    return [
+        [f"`{name}`", *(show(of_name[world]) if world in of_name else "–" for world in worlds)]
+        for name, of_name in made["methods"].items()
+    ]
+
+
+def _header(made: Mapping[str, Any], first: str = "entry") -> str:
+    return " | ".join([first, *(world["environment"] for world in made["worlds"].values())])
+
+
+@_once_it_is_there(ARENA)
+def arena_scores(results: Results) -> str:
+    """The score of the last tenth, of all entries in all worlds."""
+    made = results[ARENA]
+    rows = _of_world(made, lambda of: f"{number(of['mean'])} ({interval(of['mean_ci95'])})")
+    from_scratch = [world["from_scratch"] for world in made["worlds"].values()]
+    for name in dict.fromkeys(name for of_world in from_scratch for name in of_world):
+        found = [of_world.get(name) for of_world in from_scratch]
+        rows.append([
+            f"`{name}`, from scratch",
+            *(f"{number(of['mean'])} ({of['name']})" if of else "–" for of in found),
+        ])  # fmt: skip
+    return table(_header(made), rows)
+
+
+@_once_it_is_there(ARENA)
+def arena_improvement(results: Results) -> str:
+    """The probability of improvement over AD."""
+    made = results[ARENA]
+    show = lambda of: f"{number(of['improvement'])} ({interval(of['improvement_ci95'])})"
+    rows = _of_world(made, lambda of: show(of) if "improvement" in of else "")
+    return table(_header(made, "better than `AD`, probability"), [r for r in rows if any(r[1:])])
+
+
+@_once_it_is_there(ARENA)
+def arena_sooner(results: Results) -> str:
+    """How long it takes to 0.8 of what there is to gain."""
+    made = results[ARENA]
+    show = lambda of: "never" if of["to_80"] is None else f"{of['to_80']}"
+    return table(_header(made, "first episode, or step, with 0.8"), _of_world(made, show))
+
+
+@_once_it_is_there(ARENA)
+def arena_shifted(results: Results) -> str:
+    """Scores in other distributions of tasks, and the regret of bandits."""
+    made = results[ARENA]
+    columns = {
+        (world, group): f"{made['worlds'][world]['environment']}, {group}"
+        for of_name in made["methods"].values()
+        for world, of in of_name.items()
+        for group in of["shifted"]
+    }
+    by_step = [world for world, of in made["worlds"].items() if of["unit"] == "step"]
+    say = lambda of: f"{number(of['mean'])} ({interval(of['ci95'])})"
+    rows = []
+    for name, of_name in made["methods"].items():
+        cells = [say(of_name[w]["shifted"][g]) if w in of_name else "–" for w, g in columns]
+        regret = [say(of_name[w]["regret"]) if w in of_name else "–" for w in by_step]
+        rows.append([f"`{name}`", *regret, *cells])
+    for world in by_step:
+        for name, of in made["worlds"][world]["from_scratch"].items():
+            own = [number(of["regret"]) if w == world else "–" for w in by_step]
+            rows.append([f"`{name}` ({of['name']}), from scratch", *own, *["–"] * len(columns)])
+    regrets = [f"{made['worlds'][w]['environment']}, regret of held-out tasks" for w in by_step]
+    return table(" | ".join(["entry", *regrets, *columns.values()]), rows)
+
+
+@_once_it_is_there(ARENA)
+def arena_costs(results: Results) -> str:
+    """Parameters, and seconds of training and of acting."""
+
+    def show(of: Mapping[str, Any]) -> str:
+        run = of["run"]
+        mean = lambda values: sum(values) / len(values)
+        times = f"{mean(run['train']):.0f} + {mean(run['evaluate']):.0f} s"
+        return f"{rate(of['parameters'])}, {times}"
+
+    made = results[ARENA]
+    return table(_header(made, "parameters, training + acting"), _of_world(made, show))
+
+
+def arena_left_out(results: Results) -> str:
+    """Where an entry does not compete, and why."""
+    del results
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, worlds in LEFT_OUT.items():
+        for world, why in worlds.items():
+            rows.setdefault((name, why), []).append(f"`{world}`")
+    return table(
+        "entry | not in | why",
+        [[f"`{name}`", ", ".join(worlds), why] for (name, why), worlds in rows.items()],
+    )
+
+
+@_once_it_is_there(ARENA)
+def arena_published(results: Results) -> str:
+    """Returns that others have printed of the same worlds, and those of the arena."""
+    made, rows = results[ARENA], []
+    for world, of_world in made["worlds"].items():
+        name = WORLDS.get(of_world["environment"], "")
+        for theirs in results[PUBLISHED].get(name, []):
+            rows.append([name, theirs["who"], theirs["how"], number(theirs["score"]),
+                         f"{theirs.get('episodes', '–')}"])  # fmt: skip
+        if name:
+            low, high = of_world["random"], of_world["optimum"]
+            for entry in PICTURES["methods"]:
+                if of := made["methods"].get(entry, {}).get(world):
+                    run = of["run"]
+                    histories = f"{run['training_tasks']} tasks, {run['source'] or 'no histories'}"
+                    rows.append([name, f"ours, `{entry}`", histories,
+                                 f"**{number(low + of['mean'] * (high - low))}**",
+                                 f"{run['episodes']}"])  # fmt: skip
+    return table("world | who | learned from | return | after episodes", rows)
+
+
+@_once_it_is_there(CORES)
+def arena_cores(results: Results) -> str:
+    """Speed and memory of the cores by the length of the context."""
+    found = {
+        (row["setting"]["core"], row["setting"]["context"], row["setting"]["part"]): row
+        for row in results[CORES]["rows"]
+    }
+    rows = []
+    for core, context in dict.fromkeys(key[:2] for key in found):
+        trained, acting = (found[core, context, part] for part in ("training", "acting"))
+        rows.append([
+            f"`{core}`", f"{context:,}", rate(trained["per_second"]),
+            f"{trained['memory_bytes'] / 2**20:,.0f} MiB", rate(acting["per_second"]),
+            f"{acting['memory_bytes'] / 2**10:,.1f} KiB",
+        ])  # fmt: skip
+    return table(
+        "core | context | transitions trained on, per second | memory of a training step | "
+        f"{link('steps acted', CORES)}, per second | memory of an agent",
+        rows,
+    )
+
+
+BLOCKS = (
+    arena_scores,
+    arena_improvement,
+    arena_sooner,
+    arena_shifted,
+    arena_costs,
+    arena_left_out,
+    arena_published,
+    arena_cores,
+)
