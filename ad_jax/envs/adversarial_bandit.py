@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
 
 USUAL = 0.95  # probability that the good group is the one the distribution is called after
@@ -47,12 +48,8 @@ class AdversarialBandit(environment.Environment):
 
     def __init__(self, num_arms: int = 10, max_steps_in_episode: int = 100):
         super().__init__()
-        for name, value, least in (
-            ("num_arms", num_arms, 2),
-            ("max_steps_in_episode", max_steps_in_episode, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
+        at_least(2, num_arms=num_arms)
+        at_least(1, max_steps_in_episode=max_steps_in_episode)
         self.num_arms = num_arms
         self.max_steps_in_episode = max_steps_in_episode
 

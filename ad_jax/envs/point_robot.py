@@ -13,6 +13,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
 
 SPEED = 0.1  # the farthest that a step goes, along each axis
@@ -54,9 +55,7 @@ class PointRobot(environment.Environment):
         super().__init__()
         if not 0 < near < RADIUS:
             raise ValueError(f"near must be above 0 and below {RADIUS}, not {near!r}")
-        if not isinstance(max_steps_in_episode, int) or max_steps_in_episode < 1:
-            given = f"not {max_steps_in_episode!r}"
-            raise ValueError(f"max_steps_in_episode must be a whole number from 1 on, {given}")
+        at_least(1, max_steps_in_episode=max_steps_in_episode)
         self.near, self.action_bins = near, action_bins
         self.max_steps_in_episode = max_steps_in_episode
 

@@ -12,6 +12,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
 
 
@@ -49,13 +50,8 @@ class RandomMDP(environment.Environment):
 
     def __init__(self, num_states: int = 16, num_actions: int = 4, max_steps_in_episode: int = 20):
         super().__init__()
-        for name, value, least in (
-            ("num_states", num_states, 2),
-            ("num_actions", num_actions, 2),
-            ("max_steps_in_episode", max_steps_in_episode, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
+        at_least(2, num_states=num_states, num_actions=num_actions)
+        at_least(1, max_steps_in_episode=max_steps_in_episode)
         self.num_states, self._num_actions = num_states, num_actions
         self.max_steps_in_episode = max_steps_in_episode
 

@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from gymnax.environments import spaces
 
 from ad_jax.actions import Actions
 from ad_jax.distributed import sharding
@@ -61,18 +60,6 @@ def test_a_layer_and_its_gradients_are_those_of_the_cell_step_by_step(core):
     summed = lambda way: lambda params, x: (way(params, x) * weight).sum()
     got, want = ((way(params, x), jax.grad(summed(way), (0, 1))(params, x)) for way in ways)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
-
-
-def test_causality_by_gradients():
-    model = make(space=spaces.Box(0.0, 8.0, (2,)))
-    observation, *rest = window(batch=1)
-    observation = observation.astype(np.float32)
-    params = spread(model.init(jax.random.key(0), observation, *rest))
-    out = lambda x: model.apply(params, x, *rest)[0].sum(-1)
-    influence = np.abs(jax.jacobian(out)(observation)[:, 0]).sum(-1)  # [output step, input step]
-    later = np.triu(np.ones((12, 12), bool), 1)
-    assert np.all(influence[later] == 0)
-    assert np.all(influence[~later] > 0)
 
 
 def test_extra_outputs_follow_the_logits():

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnax.environments import spaces
 
 from ad_jax.actions import Actions
 from ad_jax.models.base import SequenceModel
@@ -27,17 +26,6 @@ def test_steps_one_by_one_equal_the_whole_pass(dtype):
         carry, logits = jax.lax.scan(step, model.initial_carry(), steps)
         np.testing.assert_allclose(logits, full[row], atol=1e-5 if dtype == "float32" else 0.05)
         assert {x.dtype for x in jax.tree.leaves(carry)} == {np.dtype(np.float32)}
-
-
-def test_causality_by_gradients():
-    model = make(space=spaces.Box(0.0, 8.0, (2,)))
-    observation, *rest = window(batch=1)
-    observation = observation.astype(np.float32)
-    params = spread(model.init(jax.random.key(0), observation, *rest))
-    out = lambda x: model.apply(params, x, *rest)[0].sum(-1)
-    influence = np.abs(jax.jacobian(out)(observation)[:, 0]).sum(-1)  # [output step, input step]
-    later = np.triu(np.ones((12, 12), bool), 1)
-    assert np.all(influence[later] == 0) and np.all(influence[~later] > 0)
 
 
 def test_a_state_keeps_what_it_should_at_first():
