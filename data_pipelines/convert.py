@@ -83,7 +83,8 @@ def record(given: Iterable[Part], num_actions: int | None = None, streams: int =
 
     Args:
       given: parts, the first task's first.
-      num_actions: of the world; one more than the largest in the data if None.
+      num_actions: of the world, or of each component; one more than the largest in the data if
+        None.
       streams: that each task must have at least.
 
     Raises:
@@ -91,15 +92,16 @@ def record(given: Iterable[Part], num_actions: int | None = None, streams: int =
     """
     rows: dict[tuple[Any, Any], list[dict[str, np.ndarray]]] = {}
     rounded: set[str] = set()
-    shape: tuple[int, ...] | None = None
+    shapes: dict[str, tuple[int, ...]] = {}
     for number, part in enumerate(given):
         arrays = _checked(part, rounded)
-        if shape not in (None, arrays["observations"].shape[1:]):
-            raise UserError(
-                f"{part.name}: observations have shape {arrays['observations'].shape[1:]}, those "
-                f"before it {shape}: give all the same"
-            )
-        shape = arrays["observations"].shape[1:]
+        for key in ("observations", "actions"):
+            shape = arrays[key].shape[1:]
+            if shapes.setdefault(key, shape) != shape:
+                raise UserError(
+                    f"{part.name}: {key} have shape {shape}, those before it {shapes[key]}: give "
+                    "all the same"
+                )
         for label, chosen in _split(part, number):
             rows.setdefault(label, []).append({k: v[chosen] for k, v in arrays.items()})
     if not rows:
@@ -148,10 +150,10 @@ def _checked(part: Part, rounded: set[str]) -> dict[str, np.ndarray]:
         if key in flat and flat[key].dtype != bool and not np.isin(flat[key], (0, 1)).all():
             raise UserError(f"{name}: {key} are not true or false (0 or 1)")
     observations, actions, rewards = (flat[key] for key in REQUIRED)
-    if actions.ndim != 1 or actions.dtype.kind not in "iu":
+    if actions.ndim > 2 or 0 in actions.shape[1:] or actions.dtype.kind not in "iu":
         raise UserError(
-            f"{name}: actions are {actions.dtype} {list(actions.shape[1:])}: only single whole "
-            "numbers can be distilled, no continuous actions"
+            f"{name}: actions are {actions.dtype} {list(actions.shape[1:])}: give a whole number, "
+            "or a vector of them, for each step; put continuous actions on a grid"
         )
     if rewards.ndim != 1 or rewards.dtype.kind not in "biuf":
         raise UserError(
@@ -237,7 +239,9 @@ def _history(arrays: dict[str, np.ndarray], name: str) -> tuple[History, int]:
 def _schema(streams: Sequence[Stream], num_actions: int | None) -> Schema:
     histories = [s.history for s in streams]
     low, high = min(h.action.min() for h in histories), max(h.action.max() for h in histories)
-    number = int(high) + 1 if num_actions is None else num_actions
+    largest = np.max([h.action.max(0) for h in histories], 0)
+    most = largest + 1 if num_actions is None else np.full_like(largest, num_actions)
+    number = int(most.max())
     if low < 0 or high >= number or number > 256:
         raise UserError(
             f"actions go from {low} to {high}: give 0 to {min(number, 256) - 1}, and at most 256"
@@ -260,6 +264,7 @@ def _schema(streams: Sequence[Stream], num_actions: int | None) -> Schema:
         observation_low=None if bottom is None else tuple(bottom.tolist()),
         observation_sizes=None if sizes is None else tuple(sizes.tolist()),
         num_actions=number,
+        action_sizes=tuple(most.tolist()) if most.ndim else None,
         reward_levels=tuple(levels.tolist()) if len(levels) <= MAX_LEVELS else None,
         record_steps=min(RECORD_STEPS, max(len(h.action) for h in histories)),
         raw_dtype=str(first.dtype) if bottom is None else "float32",
@@ -277,6 +282,7 @@ def config_of(recording: Recording) -> ml_collections.ConfigDict:
         "sizes": schema.observation_sizes,
         "pictures": schema.raw_dtype == "uint8",
         "num_actions": schema.num_actions,
+        "action_sizes": schema.action_sizes,
         "num_tasks": tasks,
         "max_steps_in_episode": recording.longest,
     }
@@ -474,7 +480,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--from", dest="sources", action="append", default=[], help="file or folder"
     )
-    parser.add_argument("--num_actions", type=int, help="of the world; else those in the data")
+    parser.add_argument(
+        "--num_actions", type=int, help="of the world, or each component; else those in the data"
+    )
     parser.add_argument("--streams", type=int, default=1, help="that each task must have")
     parser.add_argument("--to", help=f"instead of --from: {', '.join(OUT)}")
     parser.add_argument("--out", help="the folder for --to")

@@ -4,7 +4,7 @@ An array has one entry for each step, in the order in which the steps were made.
 of Gymnasium or of RLDS:
 
     observations   what was seen before the action
-    actions        whole numbers from 0
+    actions        whole numbers from 0, or a vector of them for each step
     rewards        what followed the action
     terminations   the episode ended with this step because the environment did
     truncations    it ended for another reason, as a limit of steps (one of the two is enough)

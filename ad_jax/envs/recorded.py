@@ -29,6 +29,7 @@ class Recorded(environment.Environment):
         component, row-major; None for floats and pictures.
       pictures: whether observations are uint8 pictures.
       num_actions: actions are 0 to num_actions - 1.
+      action_sizes: of actions with components, the number of values of each; None for one number.
       num_tasks: tasks are 0 to num_tasks - 1.
       max_steps_in_episode: of the longest episode.
     """
@@ -43,6 +44,7 @@ class Recorded(environment.Environment):
         sizes: Sequence[int] | None = None,
         pictures: bool = False,
         num_actions: int = 2,
+        action_sizes: Sequence[int] | None = None,
         num_tasks: int = 2,
         max_steps_in_episode: int = 1,
     ):
@@ -57,6 +59,7 @@ class Recorded(environment.Environment):
         else:
             self._space = spaces.Box(-jnp.inf, jnp.inf, shape, jnp.float32)
         self._num_actions, self._num_tasks = num_actions, num_tasks
+        self._action_sizes = action_sizes
         self.max_steps_in_episode = max_steps_in_episode
 
     @property
@@ -84,7 +87,10 @@ class Recorded(environment.Environment):
 
     def action_space(self, params=None):
         del params
-        return spaces.Discrete(self._num_actions)
+        if self._action_sizes is None:
+            return spaces.Discrete(self._num_actions)
+        highest = np.array(self._action_sizes, np.int32) - 1
+        return spaces.Box(np.zeros_like(highest), highest, highest.shape, jnp.int32)
 
     def observation_space(self, params=None):
         del params

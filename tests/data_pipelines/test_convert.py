@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from ad_jax import build
+from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from data_pipelines import convert
-from data_pipelines.convert import bring_in, take_out, to_numpy
+from data_pipelines.convert import bring_in, config_of, take_out, to_numpy
 from data_pipelines.reader import Histories
 
 
@@ -110,12 +112,21 @@ def test_what_comes_in_is_what_is_stored(write, observations, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["npz", "rlds"])
-def test_what_goes_out_comes_in_again(kind, tmp_path):
+@pytest.mark.parametrize("parts", [0, 2])
+def test_what_goes_out_comes_in_again(kind, parts, tmp_path):
+    """Also actions that are vectors, whose components have values of their own."""
     rows = rows_of()
+    for row in rows:
+        if parts:
+            row["actions"] = np.stack([row["actions"], row["actions"] % 2], 1)
     bring_in([as_folder(rows, tmp_path / "given")], tmp_path / "run")
     out = take_out(tmp_path / "run", kind, tmp_path / "out")
     bring_in([out], tmp_path / "again")
-    assert_same(list(to_numpy(Histories(tmp_path / "again" / "histories"))), rows)
+    histories = Histories(tmp_path / "again" / "histories")
+    assert_same(list(to_numpy(histories)), rows)
+    world = build.world(config_of(convert.record(convert.parts(out))))
+    assert Actions.of(world.env) == histories.schema.actions
+    assert histories.schema.actions.sizes == ((4, 2) if parts else (4,))
 
 
 def test_tfds_alone_reads_what_goes_out_as_rlds(tmp_path):
@@ -214,8 +225,11 @@ BAD = {
     "axes": (_with("observations", lambda x: x[:-1]), "observations have .* steps, actions"),
     "negative action": (_set("actions", -1), "actions go from -1 to 3"),
     "large action": (_set("actions", 300), "actions go from 0 to 300"),
-    "continuous": (_with("actions", lambda x: x * 0.5), "no continuous actions"),
-    "vector of actions": (_with("actions", lambda x: np.stack([x, x], 1)), "no continuous actions"),
+    "continuous": (_with("actions", lambda x: x * 0.5), "put continuous actions on a grid"),
+    "vector of actions": (
+        _with("actions", lambda x: np.stack([x, x], 1)),
+        r"actions have shape \(2,\), those before it \(\)",
+    ),
     "nan reward": (_set("rewards", np.nan), "rewards are NaN or infinite at step 1"),
     "nan observation": (
         _with("observations", lambda x: np.where(np.arange(len(x))[:, None] == 3, np.nan, x)),
