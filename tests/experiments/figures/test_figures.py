@@ -134,6 +134,22 @@ def points(values):
     return [{"series": [{"name": "AD", "points": made}]}]
 
 
+def data(tasks, histories):
+    """Figure 17: what AD earns with the fewest and the most of both."""
+    return [
+        {"title": title, **points(dict(enumerate(ends)))[0]}
+        for title, ends in (("training tasks", tasks), ("histories", histories))
+    ]
+
+
+def rooms(small, large):
+    """Figure 18: contexts of one, two and eight episodes in two rooms, in both worlds."""
+    series = [
+        points(dict(zip((1, 2, 8), of, strict=True)))[0]["series"][0] for of in (small, large)
+    ]
+    return [{"title": title, "series": series} for title in ("Dark Room", "Dark Key-to-Door")]
+
+
 OTHERS = {"odd": 0.5, "even": -0.4, "uniform": 0.0}
 
 
@@ -186,6 +202,10 @@ FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
         (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.5, 0.9: 1.6}), "nn"),
         (16, efficiency(RISING, SLOW), "yy"),
         (16, efficiency(SLOW, RISING), "nn"),
+        (17, data((0.1, 0.8), (0.6, 0.8)), "y"),
+        (17, data((0.6, 0.8), (0.1, 0.8)), "n"),
+        (18, rooms((0.2, 0.9, 0.9), (0.2, 0.5, 0.9)), "yy"),
+        (18, rooms((0.2, 0.5, 0.9), (0.2, 0.9, 0.9)), "nn"),
     ],
 )
 def test_claims(number, panels, held):
