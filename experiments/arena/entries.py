@@ -38,6 +38,12 @@ def _of_core(core: str, environment: str, preset: str) -> Run:
     return presets.ad(environment, preset, {"model.core": core, **SHAPES.get(core, {})})
 
 
+def _of_random_histories(environment: str, preset: str) -> Run:
+    """DPT on the data of its paper: all steps of a policy that is random throughout."""
+    data = {"source.noise.epsilon_end": 1.0, "train.keep_every": 1}
+    return presets.noise(environment, preset, {"method": "DPT", **data})
+
+
 def _clone(environment: str, preset: str) -> Run:
     """Behaviour cloning: ED without a context, so that it is one policy for all tasks."""
     run = presets.ed(environment, preset)
@@ -55,6 +61,7 @@ OWN: dict[str, Callable[[str, str], Run]] = {"ED": presets.ed, "RL2": presets.rl
 OF_METHODS: dict[str, Callable[[str, str], Run]] = {
     **{name: OWN.get(name, partial(_of_method, name)) for name in METHODS},
     "AD, noise": presets.noise,
+    "DPT, random": _of_random_histories,
     "BC": _clone,
 }
 OF_CORES = {f"AD, {core}": partial(_of_core, core) for core in CORES if core != "transformer"}
@@ -70,8 +77,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         name: dict.fromkeys(("dark_room_hard", "point_robot", "xland"), _ONE_IS_ENOUGH)
         for name in OF_CORES
     },
-    "DPT": {"xland": _NOT_KNOWN},
-    "AD, noise": {"xland": _NOT_KNOWN},
+    **{name: {"xland": _NOT_KNOWN} for name in ("DPT", "DPT, random", "AD, noise")},
     "ICIQL": {"point_robot": "it compares all actions, and here an action has two parts"},
     "DICP": {
         "point_robot": "it predicts observations of whole numbers only",

@@ -23,7 +23,11 @@ def test_every_method_and_every_core_enters():
 def test_methods_share_their_histories_and_their_budget():
     """All that learn from a source's histories, as many transitions of them."""
     for world, runs in entries.runs("cpu").items():
-        histories = {name: next(jobs(run, 1)) for name, run in runs.items() if "noise" not in name}
+        histories = {
+            name: next(jobs(run, 1))
+            for name, run in runs.items()
+            if run.config.source.name != "noise"
+        }
         shared = {
             job.folder for name, job in histories.items()
             if job.stage == "collect" and name not in (*entries.FROM_SCRATCH, "ED", "BC")
