@@ -4,7 +4,6 @@ Models are those of the arena in Dark Key-to-Door. A recurrent core's memory of 
 as large after ten thousand steps as after one; the transformer's grows with the context.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,15 +22,20 @@ from experiments.figures.presets import KEY_TO_DOOR
 from experiments.figures.runs import changed
 from experiments.stages.evaluate import make_evaluator
 
-TRANSITIONS = 10_000  # in a batch, whatever the context
+TRANSITIONS = 20_000  # in a batch, about, whatever the context
 AGENTS, STEPS = 32, 50  # side by side, and how far they go in a round
 
 
 def run(rounds: int, contexts: tuple[int, ...] = (200, 1000, 10_000)) -> list[dict[str, Any]]:
-    """Transitions trained on, and steps acted, per second, with the bytes that it takes."""
+    """Transitions trained on, and steps acted, per second, with the bytes that it takes.
+
+    ``memory_bytes`` are the temporaries of a step of training that is compiled for one device; or
+    what one agent remembers.
+    """
     rows = []
     for context in contexts:
-        trained, acting = {}, {}
+        trained: dict[str, Candidate] = {}
+        acting: dict[str, Candidate] = {}
         for core, config in configs(context):
             trained[f"training, {core}, context {context:,}"] = _training(core, config)
             acting[f"acting, {core}, context {context:,}"] = _acting(core, config)
@@ -42,35 +46,33 @@ def run(rounds: int, contexts: tuple[int, ...] = (200, 1000, 10_000)) -> list[di
 
 def configs(context: int) -> Iterator[tuple[str, Any]]:
     """(core, config) of each, the transformer first."""
-    batch = max(1, TRANSITIONS // context)
-    sizes = {"model.context": context, "train.batch_size": batch}
+    devices = jax.device_count()
+    windows = max(1, TRANSITIONS // (context * devices)) * devices
+    sizes = {"model.context": context, "train.batch_size": windows, "train.accumulate": 1}
     for core in CORES:
         entry = "AD" if core == "transformer" else f"AD, {core}"
         yield core, changed(ENTRIES[entry](KEY_TO_DOOR, "cpu").config, sizes)
 
 
-def _setting(core: str, config: Any, part: str) -> dict[str, Any]:
-    return {"part": part, "core": core, "context": config.model.context}
+def _facts(part: str, core: str, config: Any, memory: int) -> dict[str, Any]:
+    setting = {"part": part, "core": core, "context": config.model.context}
+    return {"beside": None, "setting": setting, "memory_bytes": memory}
 
 
 def _training(core: str, config: Any) -> Candidate:
-    """A step of training; windows are gone through in parts of as many transitions as usual."""
-    size = config.train.batch_size
-    parts = math.gcd(size, max(1, size * config.model.context // 2500))
-    config = changed(config, {"train.accumulate": parts})
+    """A step of training on one batch, whose windows the devices share."""
     model, init, update = presets.training(config)
     batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), presets.batch_shapes(config, model))
-    used = jax.jit(update).lower(jax.eval_shape(init, jax.random.key(0)), batch, jax.random.key(0))
+    state, key = jax.eval_shape(init, jax.random.key(0)), jax.random.key(0)
+    program = jax.jit(update, donate_argnums=0).lower(state, batch, key).compile()
+    facts = _facts("training", core, config, program.memory_analysis().temp_size_in_bytes)
     step = presets.repeated(init, update, batch)
-    facts = {
-        "setting": _setting(core, config, "training"),
-        "memory_bytes": used.compile().memory_analysis().temp_size_in_bytes,
-    }
-    return Candidate(lambda: jax.block_until_ready(step()), size * config.model.context, facts)
+    transitions = config.train.batch_size * config.model.context
+    return Candidate(lambda: jax.block_until_ready(step()), transitions, facts)
 
 
 def _acting(core: str, config: Any) -> Candidate:
-    """Agents that have a room each; ``memory_bytes`` are those of one agent."""
+    """Agents that have a room each."""
     world = build.world(config)
     model = build.model(config, world.env)
     params = init_params(jax.random.key(0), model)
@@ -87,6 +89,4 @@ def _acting(core: str, config: Any) -> Candidate:
 
     carry = jax.eval_shape(model.initial_carry)
     memory = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(carry))
-    return Candidate(
-        work, AGENTS * STEPS, {"setting": _setting(core, config, "acting"), "memory_bytes": memory}
-    )
+    return Candidate(work, AGENTS * STEPS, _facts("acting", core, config, memory))

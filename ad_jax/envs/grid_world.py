@@ -8,6 +8,8 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from ad_jax.envs.arguments import at_least
+
 # left, right, up, down, stay, as steps in (x, y); y grows downwards.
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.int32)
 
@@ -46,9 +48,7 @@ class GridWorld(environment.Environment):
 
     def __init__(self, size: int, max_steps_in_episode: int, start: str | tuple[int, int]):
         super().__init__()
-        for name, value in (("size", size), ("max_steps_in_episode", max_steps_in_episode)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        at_least(1, size=size, max_steps_in_episode=max_steps_in_episode)
         if start not in ("centre", "random"):
             cell = () if isinstance(start, str) else tuple(start)
             if len(cell) != 2 or not all(isinstance(c, int) and 0 <= c < size for c in cell):

@@ -13,6 +13,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from ad_jax.envs import raycast
+from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
 
 # Forward, to the right, and turning to the left, of each action.
@@ -114,10 +115,7 @@ class WatermazeDynamics(environment.Environment):
         action_repeat: int = 4,
     ):
         super().__init__()
-        counts = {"max_steps_in_episode": max_steps_in_episode, "action_repeat": action_repeat}
-        for name, value in counts.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        at_least(1, max_steps_in_episode=max_steps_in_episode, action_repeat=action_repeat)
         if goal_mode not in GOAL_MODES:
             raise ValueError(f"goal_mode must be one of {list(GOAL_MODES)}, not {goal_mode!r}")
         if start not in ("centre", "random"):

@@ -5,11 +5,11 @@ from functools import wraps
 from typing import Any
 
 from docs.blocks.words import Results, interval, link, number, rate, table
-from experiments.arena.entries import LEFT_OUT, PICTURES
+from experiments.arena.entries import LEFT_OUT, PICTURES, WORLDS
 
 ARENA, CORES = "docs/results/arena.json", "benchmarks/results/cores.json"
 PUBLISHED = "docs/results/published.json"
-WORLDS = {"DarkRoom": "Dark Room", "DarkKeyToDoor": "Dark Key-to-Door"}  # as others call them
+NAMES = {"DarkRoom": "Dark Room", "DarkKeyToDoor": "Dark Key-to-Door"}  # as others call them
 
 
 def _once_it_is_there(path: str):
@@ -43,23 +43,20 @@ def arena_scores(results: Results) -> str:
     """The score of the last tenth, of all entries in all worlds."""
     made = results[ARENA]
     rows = _of_world(made, lambda of: f"{number(of['mean'])} ({interval(of['mean_ci95'])})")
-    from_scratch = [world["from_scratch"] for world in made["worlds"].values()]
-    for name in dict.fromkeys(name for of_world in from_scratch for name in of_world):
-        found = [of_world.get(name) for of_world in from_scratch]
-        rows.append([
-            f"`{name}`, from scratch",
-            *(f"{number(of['mean'])} ({of['name']})" if of else "–" for of in found),
-        ])  # fmt: skip
-    return table(_header(made), rows)
+    found = [world["from_scratch"].get("source", {}) for world in made["worlds"].values()]
+    say = lambda of: f"{number(of['mean'])} ({of['name']})" if "mean" in of else "–"
+    return table(_header(made), [*rows, ["`source`, from scratch", *map(say, found)]])
 
 
 @_once_it_is_there(ARENA)
 def arena_improvement(results: Results) -> str:
-    """The probability of improvement over AD."""
+    """The probability of improvement over the first entry."""
     made = results[ARENA]
+    first = dict.fromkeys(f"`{world['first']}`" for world in made["worlds"].values())
     show = lambda of: f"{number(of['improvement'])} ({interval(of['improvement_ci95'])})"
     rows = _of_world(made, lambda of: show(of) if "improvement" in of else "")
-    return table(_header(made, "better than `AD`, probability"), [r for r in rows if any(r[1:])])
+    header = _header(made, f"better than {' or '.join(first)}, probability")
+    return table(header, [row for row in rows if any(row[1:])])
 
 
 @_once_it_is_there(ARENA)
@@ -115,7 +112,8 @@ def arena_left_out(results: Results) -> str:
     rows: dict[tuple[str, str], list[str]] = {}
     for name, worlds in LEFT_OUT.items():
         for world, why in worlds.items():
-            rows.setdefault((name, why), []).append(f"`{world}`")
+            if world in WORLDS["cpu"]:
+                rows.setdefault((name, why), []).append(f"`{world}`")
     return table(
         "entry | not in | why",
         [[f"`{name}`", ", ".join(worlds), why] for (name, why), worlds in rows.items()],
@@ -127,18 +125,17 @@ def arena_published(results: Results) -> str:
     """Returns that others have printed of the same worlds, and those of the arena."""
     made, rows = results[ARENA], []
     for world, of_world in made["worlds"].items():
-        name = WORLDS.get(of_world["environment"], "")
+        name = NAMES.get(of_world["environment"], "")
         for theirs in results[PUBLISHED].get(name, []):
             rows.append([name, theirs["who"], theirs["how"], number(theirs["score"]),
                          f"{theirs.get('episodes', '–')}"])  # fmt: skip
         if name:
-            low, high = of_world["random"], of_world["optimum"]
             for entry in PICTURES["methods"]:
                 if of := made["methods"].get(entry, {}).get(world):
                     run = of["run"]
                     histories = f"{run['training_tasks']} tasks, {run['source'] or 'no histories'}"
                     rows.append([name, f"ours, `{entry}`", histories,
-                                 f"**{number(low + of['mean'] * (high - low))}**",
+                                 f"**{number(of['return']['mean'])}**",
                                  f"{run['episodes']}"])  # fmt: skip
     return table("world | who | learned from | return | after episodes", rows)
 

@@ -1,7 +1,7 @@
 """Who meets in the arena, and where.
 
-Every method of ``ad_jax.methods`` and every core of ``ad_jax.models`` enters by itself, with the
-settings that AD has in a world: its histories, number of updates, batches and shape of the model.
+Every method of ``ad_jax.methods`` and every core of ``ad_jax.models`` enters by itself. Unless it
+is named here, it has what AD has in a world: histories, updates, batches, shape of the model.
 """
 
 from collections.abc import Callable, Mapping

@@ -32,54 +32,62 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
       ``methods``: for each entry and world its scores on held-out tasks, normalised between the
       random and the optimal policy, by episode, or by step where there is one episode. ``curve``
       and ``mean``, that of its last tenth, have 95 % intervals ``_ci95`` over training seeds, tasks
-      and rollouts; ``profile`` is the part of the rollouts above each of ``thresholds``;
-      ``improvement``, the probability of improvement over the world's first entry; ``to_80``, the
-      first episode or step whose mean score is 0.8 or more, None where there is none; ``shifted``,
-      the mean in other distributions of tasks; ``parameters``; and ``run``, how large it was and
-      what it cost. ``worlds``: the tasks, the optimal and the random return, and what learners from
-      scratch earn there.
+      and rollouts. Of whole rollouts in the last tenth of the episodes: ``profile``, the part above
+      each of ``thresholds``; ``improvement``, the probability of improvement over ``first``, the
+      world's first entry. ``return``: in the last tenth, not normalised; ``regret``, where there is
+      one episode; ``to_80``: the first episode or step whose mean score is 0.8 or more, None where
+      there is none; ``shifted``: the mean in other distributions of tasks; ``parameters``; ``run``:
+      how large it was and what it cost. ``worlds``: the tasks; the optimal return, or 1 where it is
+      not known, and the random one; and by the names of learners ``from_scratch``, who they are and
+      their score in the last tenth of their episodes, or their regret.
     """
     methods: dict[str, dict[str, Any]] = {}
     worlds = {}
     for world, of_world in results.items():
         learners = {name: x for name, x in of_world.items() if name not in entries.FROM_SCRATCH}
-        made = compare.compare({name: _scores(found) for name, found in learners.items()})
-        for name, of_name in made.items():
-            found = learners[name]
-            groups = dict.fromkeys(found.group.tolist())
+        by_rollout = compare.compare({name: found.normalized() for name, found in learners.items()})
+        shown = compare.compare({name: _scores(found) for name, found in learners.items()})
+        for name, found in learners.items():
+            curve = {key: value for key, value in shown[name].items() if key in _OF_CURVES}
             methods.setdefault(name, {})[world] = {
-                **{key: panels.rounded(value) for key, value in of_name.items() if key != "seeds"},
-                "seeds": of_name["seeds"],
-                "to_80": _first_above(np.array(of_name["curve"]), PART),
+                key: panels.rounded(value) for key, value in (by_rollout[name] | curve).items()
+            } | {
+                "seeds": shown[name]["seeds"],
+                "return": panels.point(statistics.last_tenth(found.of_group()).mean(-1)),
+                "to_80": _first_above(np.array(curve["curve"]), PART),
                 "shifted": {
                     group: panels.point(statistics.last_tenth(_scores(found, group)).mean(-1))
-                    for group in groups
+                    for group in dict.fromkeys(found.group.tolist())
                     if group not in (evaluate.HELDOUT, evaluate.TRAIN)
                 },
                 "parameters": num_parameters(found),
                 "run": work.scale(found),
             }
             if _by_step(found):
-                regret = found.optimum[:, None, None] - found.returns
-                methods[name][world]["regret"] = panels.point(
-                    regret[:, found.group == evaluate.HELDOUT].mean(-1)
-                )
-        first = next(iter(learners.values()))
+                regret = (found.optimum[:, None, None] - found.returns).mean(-1)
+                of_heldout = regret[:, found.group == evaluate.HELDOUT]
+                methods[name][world]["regret"] = panels.point(of_heldout)
+        name, first = next(iter(learners.items()))
         tested = first.group == evaluate.HELDOUT
         worlds[world] = {
             "environment": first.config.env.name,
+            "first": name,
             "heldout_tasks": int(tested.sum()),
             "optimum": float(first.optimum[tested].mean()),
+            "optimum_is_known": first.optimum_is_known,
             "random": float(first.chance[tested].mean()),
             "episode_steps": first.episode_steps,
             "unit": "step" if _by_step(first) else "episode",
         }
         worlds[world]["from_scratch"] = {
-            name: _from_scratch(found, worlds[world])
+            name: _from_scratch(found, _by_step(first))
             for name, found in of_world.items()
             if name in entries.FROM_SCRATCH
         }
     return {"thresholds": compare.THRESHOLDS.tolist(), "methods": methods, "worlds": worlds}
+
+
+_OF_CURVES = ("curve", "curve_ci95", "mean", "mean_ci95")
 
 
 def _by_step(found: Results) -> bool:
@@ -92,20 +100,17 @@ def _scores(found: Results, group: str = evaluate.HELDOUT) -> np.ndarray:
     return (found.normalized_by_step if _by_step(found) else found.normalized)(group)
 
 
-def _from_scratch(found: Results, world: Mapping[str, Any]) -> dict[str, Any]:
-    """What a learner earns on held-out tasks, by its own episodes."""
-    returns = np.array(found.source["mean_return_by_episode"])
-    low, high = world["random"], world["optimum"]
-    score = (returns - low) / (high - low)
-    chosen = found.config.source
-    made = {
-        "name": chosen.name,
-        "streams": getattr(chosen[chosen.name], "num_streams", 1),
-        "mean": float(statistics.last_tenth(score).mean()),
-    }
-    if world["unit"] == "episode":
-        return made | {"to_80": _first_above(score, PART)}
-    return made | {"regret": float(high - returns.mean())}
+def _from_scratch(found: Results, by_step: bool) -> dict[str, Any]:
+    """Who a learner is, and what it earns on held-out tasks."""
+    tested = found.group == evaluate.HELDOUT
+    returns, low, high = (
+        np.array(found.source["final_return_by_task"]), found.chance[tested], found.optimum[tested]
+    )  # fmt: skip
+    name = {"name": found.config.source.name}
+    if by_step:
+        return name | {"regret": float((high - returns).mean())}
+    counted = high > low
+    return name | {"mean": float(((returns - low) / (high - low))[counted].mean())}
 
 
 def num_parameters(results: Results) -> int:
@@ -140,7 +145,7 @@ def pictures(made: Mapping[str, Any]) -> dict[str, Figure]:
     """All pictures by name, of what ``summary`` returns, with the preset."""
     drawn = {}
     for group, names in entries.PICTURES.items():
-        if sum(name in made["methods"] for name in names) > 1:
+        if _shown(made, names):
             drawn[group] = draw_curves(made, names)
             drawn[f"{group}_profiles"] = draw_profiles(made, names)
     return drawn
@@ -162,7 +167,8 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(-0.25, 1.15)
-        style.bounds(axes, {"optimum": 1.0, "random": 0.0})
+        known = made["worlds"][world]["optimum_is_known"]
+        style.bounds(axes, {"optimum" if known else "bound": 1.0, "random": 0.0})
     return figure
 
 

@@ -5,7 +5,7 @@
 Not an experiment of the paper. Nothing of a task can be known but from its own steps, and there are
 two billion tasks: ``tasks.num_train`` says how many are learned from.
 smoke: seconds, no result.
-cpu: 1000 training tasks; not run to its end here.
+cpu: 1024 training tasks; not run to its end here.
 paper: no experiment of the paper, but of the size of its own; for a GPU, not run here.
 """
 
@@ -26,7 +26,7 @@ PRESETS = {
         **SMALL,
         "tasks.num_heldout": 64,
         "tasks.num_validation": 64,
-        "tasks.num_train": 1000,
+        "tasks.num_train": 1024,
         "source.ppo.num_streams": 16,
         "source.ppo.discount": 0.9,
         "source.ppo.entropy_cost": 0.05,
@@ -44,7 +44,7 @@ PRESETS = {
 }
 PRESETS["paper"] = {
     **PRESETS["cpu"],
-    "tasks.num_train": 10_000,
+    "tasks.num_train": 8192,
     "model.width": 256,
     "model.num_heads": 4,
     "model.mlp_width": 1024,

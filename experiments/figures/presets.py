@@ -32,7 +32,9 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     },
     # Models of Dark Room's size are too small for an accelerator: all seeds at once.
     "paper": {
-        name: {"train.seeds": SEEDS["paper"]} for name in OF_THE_PAPER if name != "watermaze"
+        name: {"train.seeds": SEEDS["paper"]}
+        for name in (*OF_THE_PAPER, RANDOM_MDP)
+        if name != "watermaze"
     },
 }
 # Where many models are compared that are not the paper's.

@@ -16,6 +16,7 @@ import numpy as np
 
 from ad_jax import build
 from ad_jax.config import OLD_VALUES, RENAMED, defaults, flat
+from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from ad_jax.paths import Path
 from data_pipelines.files import read_json
@@ -167,10 +168,10 @@ class Results:
 
     Attributes:
       returns: float [seed, task, rollout, episode]; ``prompt_returns`` alike.
-      mean_reward: float [seed, task, time], over rollouts.
       group: str [task], as of ``evaluate.EvaluationTasks``.
       optimum, chance: float [task], returns of the optimal and of the random policy; the optimum
-        is 1 where it is not known.
+        is 1 where it is not known,
+      optimum_is_known: which this says.
       episode_steps: length of an episode.
       config: of the first seed, and of those trained together with it.
       metrics: for each seed, its lines of a metrics.jsonl.
@@ -201,12 +202,14 @@ class Results:
             else:
                 parts.append(evaluate.load_results(root / job.folder / "evaluation"))
         self.episode_steps = episode_steps(run.config)
-        self.group, self.optimum, self.chance = _bounds(_world_key(run.config))
+        self.group, best, self.chance = _bounds(_world_key(run.config))
+        self.optimum_is_known = best is not None
+        self.optimum = np.ones(len(self.group)) if best is None else best
         if run.stage == "collect":
             return
         self.returns = np.concatenate([p["returns"] for p in parts])
         self.prompt_returns = np.concatenate([p["prompt_returns"] for p in parts])
-        self.mean_reward = np.concatenate([p["mean_reward"] for p in parts])
+        self._mean_rewards = [p["mean_reward"] for p in parts]
         self.costs["device"] = str(parts[0]["device"])
         self.costs["train"] = [float(p["train_seconds"]) for p in parts]
         self.costs["evaluate"] = [float(p["seconds"]) for p in parts]
@@ -219,8 +222,18 @@ class Results:
         return self._normalized(self.returns, group, 1)
 
     def normalized_by_step(self, group: str = evaluate.HELDOUT) -> np.ndarray:
-        """The same of rewards, beside an episode's mean ones; float [seed, task, 1, time]."""
-        return self._normalized(self.mean_reward[:, :, None], group, self.episode_steps)
+        """The same of rewards, beside an episode's mean ones; float [seed, task, 1, time].
+
+        Raises:
+          UserError: evaluations are of a version that stored means over models.
+        """
+        reward = np.concatenate([x.reshape(-1, *x.shape[-2:]) for x in self._mean_rewards])
+        if len(reward) != len(self.returns):
+            raise UserError(
+                "evaluations are of an older version, and have rewards that are means over models: "
+                "give another workdir"
+            )
+        return self._normalized(reward[:, :, None], group, self.episode_steps)
 
     def _normalized(self, values: np.ndarray, group: str, parts: int) -> np.ndarray:
         """Of values [seed, task, rollout, ...], each one of so many parts of a return."""
@@ -239,12 +252,10 @@ def _world_key(config: ml_collections.ConfigDict) -> str:
 
 
 @functools.cache
-def _bounds(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Groups of the tasks of an evaluation, and their optimal and random returns."""
+def _bounds(key: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Groups of the tasks of an evaluation, their optimal returns if known, and random ones."""
     kept = ml_collections.ConfigDict(json.loads(key))
     world = build.world(kept)
     tasks = evaluate.evaluation_tasks(world, evaluate.HELDOUT, kept.train_tasks)
-    optimum = bounds.optimal_returns(world.env, tasks.params)
-    if optimum is None:
-        optimum = np.ones(len(tasks.ids))
-    return tasks.group, optimum, bounds.random_returns(world.env, tasks.params)
+    best = bounds.optimal_returns(world.env, tasks.params)
+    return tasks.group, best, bounds.random_returns(world.env, tasks.params)

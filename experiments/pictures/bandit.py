@@ -32,13 +32,15 @@ def regret(
     groups = list(dict.fromkeys(results["group"].tolist()))
     figure, panels = style.panels(1, len(groups), (3.4 * len(groups), 3.6), sharey=True)
     source_reward = results["source_reward"]
+    of_models = results["mean_reward"]  # in its older form without an axis of models
+    mean_reward = of_models.reshape(-1, *of_models.shape[-2:]).mean(0)
     pull = np.arange(1, source_reward.shape[1] + 1)
     for axes, name in zip(panels[0], groups, strict=True):
         chosen = results["group"] == name
         best = probability[chosen].max(-1, keepdims=True)
         chance = np.repeat(probability[chosen].mean(-1, keepdims=True), len(pull), 1)
         drawn = {
-            summary["method"]: results["mean_reward"].mean(0)[chosen],
+            summary["method"]: mean_reward[chosen],
             "source": source_reward[chosen],
             "random pulls": chance,
         }

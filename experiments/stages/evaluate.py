@@ -183,14 +183,11 @@ def load_results(folder: Path) -> dict[str, np.ndarray]:
     path = folder / RESULTS
     try:
         with path.open("rb") as file, np.load(file) as results:
-            found = dict(results)
+            return dict(results)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path} is damaged ({error}): remove it and run the stage 'evaluate' again"
         ) from error
-    if "mean_reward" in found and found["mean_reward"].ndim == 2:  # its older form, over seeds
-        found["mean_reward"] = found["mean_reward"][None]
-    return found
 
 
 class EvaluationTasks(NamedTuple):

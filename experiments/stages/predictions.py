@@ -9,9 +9,9 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -56,15 +56,17 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     build.check_version(world.env, histories.provenance)
     tasks = evaluate.evaluation_tasks(world, config.evaluation.tasks, config.evaluation.train_tasks)
     schema = histories.schema
+    often = _log_frequencies(histories, np.flatnonzero(np.isin(histories.task, world.train)))
 
     @jax.jit
     def predict(params, raw):
         batch = windows.to_batch(schema, raw)
         out = model.apply(params, **{name: batch[name] for name in INPUTS})
-        logits = out[..., : model.actions.num_logits]
-        action = batch["action"]
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, action)
-        return loss, logits.argmax(-1) == action, action
+        actions, action = model.actions, batch["action"]
+        logits = out[..., : actions.num_logits]
+        usual = actions.cross_entropy(jnp.broadcast_to(often, logits.shape), action)
+        right = actions.equal(actions.best(logits), action)
+        return actions.cross_entropy(logits, action), right, usual
 
     began = time.perf_counter()
     made: list[list[Any]] = [[] for _ in models]
@@ -73,17 +75,15 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         raw = _windows(config, histories, task)
         for of_seed, params in zip(made, models, strict=True):
             of_seed.append(sharding.fetch(predict(params, raw)))
-    loss, agreement, action = (
+    loss, agreement, baseline = (
         np.stack([np.stack([part[i] for part in of_seed]) for of_seed in made]) for i in range(3)
     )
-    own = np.isin(histories.task, world.train)
-    frequency = _frequencies(histories, np.flatnonzero(own))
     results = {
         "task": tasks.ids,
         "group": tasks.group,
         "loss": loss,
         "agreement": agreement,
-        "baseline": -np.log(frequency)[action[0]].mean((1, 2)),
+        "baseline": baseline[0].mean((1, 2)),
         "device": version.devices(),
         "seconds": time.perf_counter() - began,
         "steps": loss.size,
@@ -108,14 +108,17 @@ def _windows(config: ml_collections.ConfigDict, histories: Histories, task: int)
     return windows.make_reader(histories, sampler, Selection())(0)
 
 
-def _frequencies(histories: Histories, rows: np.ndarray) -> np.ndarray:
-    """Of each action in some rows, with one of each added."""
-    count = np.ones(histories.schema.num_actions)
+def _log_frequencies(histories: Histories, rows: np.ndarray) -> np.ndarray:
+    """Of the actions in some rows, with one of each added; float [num_logits], as a model's."""
+    actions = histories.schema.actions
+    counts = [np.ones(size) for size in actions.sizes]
     for row in rows:
         steps = np.arange(histories.lengths[row])
         action = histories.read(np.full(len(steps), row), steps, ("action",))["action"]
-        count += np.bincount(action, minlength=len(count))
-    return count / count.sum()
+        parts = action if action.ndim > 1 else action[:, None]
+        for count, part in zip(counts, parts.T, strict=True):
+            count += np.bincount(part, minlength=len(count))
+    return np.concatenate([np.log(count / count.sum()) for count in counts])
 
 
 def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:

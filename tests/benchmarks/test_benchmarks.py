@@ -187,9 +187,13 @@ def test_spread_parameters_are_sent_around_and_not_activations():
     assert 0 < gathered < 5 * parameters
 
 
-def test_only_the_transformer_remembers_more_with_a_longer_context():
+def test_only_the_transformer_remembers_more_with_a_longer_context(monkeypatch):
+    monkeypatch.setattr(cores, "CORES", ("transformer", "rglru"))
+    for name, few in (("TRANSITIONS", 400), ("AGENTS", 4), ("STEPS", 4)):
+        monkeypatch.setattr(cores, name, few)
     rows = [row for context in (40, 80) for row in cores.run(1, (context,))]
     acting = [row for row in rows if row["setting"]["part"] == "acting"]
     memory = {(r["setting"]["core"], r["setting"]["context"]): r["memory_bytes"] for r in acting}
     grows = {core for core, context in memory if memory[core, 40] < memory[core, 80]}
     assert grows == {"transformer"} and all(row["per_second"] > 0 for row in rows)
+    assert not any(row["beside"] for row in rows)  # all are ours

@@ -126,5 +126,37 @@ def test_a_bandit_is_looked_at_step_by_step(tmp_path, never):
     np.testing.assert_allclose(of_steps.mean((2, 3)), of_trial.mean((2, 3)), atol=1e-5)
     regret = world["optimum"] - results.of_group().mean()
     assert found["regret"]["mean"] == pytest.approx(regret, abs=1e-4)
+    whole = results.normalized().mean(-1)
+    part = [np.mean(whole > level) for level in made["thresholds"]]
+    np.testing.assert_allclose(found["profile"], part, atol=1e-4)  # of rollouts, not of their means
     assert set(world["from_scratch"]) == {"source", "Thompson"}
     assert all(of["regret"] > 0 for of in world["from_scratch"].values())
+
+
+def test_entries_that_never_meet_are_reported(tmp_path, never):
+    """Nothing is drawn then, and the numbers are there."""
+    runs = {
+        "dark_room": {"DPT": entries.runs("smoke")["dark_room"]["DPT"]},
+        "random_mdp": {"AD": entries.runs("smoke")["random_mdp"]["AD"]},
+    }
+    arena.compete(runs, "smoke", tmp_path, never, 1)
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["summary.json"]
+
+
+def test_rewards_of_an_older_version_are_not_taken_for_those_of_one_model():
+    found = Results.__new__(Results)
+    found.returns = np.zeros((2, 3, 4, 1))
+    found._mean_rewards = [np.zeros((3, 16))]  # of both models
+    with pytest.raises(UserError, match="evaluations are of an older version"):
+        found.normalized_by_step()
+
+
+def test_an_optimum_that_is_not_known_is_said_to_be_a_bound():
+    curve = {"curve": [0.1, 0.2], "curve_ci95": [[0.0, 0.2], [0.1, 0.3]], "seeds": 1}
+    made = {
+        "preset": "cpu",
+        "methods": {name: {"xland": curve} for name in ("AD", "ED")},
+        "worlds": {"xland": {"environment": "XLand", "unit": "episode", "optimum_is_known": False}},
+    }
+    axes = results.draw_curves(made, ["AD", "ED"]).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"bound", "random"}

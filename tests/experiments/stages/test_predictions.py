@@ -113,6 +113,32 @@ def test_all_stages_are_done_then(run, workdir):
     assert status == 0 and output.count("already done, skipped") == 4
 
 
+def test_actions_of_two_parts_are_predicted_part_by_part(tmp_path, never):
+    """Losses of the parts add up, and an action is right where both are."""
+    rows = list(given(tasks=5, streams=1))
+    for part in rows:
+        action = part.arrays["actions"]
+        part.arrays["actions"] = np.stack([action, np.arange(len(action)) % 2], 1)
+    recording = convert.record(rows)
+    made = convert.config_of(recording)
+    made.update_from_flattened_dict(
+        {"train.steps": 30, "train.batch_size": 16, "train.log_every": 10, "model.width": 16,
+         "model.num_layers": 1, "model.num_heads": 1, "model.mlp_width": 16, "model.context": 20,
+         "train.checkpoint_every": 30, "optimizer.learning_rate": 1e-2,
+         "optimizer.warmup_steps": 5}
+    )  # fmt: skip
+    convert.store(recording, tmp_path / "histories", made)
+    folder = Workdir(tmp_path, made)
+    pipeline.run_stages(made, folder, ["train", "evaluate", "report"], never)
+    results = evaluate.load_results(tmp_path / "evaluation")
+    often = [np.concatenate([s.history.action[:, i] for s in recording.streams]) for i in (0, 1)]
+    entropy = [-sum(p * np.log(p) for p in np.bincount(x) / len(x)) for x in often]
+    assert results["baseline"].mean() == pytest.approx(sum(entropy), abs=0.1)
+    assert results["loss"].shape == results["agreement"].shape == (1, *results["loss"].shape[1:])
+    assert results["loss"].mean() < 2 * np.log(3) and 0 < results["agreement"].mean() < 1
+    folder.close()
+
+
 def test_what_needs_an_environment_is_refused(workdir, run):
     read = config.stored(json.loads((workdir / "config.json").read_text()))
     validation.validate(read)
