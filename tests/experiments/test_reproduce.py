@@ -76,7 +76,7 @@ def test_a_folder_keeps_its_preset(tmp_path, never):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--figure=17"], r"there is no such figure \(17\): give numbers from 1 to 16, or all"),
+        (["--figure=99"], rf"no such figure \(99\): give numbers from 1 to {max(FIGURES)}, or all"),
         (["--figure=main"], "there is no such figure: give numbers"),
         (["--figure=1", "--preset=fast"], "--preset=fast: choose one of smoke, cpu, paper"),
         (["--figure=1", "--shard=3/2"], "--shard=3/2: give i/n with i from 1 to n"),
