@@ -15,12 +15,7 @@ import optax
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent
 from ad_jax.interfaces import Method, MethodSpec
-from ad_jax.methods.train_state import (
-    TrainState,
-    gradient_update,
-    init_state,
-    training_output,
-)
+from ad_jax.methods.train_state import TrainState, gradient_update, init_state, training_output
 from ad_jax.models.base import SequenceModel
 
 

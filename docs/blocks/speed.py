@@ -102,7 +102,9 @@ def speed_conditions(results: Results) -> str:
 
 def speed_cpu(results: Results) -> str:
     """All rows on two cores: each of ours, and those that are compared with it below."""
-    timed = [row for row in results[CPU]["rows"] if "per_second" in row]
+    elsewhere = ("cores",)  # on the page of the arena
+    rows_here = (row for row in results[CPU]["rows"] if row["stage"] not in elsewhere)
+    timed = [row for row in rows_here if "per_second" in row]
     rows = []
     for ours in timed:
         if ours["beside"]:

@@ -19,8 +19,6 @@ from experiments.figures.runs import Results
 from experiments.pictures import style
 from experiments.stages import evaluate
 
-SCORE = "(return − random) / (optimal − random)"
-
 
 def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
     """Everything that is reported, as JSON values.
@@ -46,7 +44,10 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
     for world, of_world in results.items():
         learners = {name: x for name, x in of_world.items() if name not in entries.FROM_SCRATCH}
         by_rollout = compare.compare({name: found.normalized() for name, found in learners.items()})
-        shown = compare.compare({name: _scores(found) for name, found in learners.items()})
+        first = next(iter(learners.values()))
+        shown = by_rollout
+        if _by_step(first):
+            shown = compare.compare({name: _scores(found) for name, found in learners.items()})
         for name, found in learners.items():
             curve = {key: value for key, value in shown[name].items() if key in _OF_CURVES}
             methods.setdefault(name, {})[world] = {
@@ -67,11 +68,10 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
                 regret = (found.optimum[:, None, None] - found.returns).mean(-1)
                 of_heldout = regret[:, found.group == evaluate.HELDOUT]
                 methods[name][world]["regret"] = panels.point(of_heldout)
-        name, first = next(iter(learners.items()))
         tested = first.group == evaluate.HELDOUT
         worlds[world] = {
             "environment": first.config.env.name,
-            "first": name,
+            "first": next(iter(learners)),
             "heldout_tasks": int(tested.sum()),
             "optimum": float(first.optimum[tested].mean()),
             "optimum_is_known": first.optimum_is_known,
@@ -138,7 +138,9 @@ def table(made: Mapping[str, Any]) -> str:
             low, high = found["mean_ci95"] if found else (0, 0)
             cells.append(f"{found['mean']:.2f} [{low:.2f}, {high:.2f}]" if found else "–")
         lines.append(f"{name:{width}}  " + "  ".join(f"{cell:>18}" for cell in cells))
-    return "\n".join([*lines, f"{SCORE}, last tenth of the episodes or steps, held-out tasks"])
+    return "\n".join(
+        [*lines, f"{panels.SCORE}, last tenth of the episodes or steps, held-out tasks"]
+    )
 
 
 def pictures(made: Mapping[str, Any]) -> dict[str, Figure]:
@@ -159,7 +161,7 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
       names: of the entries.
     """
     title, x_of = "Learning in context on held-out tasks", lambda y: np.arange(1, len(y) + 1)
-    figure = _draw(made, names, "curve", x_of, title, "", SCORE)
+    figure = _draw(made, names, "curve", x_of, title, "", panels.SCORE)
     for axes, world in zip(figure.axes, _shown(made, names), strict=False):
         axes.set_xlabel(made["worlds"][world]["unit"])
         axes.set_xscale("log")
@@ -175,7 +177,7 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
 def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
     title = "Performance profiles over the last tenth of the episodes or steps"
-    x, label = np.array(made["thresholds"]), f"threshold: {SCORE}"
+    x, label = np.array(made["thresholds"]), f"threshold: {panels.SCORE}"
     ylabel = "part of the rollouts above"
     figure = _draw(made, names, "profile", lambda _: x, title, label, ylabel)
     for axes in figure.axes:

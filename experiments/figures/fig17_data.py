@@ -11,7 +11,7 @@ import numpy as np
 from ad_jax.evaluation.statistics import last_tenth
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels, find
-from experiments.figures.panels import point
+from experiments.figures.panels import OF_SCORES, SCORE, point
 from experiments.figures.runs import Results, Run
 
 METHODS = ("AD", "DPT")
@@ -77,8 +77,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
                 series.append({"name": name, "points": points})
         made.append({
             "kind": "points", "title": axis, "xlabel": label, "xscale": "log", "series": series,
-            "ylabel": "(return − random) / (optimal − random)",
-            "levels": [{"name": "optimum", "value": 1.0}, {"name": "random", "value": 0.0}],
+            "ylabel": SCORE, "levels": OF_SCORES,
         })  # fmt: skip
     return made
 

@@ -12,7 +12,7 @@ import numpy as np
 from ad_jax.evaluation.statistics import last_tenth
 from experiments.figures import presets
 from experiments.figures.figure import Figure, Panels, find
-from experiments.figures.panels import point
+from experiments.figures.panels import OF_SCORES, SCORE, point
 from experiments.figures.runs import Results, Run, changed
 from experiments.figures.sweeps import same_tokens
 
@@ -135,12 +135,11 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
                 of_rooms.setdefault(size, []).append({"x": span, "value": value, "paper": None})
         made.append({
             "kind": "points", "title": title, "xscale": "log",
-            "xlabel": "context (episodes)", "ylabel": "(return − random) / (optimal − random)",
+            "xlabel": "context (episodes)", "ylabel": SCORE, "levels": OF_SCORES,
             "series": [
                 {"name": f"{size}×{size} cells", "points": points}
                 for size, points in of_rooms.items()
             ],
-            "levels": [{"name": "optimum", "value": 1.0}, {"name": "random", "value": 0.0}],
         })  # fmt: skip
     return made
 

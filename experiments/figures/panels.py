@@ -15,6 +15,8 @@ from experiments.figures.runs import Results
 from experiments.pictures import style
 
 STEPS, RETURN = "steps of the environment, in context", "return of an episode"
+SCORE = "(return − random) / (optimal − random)"
+OF_SCORES = [{"name": "optimum", "value": 1.0}, {"name": "random", "value": 0.0}]  # their levels
 _POINTS = 40  # of a curve, at most
 
 

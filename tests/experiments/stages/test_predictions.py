@@ -134,8 +134,8 @@ def test_actions_of_two_parts_are_predicted_part_by_part(tmp_path, never):
     often = [np.concatenate([s.history.action[:, i] for s in recording.streams]) for i in (0, 1)]
     entropy = [-sum(p * np.log(p) for p in np.bincount(x) / len(x)) for x in often]
     assert results["baseline"].mean() == pytest.approx(sum(entropy), abs=0.1)
-    assert results["loss"].shape == results["agreement"].shape == (1, *results["loss"].shape[1:])
-    assert results["loss"].mean() < 2 * np.log(3) and 0 < results["agreement"].mean() < 1
+    assert results["loss"].mean() < results["baseline"].mean() - 0.1  # what goes round is foreseen
+    assert 0 < results["agreement"].mean() < 1 and results["agreement"].ndim == 4
     folder.close()
 
 
