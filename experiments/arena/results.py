@@ -138,9 +138,8 @@ def table(made: Mapping[str, Any]) -> str:
             low, high = found["mean_ci95"] if found else (0, 0)
             cells.append(f"{found['mean']:.2f} [{low:.2f}, {high:.2f}]" if found else "–")
         lines.append(f"{name:{width}}  " + "  ".join(f"{cell:>18}" for cell in cells))
-    return "\n".join(
-        [*lines, f"{panels.SCORE}, last tenth of the episodes or steps, held-out tasks"]
-    )
+    what = f"{panels.SCORE}, last tenth of the episodes or steps, held-out tasks"
+    return "\n".join([*lines, what])
 
 
 def pictures(made: Mapping[str, Any]) -> dict[str, Figure]:
@@ -176,7 +175,7 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
 
 def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
-    title = "Performance profiles over the last tenth of the episodes or steps"
+    title = "Performance profiles over the last tenth of the episodes"
     x, label = np.array(made["thresholds"]), f"threshold: {panels.SCORE}"
     ylabel = "part of the rollouts above"
     figure = _draw(made, names, "profile", lambda _: x, title, label, ylabel)

@@ -115,8 +115,7 @@ def _log_frequencies(histories: Histories, rows: np.ndarray) -> np.ndarray:
     for row in rows:
         steps = np.arange(histories.lengths[row])
         action = histories.read(np.full(len(steps), row), steps, ("action",))["action"]
-        parts = action if action.ndim > 1 else action[:, None]
-        for count, part in zip(counts, parts.T, strict=True):
+        for count, part in zip(counts, actions.components(action).T, strict=True):
             count += np.bincount(part, minlength=len(count))
     return np.concatenate([np.log(count / count.sum()) for count in counts])
 
