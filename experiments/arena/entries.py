@@ -74,7 +74,9 @@ _ONE_IS_ENOUGH = "methods are compared here, with one core"
 _NOT_KNOWN = "no optimal policy is known"
 LEFT_OUT: dict[str, dict[str, str]] = {
     **{
-        name: dict.fromkeys(("dark_room_hard", "point_robot", "xland"), _ONE_IS_ENOUGH)
+        name: dict.fromkeys(
+            (presets.BANDIT, "dark_room_hard", "point_robot", "xland"), _ONE_IS_ENOUGH
+        )
         for name in OF_CORES
     },
     **{name: {"xland": _NOT_KNOWN} for name in ("DPT", "DPT, random", "AD, noise")},

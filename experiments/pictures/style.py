@@ -18,14 +18,15 @@ LINES = (
     {"color": "#56b4e9", "ls": (0, (4, 1.5, 1, 1.5, 1, 1.5)), "marker": "P"},
     {"color": "#000000", "ls": (0, (8, 3)), "marker": "X"},
     {"color": "#7f7f7f", "ls": (0, (1, 1.2)), "marker": "*"},
+    {"color": "#7b3f00", "ls": (0, (3, 1, 3, 3)), "marker": "p"},
 )
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo", "**")
 # Who has which line in every picture; everybody else has that of its position in the picture.
 OF_NAME = {
     "AD": 0, "ED": 1, "RL2": 2, "RL2, LSTM": 2, "RL2, transformer": 4, "source": 6,
     "source, one stream": 7, "random pulls": 7, "heldout": 0, "validation": 0,
     "train": 1, "even": 2, "uniform": 3, "DPT": 3, "ICIQL": 4, "AD, noise": 5, "BC": 7,
-    "DICP": 6, "ED, noise-free expert": 3,
+    "DICP": 6, "DPT, random": 8, "ED, noise-free expert": 3,
 }  # fmt: skip
 BOUND = "#555555"
 SMOKE = "smoke preset: not a result"

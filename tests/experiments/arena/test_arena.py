@@ -12,6 +12,7 @@ from experiments import validation
 from experiments.arena import __main__ as arena
 from experiments.arena import entries, results
 from experiments.figures.runs import Results, jobs
+from experiments.pictures import style
 from experiments.runtime.interruption import Interruption
 
 
@@ -160,3 +161,8 @@ def test_an_optimum_that_is_not_known_is_said_to_be_a_bound():
     }
     axes = results.draw_curves(made, ["AD", "ED"]).axes[0]
     assert {text.get_text() for text in axes.texts} == {"bound", "random"}
+
+
+@pytest.mark.parametrize("names", entries.PICTURES.values())
+def test_no_two_entries_of_a_picture_have_one_line(names):
+    assert len({style.number(name, i) for i, name in enumerate(names)}) == len(names)
