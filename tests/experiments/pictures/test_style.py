@@ -25,7 +25,8 @@ def test_lines_differ_in_more_than_colour():
     for key in ("color", "ls", "marker"):
         assert len({line[key] for line in style.LINES}) == len(style.LINES), key
     assert len(set(style.HATCHES)) == len(style.LINES)
-    assert style.number("ED") == style.OF_NAME["ED"] and style.number("mine", len(style.LINES) + 3) == 3
+    assert style.number("ED") == style.OF_NAME["ED"]
+    assert style.number("mine", len(style.LINES) + 3) == 3
 
 
 def test_colours_stay_apart_for_who_sees_no_red_or_no_green():
