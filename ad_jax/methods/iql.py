@@ -26,7 +26,9 @@ class IQLConfig(ADConfig):
     """Settings of implicit Q-learning, beside those of algorithm distillation.
 
     Attributes:
-      discount: γ, within an episode; values end with it.
+      discount: γ.
+      across_episodes: values go on past the end of an episode, so that what is found out in one is
+        worth what it brings in the next.
       expectile: τ, which one of the action values a state's value is; 0.5 is their mean, 1 the
         best of those that were tried.
       advantage_weight: β of a weight exp(β A), where the advantages A of a batch are divided by
@@ -36,6 +38,7 @@ class IQLConfig(ADConfig):
     """
 
     discount: float = 0.95
+    across_episodes: bool = False
     expectile: float = 0.8
     advantage_weight: float = 1.0
     max_weight: float = 20.0
@@ -87,7 +90,7 @@ def iql_loss(
     q_BxT = jnp.take_along_axis(q_BxTxA, action_BxT[..., None], -1)[..., 0]
 
     # What follows the last step of a window is not in it.
-    ends = batch["is_first"][:, 1:]
+    ends = batch["is_first"][:, 1:] & (not settings.across_episodes)
     future = settings.discount * jnp.where(ends, 0.0, value_BxT[:, 1:])
     target = jax.lax.stop_gradient(batch["previous_reward"][:, 1:] + future)
     q_loss = ((q_BxT[:, :-1] - target) ** 2).mean() / 2

@@ -62,6 +62,13 @@ def test_values_and_policy_are_the_exact_ones():
     assert {"loss", "q_loss", "value_loss", "policy_loss", "accuracy", "grad_norm"} == set(metrics)
 
 
+def test_values_across_episodes_count_the_episodes_to_come():
+    (_, q, _), _ = train(expectile=0.5, discount=0.5, across_episodes=True)
+    second = PAYS.mean() / (1 - 0.5**2)  # an episode of two steps, and all the next ones
+    np.testing.assert_allclose(q[:, 1:-1:2].mean((0, 1)), PAYS + 0.25 * second, atol=0.05)
+    np.testing.assert_allclose(q[:, 2::2].mean((0, 1)), [0.5 * second] * 2, atol=0.05)
+
+
 def test_a_higher_expectile_values_the_best_action():
     (_, _, value), _ = train(expectile=0.95)
     assert 0.8 < value[:, 1::2].mean() < 0.92
