@@ -4,6 +4,7 @@ The paper says that odd arms carry the reward in 95 % of the training tasks and 
 evaluation. Read here as: every arm of the good group has a success probability drawn uniformly
 from [0, 1], the others never pay, and the good group is the usual one with probability 0.95. This
 reading gives expert distillation the scores that the paper prints for it (0.48 and -0.48).
+``usual`` is that probability.
 """
 
 import dataclasses
@@ -16,8 +17,6 @@ from gymnax.environments import environment, spaces
 
 from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
-
-USUAL = 0.95  # probability that the good group is the one the distribution is called after
 
 
 @struct.dataclass
@@ -41,17 +40,21 @@ class AdversarialBandit(environment.Environment):
     Args:
       num_arms: number of arms; the first one is arm 1, and odd.
       max_steps_in_episode: pulls of a trial.
+      usual: probability that the good group is the one the distribution is called after.
     """
 
     version = "1.0.0"  # changes whenever the same actions would lead to another history
     reward_levels = (0.0, 1.0)
 
-    def __init__(self, num_arms: int = 10, max_steps_in_episode: int = 100):
+    def __init__(self, num_arms: int = 10, max_steps_in_episode: int = 100, usual: float = 0.95):
         super().__init__()
         at_least(2, num_arms=num_arms)
         at_least(1, max_steps_in_episode=max_steps_in_episode)
+        if not 0 <= usual <= 1:
+            raise ValueError(f"usual must be a number from 0 to 1, not {usual!r}")
         self.num_arms = num_arms
         self.max_steps_in_episode = max_steps_in_episode
+        self.usual = usual
 
     @property
     def default_params(self) -> EnvParams:
@@ -115,9 +118,9 @@ class AdversarialBandit(environment.Environment):
         """Bandits whose odd arms usually pay; tests are on ``even`` and on ``uniform`` ones too."""
         odd = np.arange(self.num_arms) % 2 == 0  # the first arm is arm 1
         return dataclasses.replace(
-            self._distribution(odd, USUAL, 0),
+            self._distribution(odd, self.usual, 0),
             shifted={
-                "even": self._distribution(~odd, USUAL, 1),
+                "even": self._distribution(~odd, self.usual, 1),
                 "uniform": self._distribution(np.ones_like(odd), 1.0, 2),
             },
         )

@@ -27,6 +27,13 @@ def test_odd_arms_usually_pay_and_no_others():
             assert abs(good.mean() - 0.5) < 0.05 and good.min() < 0.05 and good.max() > 0.95
 
 
+def test_no_task_is_unusual_where_all_are_usual():
+    p = probabilities(AdversarialBandit(usual=1.0).tasks())
+    assert (p[:, 1::2] == 0).all() and (p[:, ::2] > 0).any(-1).all()
+    with pytest.raises(ValueError, match=r"usual must be a number from 0 to 1, not 1\.5"):
+        AdversarialBandit(usual=1.5)
+
+
 def test_uniform_bandits_pay_with_every_arm():
     p = probabilities(ENV.tasks().shifted["uniform"])
     np.testing.assert_allclose(np.quantile(p, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.02)
