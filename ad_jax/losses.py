@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+MIN_VARIANCE = 1e-3
+
 
 def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], Any]:
     """A weight by the number of updates made: from ``start`` linearly to ``end``, then ``end``.
@@ -24,6 +26,20 @@ def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], An
       updates: 0 keeps ``start`` for ever.
     """
     return optax.linear_schedule(start, end, updates) if updates else lambda count: start
+
+
+def variance(target: jax.Array, counts: jax.Array | bool = True) -> jax.Array:
+    """What squared errors are divided by, so that they are of one size in all worlds.
+
+    Args:
+      target: what is predicted, [...]; no gradient goes through it.
+      counts: bool [...], which of it is.
+
+    Returns:
+      Their variance, a float32 scalar; at least MIN_VARIANCE, for targets that are all the same.
+    """
+    target, counts = jax.lax.stop_gradient(target), jnp.broadcast_to(counts, target.shape)
+    return jnp.maximum(jnp.nan_to_num(target.var(where=counts)), MIN_VARIANCE)
 
 
 def clipped_surrogate(

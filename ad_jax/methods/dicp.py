@@ -21,6 +21,7 @@ from ad_jax.actions import Actions
 from ad_jax.envs import spaces
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Agent, Method, MethodSpec
+from ad_jax.losses import variance
 from ad_jax.methods.ad import ADConfig, of_windows
 from ad_jax.methods.train_state import gradient_update, training_output
 
@@ -32,7 +33,8 @@ class DICPConfig(ADConfig):
     """Settings of in-context planning, beside those of algorithm distillation.
 
     Attributes:
-      model_cost: weight of the losses of all predictions.
+      model_cost: weight of the losses of all predictions; those of rewards and returns are squared
+        errors divided by the variance of what is predicted.
       plans: courses of action that are compared.
       horizon: steps of each, the next one included; 1 compares actions by their predicted returns.
     """
@@ -125,10 +127,10 @@ def dicp_loss(
         mean(optax.softmax_cross_entropy_with_integer_labels(part, observation[..., i]), ~ends)
         for i, part in enumerate(components)
     )
-    reward_loss = ((rest[..., 0] - reward) ** 2).mean()
+    reward_loss = ((rest[..., 0] - reward) ** 2).mean() / variance(reward)
     end_loss = optax.sigmoid_binary_cross_entropy(rest[..., 1], ends).mean()
     returns, known = returns_to_go(reward, ends)
-    return_loss = mean((rest[..., 2] - returns) ** 2, known)
+    return_loss = mean((rest[..., 2] - returns) ** 2, known) / variance(returns, known)
     model_loss = observation_loss + reward_loss + end_loss + return_loss
 
     total = imitation + settings.model_cost * model_loss

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ad_jax.actions import Actions
 from ad_jax.errors import UserError
 from ad_jax.interfaces import Method, MethodSpec
+from ad_jax.losses import variance
 from ad_jax.methods.ad import ADConfig, of_windows
 from ad_jax.methods.train_state import gradient_update, training_output
 
@@ -34,7 +35,8 @@ class IQLConfig(ADConfig):
       advantage_weight: β of a weight exp(β A), where the advantages A of a batch are divided by
         their standard deviation; 0 is plain imitation.
       max_weight: the weights' upper bound.
-      value_cost: weight of the losses of both values.
+      value_cost: weight of the losses of both values, squared errors divided by the variance of
+        the action values' targets.
     """
 
     discount: float = 0.95
@@ -93,11 +95,12 @@ def iql_loss(
     ends = batch["is_first"][:, 1:] & (not settings.across_episodes)
     future = settings.discount * jnp.where(ends, 0.0, value_BxT[:, 1:])
     target = jax.lax.stop_gradient(batch["previous_reward"][:, 1:] + future)
-    q_loss = ((q_BxT[:, :-1] - target) ** 2).mean() / 2
+    unit = 2 * variance(target)
+    q_loss = ((q_BxT[:, :-1] - target) ** 2).mean() / unit
 
     advantage = jax.lax.stop_gradient(q_BxT) - value_BxT
     side = jnp.where(advantage > 0, settings.expectile, 1 - settings.expectile)
-    value_loss = (jax.lax.stop_gradient(side) * advantage**2).mean() / 2
+    value_loss = (jax.lax.stop_gradient(side) * advantage**2).mean() / unit
 
     advantage = jax.lax.stop_gradient(advantage)
     scaled = advantage / jnp.maximum(advantage.std(), MIN_ADVANTAGE_STD)

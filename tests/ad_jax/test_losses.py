@@ -3,7 +3,21 @@
 import numpy as np
 import pytest
 
-from ad_jax.losses import clipped_surrogate, generalised_advantages, q_lambda_returns
+from ad_jax.losses import (
+    MIN_VARIANCE,
+    clipped_surrogate,
+    generalised_advantages,
+    q_lambda_returns,
+    variance,
+)
+
+
+def test_the_variance_is_of_what_counts_and_never_0():
+    target, counts = np.float32([[1, 5, 9], [3, 7, 7]]), np.array([[1, 1, 0], [1, 0, 0]], bool)
+    np.testing.assert_allclose(variance(target), target.var(), rtol=1e-6)
+    np.testing.assert_allclose(variance(target, counts), np.var([1, 5, 3]), rtol=1e-6)
+    assert variance(np.ones(4, np.float32)) == np.float32(MIN_VARIANCE)
+    assert variance(target, False) == np.float32(MIN_VARIANCE)
 
 
 def test_the_surrogate_is_clipped_on_the_side_that_gains():
