@@ -45,10 +45,10 @@ _HEAD = """\
 python -m experiments.reproduce --figure=4 --preset=cpu --workdir=runs/paper  # or 3,7, or all
 ```
 
-plans the runs that a figure needs (AD, ED, RL², sources, prompts, sweeps), says how many are done
-and how long the others will take, as far as it is known, does them, and writes
-`figures/figNN.json`, `.png` and `.pdf` into the workdir. The picture is drawn like the paper's
-panels, with the paper's values as open marks.
+plans the runs that a figure needs (AD, ED, RL², sources, prompts, sweeps), reports how many are
+done and how long the others will take, as far as that is known, and runs them. It writes
+`figures/figNN.json`, `.png` and `.pdf` into the workdir. The picture has the same panels as the
+paper's figure, with the paper's values as open markers.
 
 - Figures share histories, models and evaluations. After an interruption the same command goes on.
 - `--preset` is `smoke` (a few steps, to see that everything runs), `cpu` or `paper` (the paper's
@@ -58,26 +58,26 @@ panels, with the paper's values as open marks.
 - `--shard=1/4` … `--shard=4/4` split the work over machines that share the workdir; the command
   without `--shard` then draws.
 
-The table says what came of each figure, and how long all of its runs took, one after the other,
-with so many training seeds (`--seeds=1` for one); its section names the preset and the devices.
-Where a note says that other programs ran beside it, the time is an upper bound.
+The table gives the result of each figure, its number of training seeds, and how long all of its
+runs took, one after the other. The section of a figure names the preset and the devices. Where a
+note says that other programs ran at the same time, the time is an upper bound.
 
 """
 _WHAT_VALUES_ARE = """
 This page is written by `python -m experiments.figures.document` from `docs/figures/*.json`: change
 it there.
 
-Values are of held-out tasks, with a 95 % interval of the mean for which training seeds, tasks and
-rollouts are samples; with one seed it says how sure one is of that model, not of the method. The
-paper's are read off its curves, about ± 0.02 of the axis. Training seeds share their histories.
+Values are means over held-out tasks. Their 95 % intervals treat training seeds, tasks and rollouts
+as samples; with one seed an interval describes that model, not the method. The paper's values are
+read off its curves, to about ± 0.02 of the axis. Training seeds share their histories.
 
-A claim has a margin, by how much it holds, for each training seed. It holds where the 95 % interval
-of the margin's mean is above 0, and does not where it is below; else, and with fewer than three
-seeds, it is undecided ([all verdicts](results/claims.json)).
+For each training seed a claim has a margin: by how much it holds. A claim holds if the 95 %
+interval of the mean margin lies above 0, and does not hold if it lies below 0. Otherwise, and with
+fewer than three seeds, it is undecided ([all verdicts](results/claims.json)).
 
-Figures of one seed were made before tasks were set apart for validation, with the settings that the
-presets then had: these were chosen by looking at held-out tasks, and their curves' bands are of
-rollouts alone.
+Figures with one seed are older than the validation tasks. They have the settings of the presets at
+that time, which were chosen by looking at held-out tasks, and the bands of their curves cover
+rollouts only.
 """
 
 
