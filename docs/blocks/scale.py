@@ -138,7 +138,7 @@ def larger_than_memory(results: Results) -> str:
     told = [
         ["data set larger than memory: bytes", f"{found['gb_stored']:.1f} GB"],
         ["what the process may allocate", f"{found['gb_allowed']:.1f} GB"],
-        ["its memory at most", f"{found['gb_peak']:.1f} GB"],
+        ["its resident memory at most, with the pages of files", f"{found['gb_peak']:.1f} GB"],
         ["read from the disk meanwhile", f"{found['gb_read']:.2f} GB"],
         ["speed of training, of that from device memory", share],
     ]

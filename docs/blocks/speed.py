@@ -33,7 +33,7 @@ def readme_speed(results: Results) -> str:
     pairs = dict.fromkeys((row["stage"], row["peer"]) for row in least if row["stage"] in words)
     *some, last = (beside(*pair) for pair in pairs)
     said = ",\n".join([*some, f"and {last}"])
-    return f"On two CPU cores, beside the best that we could make of each peer,\n{said}."
+    return f"On two CPU cores, compared with the best configuration found for each peer,\n{said}."
 
 
 def least_fair(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -68,7 +68,7 @@ def setting(row: Mapping[str, Any]) -> str:
 
 
 def speed_fair(results: Results) -> str:
-    """Each of our rows beside the best that we could make of a peer."""
+    """Each of our rows beside the best configuration found for a peer."""
     found = results[CPU]["rows"]
     ours = {row["what"]: row for row in found}
     rows = []
@@ -78,7 +78,9 @@ def speed_fair(results: Results) -> str:
             f"{mine['stage']}: {row_name(mine)}", f"{rate(mine['per_second'])} {mine['unit']}",
             row_name(row), rate(row["per_second"]), times(row["ours_is_times"]),
         ])  # fmt: skip
-    return table("stage | ours, per second | the best of a peer | its own | ours / its own", rows)
+    return table(
+        "stage | ours, per second | peer, at its best | peer, per second | ours / peer", rows
+    )
 
 
 def speed_conditions(results: Results) -> str:
@@ -119,7 +121,9 @@ def speed_cpu(results: Results) -> str:
         first = [f"{ours['stage']}: {row_name(ours)}", f"{rate(ours['per_second'])} {ours['unit']}"]
         for left, right in itertools.zip_longest([first], beside or [[""] * 3], fillvalue=["", ""]):
             rows.append([*left, *right])
-    return table("stage | ours, per second | beside | its own | ours / its own", rows)
+    return table(
+        "stage | ours, per second | compared with | its own, per second | ours / its own", rows
+    )
 
 
 def sizes_and_start(results: Results) -> str:

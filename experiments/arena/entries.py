@@ -70,7 +70,7 @@ ENTRIES = {**OF_METHODS, **OF_CORES, **FROM_SCRATCH}
 PICTURES = {"methods": list(OF_METHODS), "cores": ["AD", *OF_CORES]}
 
 # Where one does not enter, and why.
-_ONE_IS_ENOUGH = "methods are compared here, with one core"
+_ONE_IS_ENOUGH = "here all methods have the transformer"
 _NOT_KNOWN = "no optimal policy is known"
 LEFT_OUT: dict[str, dict[str, str]] = {
     **{

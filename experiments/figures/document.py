@@ -15,14 +15,14 @@ import math
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure as Picture
 
 from ad_jax.errors import UserError
 from experiments.figures import FIGURES
-from experiments.figures.figure import HOLDS, MIN_SEEDS, VERDICTS, at
+from experiments.figures.figure import DOES_NOT_HOLD, HOLDS, MIN_SEEDS, VERDICTS, at
 from experiments.figures.runs import PRESETS
 from experiments.pictures import curves, style
 
@@ -38,6 +38,7 @@ CURVES = {
 DPI = 110  # for pages: every version of a picture stays in the repository, so none is large
 DOCUMENT = KEPT.parent / "reproducing.md"
 CLAIMS = KEPT.parent / "results" / "claims.json"
+PLURAL = {HOLDS: "hold", DOES_NOT_HOLD: "do not hold"}
 _HEAD = """\
 # The paper's figures, and ours
 
@@ -166,8 +167,7 @@ def text(folder: pathlib.Path) -> str:
     """The document."""
     notes = json.loads((folder / "notes.json").read_text())
     made = load(folder)
-    count = collections.Counter(claim["verdict"] for claim in claims(folder))
-    summed = ", ".join(f"{count[word]} {word}" for word in VERDICTS)
+    everything = claims(folder)
     rows = ["| figure | result | seeds | minutes |", "|---|---|---|---|"]
     sections = []
     for number, figure in FIGURES.items():
@@ -181,16 +181,20 @@ def text(folder: pathlib.Path) -> str:
             title = _line(figure.title)
             rows.append(f"| {number}. {title} | Not run. | | |")
             sections.append(f"## Figure {number}: {title}\n\nNot run. {note}".strip() + "\n")
-    total = f"\nOf {sum(count.values())} claims: {summed}.\n"
+    total = f"\nOf {len(everything)} claims: {counted(everything)}.\n"
     return "\n".join([_HEAD + "\n".join(rows), total, _WHAT_VALUES_ARE, *sections])
 
 
 def judgement(made: Mapping[str, Any]) -> str:
     """How many of a figure's claims hold, are undecided, and do not hold."""
-    if not made["claims"]:
-        return "Drawn"
-    count = collections.Counter(claim["verdict"] for claim in made["claims"])
-    return ", ".join(f"{count[word]} {word}" for word in VERDICTS if count[word])
+    return counted(made["claims"]) or "Drawn"
+
+
+def counted(judged: Iterable[Mapping[str, Any]]) -> str:
+    """How many claims have each verdict."""
+    count = collections.Counter(claim["verdict"] for claim in judged)
+    said = {word: word if count[word] == 1 else PLURAL.get(word, word) for word in VERDICTS}
+    return ", ".join(f"{count[word]} {said[word]}" for word in VERDICTS if count[word])
 
 
 def _section(made: Mapping[str, Any], note: str) -> str:

@@ -44,7 +44,7 @@ def test_a_committed_picture_is_that_of_its_results(path, tmp_path):
 @pytest.mark.parametrize(
     "verdicts, words",
     [
-        (["holds", "holds"], "2 holds"),
+        (["holds", "holds"], "2 hold"),
         (["undecided", "does not hold", "holds"], "1 holds, 1 undecided, 1 does not hold"),
         ([], "Drawn"),
     ],
