@@ -50,7 +50,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         made.append({
             "kind": "curves", "title": title, "xlabel": STEPS, "xscale": "log",
             "ylabel": "mean return / mean optimal return", "curves": curves,
-            "levels": [{"name": f"{PART:.0%}", "value": PART}],
+            "levels": [{"name": f"{100 * PART:.0f} %", "value": PART}],
             "reached": {c["name"]: reached(c) for c in curves},
             "episode_steps": source.episode_steps,
         })  # fmt: skip

@@ -153,7 +153,7 @@ def _curves(ax: Any, panel: Mapping[str, Any]) -> None:
     scale = panel.get("xscale", "linear")
     ax.set_xscale(scale)
     ax.set_xlim(0 if scale == "linear" else min(c["x"][0] for c in panel["curves"]), limit)
-    if limit >= 1e5:
+    if limit >= 1e5 or scale == "log":
         ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
     _finish(ax, panel)
 
