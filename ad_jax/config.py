@@ -18,8 +18,9 @@ from ad_jax.sources import SOURCES
 
 # Keys of the config that older versions called otherwise.
 RENAMED = {"model.attention_block": "model.attention_chunk"}
-# What a key that an older config lacks stands for, where that is not today's default.
-OLD_VALUES: dict[str, Any] = {"tasks.num_validation": 0}
+# What a key that an older config lacks stands for, where that is not today's default or where the
+# defaults here do not have it, as with arguments of environments.
+OLD_VALUES: dict[str, Any] = {"tasks.num_validation": 0, "env.kwargs.usual": 0.95}
 
 
 def defaults() -> ml_collections.ConfigDict:
