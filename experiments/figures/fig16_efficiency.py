@@ -72,7 +72,7 @@ def reached(line: Mapping[str, Any]) -> list[float | None]:
 
 
 def sooner(name: str):
-    """What AD has above ``PART`` after the steps in which its source gets there."""
+    """How far AD is above ``PART`` after as many steps as its source needs to reach it."""
 
     def margin(panel: Mapping[str, Any]) -> np.ndarray:
         ad, source = (find(panel["curves"], n) for n in ("AD", name))
@@ -83,13 +83,14 @@ def sooner(name: str):
 
 
 CLAIMS = {
-    "AD is above 80 % of the optimum after the steps in which the actors of its source, taken "
-    "together, get there": sooner(ACTORS),
-    "it is after those in which one stream of its source does": sooner(STREAM),
+    "AD needs fewer steps to 80 % of the optimum than all actors of its source together": (
+        sooner(ACTORS)
+    ),
+    "AD needs fewer steps than a single stream of its source": sooner(STREAM),
 }
 
 FIGURE = Figure(
-    title="Data efficiency: what is seen of a new task until 80 % of the optimum",
+    title="Data efficiency: steps in a new task until 80 % of the optimum",
     runs=runs,
     panels=panels,
     claims=of_panels(TITLES.values(), CLAIMS),
