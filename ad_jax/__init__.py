@@ -6,8 +6,8 @@ A trained learner, in three lines::
     state = learner.reset(seed=0)
     action, state = learner.act(state, observation, reward, done)
 
-``load``, ``shipped`` and ``Learner`` are imported from ``ad_jax.learner`` when they are first used:
-JAX starts with them, and processes that are to find each other must do so before.
+``load``, ``shipped`` and ``Learner`` are imported from ``ad_jax.learner`` on first use. Importing
+that module starts JAX's backend, and the processes of a run must connect to each other before that.
 """
 
 import importlib

@@ -1,7 +1,8 @@
 """The command ``ad-jax``: ``ad-jax run …`` is ``python -m experiments.run …``, from any folder.
 
-An installation has the commands inside this package, so that a user's own folders may be called
-``experiments`` or ``data_pipelines``; a clone has them beside it.
+An installed package contains the commands in ``ad_jax/bundled``, so that they do not clash with a
+user's own folders called ``experiments`` or ``data_pipelines``. In a clone they are next to
+``ad_jax``.
 """
 
 import os

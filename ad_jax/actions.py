@@ -1,8 +1,9 @@
-"""What an action is made of, and distributions over it.
+"""Action spaces, and distributions over actions.
 
-An action is one number, as in nearly all worlds here, or several, of which each has its own values:
-a component of a continuous action is one of some places between its bounds (see ``envs.binned``).
-The logits of all components stand side by side, and components are drawn independently.
+An action is one integer, as in nearly all environments here, or a vector of integers. Each
+component of a vector has its own number of values. A component of a continuous action is the index
+of one of several evenly spaced values between its bounds (see ``envs.binned``). The logits of all
+components are concatenated, and components are sampled independently.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ class Actions:
 
     Attributes:
       sizes: the number of values of each component.
-      scalar: an action is one number and has no axis of components.
+      scalar: whether an action is a single integer, without a component axis.
     """
 
     sizes: tuple[int, ...]
@@ -38,10 +39,10 @@ class Actions:
 
     @classmethod
     def of(cls, env: Any) -> "Actions":
-        """Those of a gymnax environment.
+        """The actions of a gymnax environment.
 
         Raises:
-          UserError: they are neither discrete nor a vector of whole numbers from 0 on.
+          UserError: they are neither discrete nor a vector of integers that start at 0.
         """
         space = env.action_space(env.default_params)
         if isinstance(space, spaces.Discrete):
@@ -59,7 +60,7 @@ class Actions:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an action."""
+        """The shape of one action: () or (components,)."""
         return () if self.scalar else (len(self.sizes),)
 
     @property
@@ -69,14 +70,14 @@ class Actions:
 
     @property
     def none(self) -> np.ndarray:
-        """What stands for no action, where there was none before: int32 ``[*shape]``."""
+        """The value that stands for "no previous action"; int32 ``[*shape]``."""
         return np.array(self.sizes, np.int32).reshape(self.shape)
 
     def number(self, who: str) -> int:
-        """The number of actions, for somebody who compares all of them.
+        """The number of actions, for algorithms that compare all of them.
 
         Args:
-          who: asks, for the error message.
+          who: what compares them, for the error message.
 
         Raises:
           UserError: actions have several components.
@@ -143,7 +144,7 @@ class Actions:
         return same if self.scalar else same.all(-1)
 
     def outside(self, action: jax.Array) -> jax.Array:
-        """Whether actions are none of these; bool [...]."""
+        """Whether actions are outside the action space; bool [...]."""
         wrong = (action < 0) | (action >= self.none)
         return wrong if self.scalar else wrong.any(-1)
 

@@ -23,19 +23,19 @@ from ad_jax.models import CORES
 from ad_jax.models.base import CoreConfig, SequenceModel
 from ad_jax.sources import SOURCES
 
-# Groups of settings that belong to one method, or to a few, and are of no meaning to the others.
+# Groups of settings that only some methods use.
 METHOD_GROUPS = {spec.group for spec in METHODS.values()} - {"train"}
 
 PURPOSES = ("collect", "initialise", "train", "evaluate", "report")
 
 
 def key(config: ml_collections.ConfigDict, purpose: str, seed: int | None = None) -> jax.Array:
-    """The random key of a purpose: every draw of a run descends from one of these.
+    """The random key for a purpose. Every random draw of a run derives from one of these keys.
 
     Args:
-      config: of the run.
+      config: the config of the run.
       purpose: one of ``PURPOSES``.
-      seed: of a model, where the run trains several; None for the run's own.
+      seed: the seed of one model, where a run trains several; ``config.seed`` if None.
     """
     seed = config.seed if seed is None else seed
     keys = jax.random.split(jax.random.key(seed), len(PURPOSES))
@@ -43,7 +43,7 @@ def key(config: ml_collections.ConfigDict, purpose: str, seed: int | None = None
 
 
 class World(NamedTuple):
-    """An environment, its tasks, and which of them are for what; see ``Split``."""
+    """An environment, its tasks, and their split; see ``envs.tasks.Split``."""
 
     env: Any
     tasks: TaskDistribution
@@ -62,22 +62,23 @@ def world(config: ml_collections.ConfigDict) -> World:
 
 
 def acts(env: Any) -> bool:
-    """Whether one can act in an environment; of some only histories are known."""
+    """Whether agents can act in an environment; some are known only from histories."""
     return getattr(env, "acts", True)
 
 
 def version(env: Any) -> str:
-    """Of what makes an environment's histories: its dynamics and, if it draws, its pictures."""
+    """The version of an environment: of its dynamics and, if it has pictures, of its renderer."""
     dynamics = getattr(env, "version", importlib.metadata.version("gymnax"))
     pictures = getattr(env, "render_version", None)
     return dynamics if pictures is None else f"{dynamics}, pictures {pictures}"
 
 
 def check_version(env: Any, provenance: dict[str, Any]) -> None:
-    """Refuses histories of another version of the environment.
+    """Checks that stored histories come from this version of the environment.
 
     Raises:
-      UserError: the same poses or actions would show or lead to something else today.
+      UserError: they come from another environment or version. The same actions could lead
+        elsewhere, or the same observations give other pictures.
     """
     stored = provenance["environment"]
     if (env.name, version(env)) != (stored["name"], stored["version"]):
@@ -89,10 +90,10 @@ def check_version(env: Any, provenance: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def named_by_key(keys: dict[str, str]) -> Iterator[None]:
-    """Library errors name an argument, as in "context=3"; here they name the command-line key.
+    """Replaces the argument in errors of the library ("context=3") by its command-line key.
 
     Args:
-      keys: the key of each argument.
+      keys: the command-line key of each argument.
     """
     try:
         yield
@@ -108,9 +109,9 @@ def keys_of(group: str, settings: type) -> dict[str, str]:
 
 
 def _settings(config: ml_collections.ConfigDict, group: str, settings: type) -> Any:
-    """A dataclass of settings from the group of the config that holds them, among others.
+    """A dataclass of settings, filled from a group of the config; other keys of it are ignored.
 
-    A group that is not there has the defaults: of a user's own module that a flag has named.
+    If the group is missing, all settings have their defaults: those of a user's own module, say.
     """
     values = config
     for name in group.split("."):
@@ -121,7 +122,7 @@ def _settings(config: ml_collections.ConfigDict, group: str, settings: type) -> 
 
 
 def source_spec(config: ml_collections.ConfigDict) -> SourceSpec:
-    """What the registry says about the source of a config, or a user's own module.
+    """The SourceSpec of a config's source, from the registry or a user's own module.
 
     Raises:
       UserError: there is no such source.
@@ -175,7 +176,7 @@ def model(config: ml_collections.ConfigDict, env: Any) -> SequenceModel:
 
 
 def sharding_rules(config: ml_collections.ConfigDict) -> Sequence:
-    """Where the parameters of the model live."""
+    """The sharding rules of the model's parameters; see ``models.base.Rules``."""
     return core(config).rules
 
 
@@ -185,7 +186,7 @@ def optimizer(config: ml_collections.ConfigDict) -> OptimizerConfig:
 
 
 def method_spec(config: ml_collections.ConfigDict) -> MethodSpec:
-    """What the registry says about the method of a config.
+    """The MethodSpec of a config's method, from the registry or a user's own module.
 
     Raises:
       UserError: there is no such method.
@@ -230,7 +231,7 @@ def method(config: ml_collections.ConfigDict, world: World) -> Method:
 
 
 def learning_rates(config: ml_collections.ConfigDict) -> Callable[[int], Any]:
-    """The learning rate after so many updates."""
+    """A function from the number of updates made to the learning rate."""
     per_update = method_settings(config).optimizer_steps
     schedule = learning_rate(optimizer(config), config.train.steps * per_update)
     return lambda update: schedule(update * per_update)

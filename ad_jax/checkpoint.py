@@ -1,4 +1,4 @@
-"""Orbax behind one door."""
+"""Saving and restoring checkpoints with Orbax."""
 
 import contextlib
 import errno
@@ -22,14 +22,16 @@ _NOT_DAMAGE = (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
 def newest(folder: str | os.PathLike) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a folder, which is only read, by this process alone.
+    """Finds the newest complete checkpoint of a folder.
+
+    It only reads, and involves no other process.
 
     Returns:
-      its step, and "params_checksum", or "state_checksum" of older checkpoints; None if there is
-      no checkpoint.
+      A dict with "step" and "params_checksum" (in older checkpoints "state_checksum"); None if
+      there is no checkpoint.
 
     Raises:
-      UserError: what a checkpoint says of itself is damaged.
+      UserError: the checkpoint's metadata is damaged.
     """
     path = as_path(folder)
     if not (found := steps(path)):
@@ -48,17 +50,17 @@ def newest(folder: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def steps(folder: str | os.PathLike) -> list[int]:
-    """The steps of the whole checkpoints of a folder, in their order; it is only read."""
+    """The steps of the complete checkpoints of a folder, in ascending order; only reads."""
     path = as_path(folder)
     return sorted(ocp.path.step.checkpoint_steps(os.fspath(path))) if path.exists() else []
 
 
 class _Manager(ocp.CheckpointManager):
-    """Does not ask JAX whether a signal came.
+    """Never asks JAX whether a signal to stop has arrived.
 
-    Processes agree on a number of a question at which all stop. Orbax would ask with the step's
-    number, between the questions of ``experiments.runtime.interruption``, and a signal could be
-    lost.
+    Every such check has a number, and the processes agree on the number at which all of them stop.
+    Orbax would use the training step as that number. This would get mixed up with the checks of
+    ``experiments.runtime.interruption``, and a signal could be lost.
     """
 
     def reached_preemption(self, step: int) -> bool:
@@ -68,11 +70,11 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
     """The checkpoints of one training run; the newest few are kept.
 
-    They are written in the background. A checkpoint counts once all of it is written.
+    They are written in the background. A checkpoint counts only once it is complete.
 
     Args:
-      folder: where they lie; what TensorStore opens, as gs://bucket/folder, too.
-      keep: how many are kept.
+      folder: where they are; a local path or one that TensorStore opens, as gs://bucket/folder.
+      keep: how many to keep.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
@@ -82,16 +84,21 @@ class Checkpoints:
         self._manager = _Manager(self._folder, options=options)
 
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint; waits for one that is being written.
+        """The step of the newest complete checkpoint, or None.
+
+        If a checkpoint is being written, it waits until that is done.
 
         Raises:
-          OSError: it could not be written.
+          OSError: that checkpoint could not be written.
         """
         self._manager.wait_until_finished()
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
-        """Begins to write a checkpoint, whole or not at all, once the one before it is written.
+        """Starts writing a checkpoint in the background, after waiting for the previous one.
+
+        The checkpoint is written completely or not at all. Does nothing if the newest one already
+        has this step.
 
         Args:
           step: its number.
@@ -100,11 +107,12 @@ class Checkpoints:
           metadata: JSON values.
 
         Raises:
-          OSError: the disk has no room for it (ENOSPC), or the one before could not be written.
+          OSError: there is not enough disk space (ENOSPC), or the previous checkpoint could not be
+            written.
         """
         if step == self.latest_step():
             return
-        # Asked beforehand: half a checkpoint fails in many threads at once.
+        # Checked in advance: running out of space midway fails in many threads at once.
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         if not self._remote and shutil.disk_usage(self._folder).free < 2 * size + _OVERHEAD:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._folder)
@@ -181,7 +189,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
-        """Makes whatever Orbax and TensorStore raise at a damaged checkpoint a UserError."""
+        """Turns what Orbax and TensorStore raise for a damaged checkpoint into a UserError."""
         self._manager.wait_until_finished()
         try:
             yield
@@ -233,9 +241,9 @@ def check_architecture(name: str, params: Any, like: Any) -> None:
     """Raises a UserError if stored parameters have other shapes than those of a model.
 
     Args:
-      name: of what is stored.
-      params: a tree of arrays or their shapes.
-      like: another one, the model's.
+      name: what is stored, for the error message.
+      params: the stored parameters; a tree of arrays or of their shapes.
+      like: the same for the model.
     """
     found, wanted = _shapes(params), _shapes(like)
     if found == wanted:
@@ -249,7 +257,7 @@ def check_architecture(name: str, params: Any, like: Any) -> None:
 
 
 def _own_copy(state: Any) -> Any:
-    """Arrays that nobody donates while they are written; a CPU's are not copied by Orbax."""
+    """Arrays that are not donated while they are written. On a CPU, Orbax makes no copy itself."""
     if jax.default_backend() != "cpu":
         return state
     return _copy(state)
@@ -261,7 +269,10 @@ def _copy(state: Any) -> Any:
 
 
 def checksum(state: Any) -> int:
-    """The sum of all bytes, taken as words of their arrays' width: the same on every mesh."""
+    """Sum of all elements, read as unsigned integers of their width, modulo 2**32.
+
+    It is the same on every mesh.
+    """
     return int(_sum_of_words(state))
 
 

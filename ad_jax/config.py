@@ -1,4 +1,4 @@
-"""Every setting of an experiment, with its default, and configs that runs have stored."""
+"""All settings of an experiment with their defaults, and reading configs that runs stored."""
 
 import dataclasses
 import json
@@ -16,20 +16,20 @@ from ad_jax.models import CORES
 from ad_jax.registries import short
 from ad_jax.sources import SOURCES
 
-# Keys of the config that older versions called otherwise.
+# Old names of config keys, with their names today.
 RENAMED = {"model.attention_block": "model.attention_chunk"}
-# What a key that an older config lacks stands for, where that is not today's default or where the
-# defaults here do not have it, as with arguments of environments.
+# Values for keys that older configs lack: where today's default would change what they did, or
+# where ``defaults`` has no such key, as with arguments of environments.
 OLD_VALUES: dict[str, Any] = {"tasks.num_validation": 0, "env.kwargs.usual": 0.95}
 
 
 def defaults() -> ml_collections.ConfigDict:
-    """The settings that environments and presets change."""
+    """The default config, which environments and presets override."""
     config = ml_collections.ConfigDict()
     config.method = "AD"  # one of ad_jax.methods.METHODS
     config.preset = ""
-    config.tracker = ""  # or "wandb" or "trackio", which then have the curves as well
-    config.seed = 0  # of all random draws but the split of the tasks
+    config.tracker = ""  # or "wandb" or "trackio", to log the curves there as well
+    config.seed = 0  # of all random draws except the split of the tasks
     config.env = {
         "name": "",
         "kwargs": {},
@@ -38,8 +38,8 @@ def defaults() -> ml_collections.ConfigDict:
     }
     config.tasks = {
         "seed": 0,
-        "num_heldout": 16,  # results are of these
-        "num_validation": 8,  # settings are chosen by these
+        "num_heldout": 16,  # results are reported on these
+        "num_validation": 8,  # settings are chosen on these
         "num_train": ml_collections.config_dict.placeholder(int),  # all that are left
     }
     config.source = {
@@ -47,12 +47,12 @@ def defaults() -> ml_collections.ConfigDict:
         **{name: dataclasses.asdict(spec.settings()) for name, spec in SOURCES.items()},
     }
     config.collect = {
-        "tasks": "train",  # or another group: how the source fares on it, for figures only
+        "tasks": "train",  # or another group, to plot the source's returns on it
         "updates": 100,  # of the source, each on one rollout
-        "updates_per_chunk": 20,  # a chunk is the unit of memory, and of a record
-        "tasks_per_tile": 1024,  # a tile is the work of a device, and of resumption: one shard
-        "streams": ml_collections.config_dict.placeholder(int),  # stored per task; all of them
-        "min_improved": 0.95,  # part of the tasks whose returns must have risen; 0 for an expert
+        "updates_per_chunk": 20,  # a chunk is held in memory, and stored as one record
+        "tasks_per_tile": 1024,  # a tile runs on one device, and is one shard; runs resume by tile
+        "streams": ml_collections.config_dict.placeholder(int),  # stored per task; None for all
+        "min_improved": 0.95,  # fraction of tasks whose returns must rise; 0 for an expert
     }
     # The cores share most settings; each takes those it has. The first one's defaults count.
     cores: dict[str, Any] = {}
@@ -60,17 +60,17 @@ def defaults() -> ml_collections.ConfigDict:
         cores |= dataclasses.asdict(settings())
     config.model = {"core": "transformer", **cores}
     config.optimizer = dataclasses.asdict(OptimizerConfig())
-    methods: dict[str, dict[str, Any]] = {}  # of those that share a group, each takes what it has
+    methods: dict[str, dict[str, Any]] = {}  # methods that share a group use different keys of it
     for spec in METHODS.values():
         methods.setdefault(spec.group, {}).update(dataclasses.asdict(spec.settings()))
     config.train = {
         **methods.pop("train"),
-        "seeds": 1,  # models trained at once in one program, of the seeds seed, seed + 1, …
+        "seeds": 1,  # models trained at once in one program, with seeds seed, seed + 1, …
         "steps": 1000,
-        "keep_every": 1,  # keep every k-th episode of a stream,
-        "keep_streams": ml_collections.config_dict.placeholder(int),  # of so many streams per task,
-        "keep_begin": 0.0,  # in this part of its history
-        "keep_end": 1.0,
+        "keep_every": 1,  # keep every k-th episode of a stream
+        "keep_streams": ml_collections.config_dict.placeholder(int),  # per task; None for all
+        "keep_begin": 0.0,  # keep the history from this fraction of its length
+        "keep_end": 1.0,  # to this one
         "windows": "device",  # or "disk"
         "prefetch": 8,  # batches read ahead from disk
         "log_every": 20,
@@ -83,12 +83,12 @@ def defaults() -> ml_collections.ConfigDict:
     config.evaluation = {
         "episodes": 20,
         "rollouts": 8,  # per task
-        "tasks": "heldout",  # or "validation", as long as settings are chosen,
-        "train_tasks": 256,  # and at most so many training tasks
+        "tasks": "heldout",  # or "validation", while settings are being chosen
+        "train_tasks": 256,  # at most so many training tasks are evaluated, too
         "mode": "fast",  # or "exact"
         "temperature": 1.0,  # 0 is greedy
-        "prompt_episodes": 0,  # of a demonstrator, before the model acts,
-        "prompt_quality": 0.5,  # who earns this part of the optimal return
+        "prompt_episodes": 0,  # episodes by a demonstrator before the model acts
+        "prompt_quality": 0.5,  # the demonstrator's return, as a fraction of the optimal one
     }
     # Devices along each axis; -1 is all that are left.
     config.mesh = {"data": -1, "fsdp": 1, "model": 1, "sequence": 1}
@@ -99,16 +99,18 @@ NAMES = ("env.name", "source.name", "model.core", "method")
 
 
 def with_names(names: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """The defaults for what is named, with the settings that only a user's own module has.
+    """The default config for the environment, source, core and method of these names.
+
+    If one of them comes from a user's own module, its settings are included. Those of the source
+    "mypackage.learners:q_learning" are in the group source.q_learning, those of a core in model,
+    and those of a method in the group that its MethodSpec names.
 
     Args:
-      names: the leaves of a config by dotted key, of which ``NAMES`` are read; those that are
-        missing are the defaults'. The settings of "mypackage.learners:q_learning" are in the
-        group source.q_learning, those of a core in model, and those of a method in the group that
-        its MethodSpec names.
+      names: leaves of a config by dotted key, of which only ``NAMES`` are read. A missing name has
+        its default.
 
     Raises:
-      UserError: there is nothing of one of these names, or a setting has no default.
+      UserError: there is nothing with one of these names, or a setting has no default.
     """
     config = defaults()
     config.update_from_flattened_dict({key: names[key] for key in NAMES if key in names})
@@ -132,12 +134,12 @@ def with_names(names: Mapping[str, Any]) -> ml_collections.ConfigDict:
 
 
 def base(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The defaults for what a config names."""
+    """The default config for the environment, source, core and method that a config names."""
     return with_names(flat(config.to_dict()))
 
 
 def stored(config: dict[str, Any]) -> ml_collections.ConfigDict:
-    """The config that a run has stored, perhaps by an older version, with today's keys.
+    """A config that a run stored, perhaps with an older version, under today's keys.
 
     Args:
       config: the content of its config.json.
@@ -162,13 +164,13 @@ def stored(config: dict[str, Any]) -> ml_collections.ConfigDict:
 
 
 def of_today(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The leaves of a stored config under today's names, with those that it lacks.
+    """The leaves of a stored config under today's names, with missing ones filled in.
 
-    A key that is new has today's default, or what ``OLD_VALUES`` says: what was done before it.
-    A key that is gone no longer matters.
+    A key that is new since then gets its value from ``OLD_VALUES``, which keeps the old behaviour,
+    or else today's default. A key that no longer exists is dropped, unless it is in env.kwargs.
 
     Args:
-      stored: its leaves by dotted key.
+      stored: the leaves of the stored config by dotted key.
       given: the leaves of a config of today for the same environment, source, core and method.
     """
     today = flat(json.loads(json.dumps(with_names(given).to_dict())))

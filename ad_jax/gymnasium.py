@@ -1,9 +1,9 @@
-"""Gymnasium, both ways: our worlds as its environments, and a learner that acts in any of its own.
+"""Our environments as Gymnasium environments, and learners that act in any Gymnasium environment.
 
 Importing this module registers ``ad_jax/DarkRoom-v0`` and the like, for ``gymnasium.make`` and
-``gymnasium.make_vec``. A task stays the same from episode to episode, so that there is something to
-learn: it is the argument ``task``, or drawn by the seed of the first reset. ``info["task"]`` names
-it, and ``reset(options={"task": id})`` changes it.
+``gymnasium.make_vec``. The task stays the same from episode to episode, so that it can be learnt in
+context. It is the argument ``task``, or drawn at the first reset with its seed. ``info["task"]`` is
+its id, and ``reset(options={"task": id})`` changes it.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ class _World:
         self, name: str, tasks: Callable[[Any], TaskDistribution] | None, kwargs: dict[str, Any]
     ):
         self.env, self.tasks = registry.make(name, tasks, **kwargs)
-        if isinstance(self.env, Binned):  # here its actions are its own
+        if isinstance(self.env, Binned):  # Gymnasium gets the continuous actions
             self.env = self.env.inner
         params = self.env.default_params
         self.observation_space = _space(self.env.observation_space(params))
@@ -67,7 +67,7 @@ class _World:
 
 
 class _Kept:
-    """The tasks of environments side by side, which stay from episode to episode.
+    """The tasks of parallel environments, which stay the same from episode to episode.
 
     Attributes:
       ids: int [env]; None before the first reset, unless they were given.
@@ -104,7 +104,7 @@ class TaskEnv(gymnasium.Env):
     Args:
       name: of the environment, or an id that gymnax knows.
       task: the id of the task; None draws one at the first reset, and at every reset with a seed.
-      tasks: ``tasks(env)``, its distribution, for an id of gymnax.
+      tasks: ``tasks(env)`` returns a distribution of tasks; see ``envs.registry.make``.
       render_mode: "rgb_array" for a picture of a dark room, or None.
       **kwargs: of the environment.
 
@@ -161,7 +161,7 @@ class TaskEnv(gymnasium.Env):
         return self._observed(observation), {"task": self._task}
 
     def step(self, action: Any):
-        """One step; the episode that ended is not begun anew."""
+        """One step; after the end of an episode, ``reset`` must be called."""
         if self._state is None:
             raise UserError("step comes after reset")
         if not self.action_space.contains(action):
@@ -174,7 +174,7 @@ class TaskEnv(gymnasium.Env):
         return self._observed(observation), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> np.ndarray | None:
-        """The room: what is to be found in green, the agent in orange; uint8 [height, width, 3]."""
+        """The room, goals in green, the agent in orange: uint8 [height, width, 3]; may be None."""
         if self.render_mode is None or self._state is None:
             return None
         size = self._world.env.size
@@ -197,10 +197,10 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
 
     Args:
       name: of the environment, or an id that gymnax knows.
-      num_envs: how many side by side.
+      num_envs: number of parallel environments.
       task: ids of their tasks, one for all or one for each; None draws one for each, as for
         ``TaskEnv``.
-      tasks: ``tasks(env)``, its distribution, for an id of gymnax.
+      tasks: ``tasks(env)`` returns a distribution of tasks; see ``envs.registry.make``.
       **kwargs: of the environment.
 
     Raises:
@@ -288,12 +288,12 @@ def evaluate(
     episodes: int = 20,
     seed: int = 0,
 ) -> np.ndarray:
-    """A learner learns Gymnasium's environments in context, each from an empty context.
+    """Lets a learner act in Gymnasium environments, starting in each from an empty context.
 
     Args:
-      learner: whose observations and actions are those of the environments.
-      envs: one, several, or a vector that resets in the same step. An environment must keep its
-        task from episode to episode.
+      learner: a learner with the same observations and actions as the environments.
+      envs: one environment, several, or a vector environment with ``AutoresetMode.SAME_STEP``. The
+        task of each must stay the same from episode to episode.
       episodes: to be played in each.
       seed: of the learner's draws, and of the environments' first reset (the i-th of several gets
         ``seed + i``).
@@ -302,7 +302,7 @@ def evaluate(
       Returns of the episodes, float64 [env, episode].
 
     Raises:
-      UserError: the spaces differ, or a vector resets otherwise.
+      UserError: the spaces differ, or a vector environment has another autoreset mode.
     """
     vector = isinstance(envs, gymnasium.vector.VectorEnv)
     stepped: Any = envs if vector else _Several([envs] if isinstance(envs, gymnasium.Env) else envs)

@@ -15,17 +15,18 @@ import jax
 class History:
     """Transitions in the order in which they were made, with the field names of RLDS.
 
-    The axes are a prefix of [task, stream, time]. Step t holds the observation *before* the
-    action, the action, and what the action led to; an episode of n steps is n entries.
+    The leading axes are [task, stream, time], or the last of these. Step t holds the observation
+    *before* the action, the action, and what the action led to; an episode of n steps has n
+    entries.
 
     Attributes:
-      observation: what the environment showed, int32 or float32
+      observation: what the environment showed, int32, float32 or uint8 (pictures),
         ``[..., time, *observation_shape]``.
-      action: int32 [..., time].
+      action: int32 ``[..., time, *action_shape]``.
       reward: float32 [..., time], the reward that followed the action.
       is_first: bool [..., time], the first step of an episode.
       is_last: bool [..., time], the episode ended with this step, for whatever reason.
-      is_terminal: bool [..., time], it ended because the environment did, not the time limit.
+      is_terminal: bool [..., time], the environment terminated it; it was not the time limit.
     """
 
     observation: jax.Array
@@ -37,7 +38,7 @@ class History:
 
 
 class Source(NamedTuple):
-    """A learner whose history is distilled, as a pair of pure functions for one task.
+    """A learner whose learning history is distilled, as a pair of pure functions for one task.
 
     Attributes:
       init: ``init(key, env_params) -> state``.
@@ -54,10 +55,11 @@ class Source(NamedTuple):
 
 
 class SourceSpec(NamedTuple):
-    """What a registry of sources says about one of them.
+    """An entry of the registry of sources.
 
     Attributes:
-      make: ``make(env, settings) -> Source``; raises a UserError if they do not suit each other.
+      make: ``make(env, settings) -> Source``; raises a UserError if the settings do not suit the
+        environment.
       settings: a frozen dataclass with the source's settings, each with a default.
     """
 
@@ -66,17 +68,17 @@ class SourceSpec(NamedTuple):
 
 
 class Agent(NamedTuple):
-    """Whatever acts in context, as a pair of pure functions for one environment.
+    """Anything that acts in an environment, as a pair of pure functions.
 
-    The memory outlives episodes: it is what the agent learns with. It also carries the agent's
-    random key, so that ``act`` is a pure function.
+    The memory lasts across episodes, so that an agent can learn in context. It also carries the
+    agent's random key, so that ``act`` is a pure function.
 
     Attributes:
       init: ``init(key) -> memory``.
       act: ``act(memory, observation, previous_action, previous_reward, is_first) -> (memory,
-        action)``. At the very first step ``previous_action`` is the number of actions (which is
-        no action) and ``previous_reward`` is 0. What an agent returns after the action, a rollout
-        returns for every step.
+        action)``. At the very first step ``previous_action`` is ``Actions.none``, which stands for
+        no action, and ``previous_reward`` is 0. ``act`` may return more values after the action;
+        rollouts then return these for every step.
     """
 
     init: Callable[[jax.Array], Any]
@@ -91,13 +93,13 @@ class Method(NamedTuple):
         ``()`` for a method that reads tasks.
       update: ``update(state, batch, key) -> (state, metrics)``, to be jitted. ``batch`` is a dict
         of arrays as ``data_pipelines.windows.to_batch`` returns it, or ``()`` for a method that
-        reads tasks. ``metrics`` are float32 scalars; "loss" and
-        "grad_norm" are among them. The random draws depend on the key, which stays the same, and
-        on the state's step.
-      agent: ``agent(params, *, mode, temperature) -> Agent``, what the parameters make; see
-        ``model_agent``. It acts in every evaluation.
-      shared: how many windows or trials the devices share at a time. They must share them equally.
-      shared_name: the arguments that ``shared`` follows from, for error messages.
+        reads tasks. ``metrics`` are float32 scalars, including "loss" and "grad_norm". Random draws
+        depend on ``key``, which is the same in every call, and on ``state.step``.
+      agent: ``agent(params, *, mode, temperature) -> Agent``, the agent that is evaluated; see
+        ``model_agent``.
+      shared: how many windows or trials are divided among the devices at a time. Their number must
+        be a multiple of the number of devices that share them.
+      shared_name: the arguments that determine ``shared``, for error messages.
       transitions: how many transitions an update learns from.
     """
 
@@ -110,7 +112,7 @@ class Method(NamedTuple):
 
 
 class MethodSpec(NamedTuple):
-    """What a registry of methods says about one of them.
+    """An entry of the registry of methods.
 
     Attributes:
       make: ``make(model, optimizer, env, env_params, settings) -> Method``. ``env_params`` are
@@ -119,9 +121,9 @@ class MethodSpec(NamedTuple):
         the number of optimizer steps per update.
       group: the name of the group of settings in a config. Methods may share the group "train".
       reads: "windows" of stored histories, or "tasks" in which the method acts itself.
-      extra_outputs: ``extra_outputs(env)``, how many outputs the model needs beside the logits: a
-        value, say.
-      validate: ``validate(settings, model, max_steps, experts)`` raises a UserError if they do not
+      extra_outputs: ``extra_outputs(env)``, how many outputs the model needs besides the logits,
+        for example one for a value.
+      validate: ``validate(settings, model, max_steps, experts)`` raises a UserError if these do not
         suit the method. ``max_steps`` is the length of the longest episode; ``experts`` says
         whether the histories are an expert's.
     """

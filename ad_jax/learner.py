@@ -1,4 +1,4 @@
-"""A trained model in the hand: load it, let it act and learn in context, save it."""
+"""Trained models: load one, let it act and learn in context, save it."""
 
 import contextlib
 import dataclasses
@@ -40,8 +40,9 @@ class Context:
     """What a learner has seen so far: a pytree.
 
     Attributes:
-      memory: of its agent; with a leading axis [N] if there is a batch.
-      action: its last one, int32 [] or [N]; the number of actions before the first.
+      memory: the memory of its agent; with a leading axis [N] if there is a batch.
+      action: its last action, int32 [] or [N] (one more axis if actions have components);
+        ``Actions.none`` before the first one.
     """
 
     memory: Any
@@ -49,12 +50,12 @@ class Context:
 
 
 class Tasks(NamedTuple):
-    """The tasks of the world in which a learner was trained.
+    """The tasks of the environment in which a learner was trained.
 
     Attributes:
-      train: ids of those it was trained on, int32 [task].
-      validation: ids of those by which its settings were chosen, int32 [task].
-      heldout: ids of those it has never seen, int32 [task].
+      train: ids of the tasks it was trained on, int32 [task].
+      validation: ids of the tasks on which its settings were chosen, int32 [task].
+      heldout: ids of the tasks that it has never seen, int32 [task].
       params: ``params(ids) -> EnvParams``, each leaf with a leading axis [task].
     """
 
@@ -68,17 +69,17 @@ class Tasks(NamedTuple):
 class Learner:
     """A frozen model that learns in its context. ``ad_jax.load`` returns one.
 
-    ``reset`` and ``act`` check what they are given, and run one jitted step at a time. For loops
-    inside ``jit``, ``vmap`` and ``scan`` there is ``agent``, whose ``init`` and ``act`` are pure.
+    ``reset`` and ``act`` check their arguments, and run one jitted step at a time. Inside ``jit``,
+    ``vmap`` or ``scan``, use ``agent`` instead, whose ``init`` and ``act`` are pure functions.
 
     Attributes:
-      config: of the run that made it.
+      config: the config of the run that trained it.
       model: the Flax module.
       params: its parameters, on one device.
-      env: the gymnax environment of its world.
-      tasks: those it was trained on, and those it was not.
+      env: the gymnax environment that it was trained in.
+      tasks: the tasks of that environment, and their split.
       make_agent: ``make_agent(temperature=…) -> Agent``, the model as an ``interfaces.Agent``.
-      agent: that of the temperature that ``load`` was given.
+      agent: the agent with the temperature that was given to ``load``.
     """
 
     config: ml_collections.ConfigDict
@@ -94,10 +95,10 @@ class Learner:
 
         Args:
           seed: of the random draws of its actions.
-          batch: how many contexts side by side; None for one, without that axis.
+          batch: number of parallel contexts; None for a single one, without a batch axis.
 
         Raises:
-          UserError: a seed or a batch that is no such number.
+          UserError: ``seed`` or ``batch`` is not a whole number, or is out of range.
         """
         for name, value, least in (("seed", seed, 0), ("batch", batch, 1)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer | None):
@@ -111,7 +112,7 @@ class Learner:
     def act(
         self, state: Context, observation: Any, reward: Any, done: Any, *, action: Any = None
     ) -> tuple[np.ndarray, Context]:
-        """Chooses an action, having read what the last one led to.
+        """Reads what the last action led to, and chooses the next one.
 
         Args:
           state: from ``reset`` or the last call.
@@ -120,9 +121,9 @@ class Learner:
           reward: what the last action brought, [] or [N]; 0 before the first one.
           done: bool [] or [N]; True if an episode begins with this observation, as the very first
             one does.
-          action: the last action, int [] or [N], where another one was taken than ``act`` had
-            returned, so that the learner watches somebody else. Here and below one more axis
-            where actions have components.
+          action: the action that was really taken last, int [] or [N], if it is not the one that
+            ``act`` returned; the learner then watches another agent act. If actions have
+            components, there is one more axis, here and in the result.
 
         Returns:
           (action int32 [] or [N], the new state).
@@ -150,12 +151,12 @@ class Learner:
     def evaluate(
         self, task_ids: Any = None, episodes: int = 20, rollouts: int = 8, seed: int = 0
     ) -> np.ndarray:
-        """Learns tasks of its own world in context, each from an empty context.
+        """Lets the learner act in tasks of its environment, each rollout from an empty context.
 
         Args:
-          task_ids: int [task]; the held-out ones if None.
-          episodes: of each rollout.
-          rollouts: of each task.
+          task_ids: int [task]; the held-out tasks if None.
+          episodes: number of episodes of each rollout.
+          rollouts: number of rollouts for each task.
           seed: of all random draws.
 
         Returns:
@@ -241,7 +242,7 @@ def load(
     mode: str | None = None,
     temperature: float | jax.Array | None = None,
 ) -> Learner:
-    """A trained learner.
+    """Loads a trained learner.
 
     Args:
       source: the name of one that comes with the package (see ``shipped``), a file that
@@ -276,14 +277,14 @@ def shipped() -> list[str]:
     return sorted(file.stem for file in WEIGHTS.glob(f"*{SUFFIX}"))
 
 
-# From a model to its parameters, once it is known what the config describes.
+# Reads the parameters of a model, once it has been built from the config.
 _Params = Callable[[SequenceModel], Any]
 
 
 def _read(
     source: str | os.PathLike, step: int | None, seed: int | None
 ) -> tuple[ml_collections.ConfigDict, _Params]:
-    """The config, and how to get the parameters."""
+    """The config, and a function that reads the parameters."""
     if (name := os.fspath(source)) in shipped():
         return _read_file(WEIGHTS / f"{name}{SUFFIX}", step, seed)
     path = as_path(source)

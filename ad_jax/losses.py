@@ -1,7 +1,6 @@
 """Losses, and what they are made of: advantages and returns.
 
-Each stands here once, for sources and methods alike. Those of distributions over actions are in
-``actions``.
+Both sources and methods use them. Losses of distributions over actions are in ``ad_jax.actions``.
 
 An episode that a time limit cut off is bootstrapped from the value of its last observation. Only
 after a terminal step is the future worth nothing.
@@ -18,25 +17,28 @@ MIN_VARIANCE = 1e-3
 
 
 def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], Any]:
-    """A weight by the number of updates made: from ``start`` linearly to ``end``, then ``end``.
+    """A schedule that goes linearly from ``start`` to ``end``, and then stays there.
 
     Args:
-      start: at first.
-      end: after ``updates`` updates.
-      updates: 0 keeps ``start`` for ever.
+      start: the first value.
+      end: the value after ``updates`` updates.
+      updates: how many updates that takes; 0 keeps ``start`` forever.
+
+    Returns:
+      A function from the number of updates made to the value.
     """
     return optax.linear_schedule(start, end, updates) if updates else lambda count: start
 
 
 def variance(target: jax.Array, counts: jax.Array | bool = True) -> jax.Array:
-    """What squared errors are divided by, so that they are of one size in all worlds.
+    """The variance of targets, to scale squared errors to the same size in all environments.
 
     Args:
       target: what is predicted, [...]; no gradient goes through it.
-      counts: bool [...], which of it is.
+      counts: bool [...], which of the targets count.
 
     Returns:
-      Their variance, a float32 scalar; at least MIN_VARIANCE, for targets that are all the same.
+      Their variance, a float32 scalar; at least ``MIN_VARIANCE``, in case all targets are equal.
     """
     target, counts = jax.lax.stop_gradient(target), jnp.broadcast_to(counts, target.shape)
     return jnp.maximum(jnp.nan_to_num(target.var(where=counts)), MIN_VARIANCE)
@@ -94,7 +96,8 @@ def generalised_advantages(reward, value, next_value, is_last, is_terminal, disc
 def q_lambda_returns(reward, next_value, is_last, is_terminal, discount, lam):
     """Peng's Q(λ) returns (Peng and Williams 1994): G_t = r_t + γ [(1-λ) V_{t+1} + λ G_{t+1}].
 
-    At the end of an episode or of the sequence, the value takes the place of the later rewards.
+    At the end of an episode or of the sequence, the value replaces the later rewards; after a
+    terminal step it is 0.
 
     Args:
       reward, is_last, is_terminal: [time, ...].

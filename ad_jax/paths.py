@@ -1,4 +1,4 @@
-"""Paths of this machine, and of stores such as gs://bucket/folder."""
+"""Paths on this machine, and in stores such as gs://bucket/folder."""
 
 import os
 import pathlib
@@ -9,16 +9,16 @@ from etils import epath
 
 from ad_jax.errors import UserError
 
-Path: TypeAlias = pathlib.Path | epath.Path  # of which the methods that both have are used
+Path: TypeAlias = pathlib.Path | epath.Path  # only methods that both have are used
 STORES = ("gs", "s3", "az", "hf")
 
-# Their clients would keep what they listed, and not see what other processes or TensorStore write.
+# Their clients would cache listings, and then miss what other processes or TensorStore write.
 for _name in STORES:
     fsspec.config.conf.setdefault(_name, {}).setdefault("use_listings_cache", False)
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether a path is one of a store."""
+    """Whether a path is in a store."""
     return "://" in os.fspath(path)
 
 

@@ -1,4 +1,4 @@
-"""Finds what a config names: an entry of a registry, or something of a module of the user's own."""
+"""Finds what a config names: an entry of a registry, or an object of a user's own module."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -12,17 +12,17 @@ T = TypeVar("T")
 def find(
     key: str, name: str, registry: Mapping[str, T], kind: str, is_kind: Callable[[Any], bool]
 ) -> T:
-    """An entry of a registry or, for a name like "mypackage.rooms:Corridor", what is imported.
+    """An entry of a registry or, for a name like "mypackage.rooms:Corridor", an imported object.
 
     Args:
-      key: what a config calls it, for error messages.
-      name: of the entry.
-      registry: by name.
-      kind: what it must be, in words.
-      is_kind: whether it is.
+      key: the config key that holds the name, for error messages.
+      name: the name of the entry, or "module:name".
+      registry: the entries by name.
+      kind: what an imported object must be, in words, for error messages.
+      is_kind: whether an imported object is of that kind.
 
     Raises:
-      UserError: there is nothing of this name, or it is of another kind.
+      UserError: there is nothing with this name, or it is of another kind.
     """
     if name in registry:
         return registry[name]
@@ -38,7 +38,7 @@ def find(
 
 
 def imported(key: str, name: str) -> Any:
-    """What is called "module:name".
+    """Imports the object of a name "module:name".
 
     Raises:
       UserError: it can't be imported.

@@ -11,12 +11,12 @@ from ad_jax.actions import Actions
 from ad_jax.distributed.sharding import traced_platform
 from ad_jax.interfaces import Agent, History
 
-_CACHE = 8 * 2**20  # bytes of a core, of those that are shared as well
+_CACHE = 8 * 2**20  # bytes of CPU cache for each core, shared caches included
 
 
 @struct.dataclass
 class Interaction:
-    """Where an environment stands, and what it shows."""
+    """The state of an environment, and the observation that the agent acts on next."""
 
     env_state: Any
     observation: jax.Array
@@ -35,7 +35,7 @@ def interact(
     """One step of one environment, which resets itself at the end of an episode.
 
     Returns:
-      Where it stands then; the step, a History without axes; and the environment's own info.
+      (the next Interaction, the step as a History without leading axes, the environment's info).
     """
     observation, env_state, reward, terminated, truncated, info = env.step(
         key, now.env_state, action, env_params
@@ -67,7 +67,7 @@ class RolloutState:
 def make_rollouts(
     env: Any, make_agent: Callable[[Any], Agent]
 ) -> tuple[Callable[..., RolloutState], Callable[..., tuple]]:
-    """Rollouts of an agent whose memory outlives the episodes, from an empty context.
+    """Rollouts of an agent whose memory lasts across episodes, from an empty context.
 
     Args:
       env: a gymnax environment.
@@ -127,13 +127,14 @@ def make_rollouts(
 
 
 def tasks_at_once(memory: Any) -> int | None:
-    """How many tasks act at once on a device: on a CPU as many as its caches hold the memory of.
+    """How many tasks should act at once; None for all of them.
 
-    A step reads all that an agent remembers. What doesn't fit the caches is read from the machine's
-    memory, over and over. At least two, for XLA copies the memory of one alone at each step.
+    On a CPU, it is as many as have their agents' memories fit into the cache. A step reads all of
+    an agent's memory, and what does not fit is read from RAM at every step. It is at least two,
+    because XLA would copy the memory of a single task at every step.
 
     Args:
-      memory: of the agents, each leaf with a leading axis [task].
+      memory: the memory of the agents, each leaf with a leading axis [task].
     """
     leaves = jax.tree.leaves(memory)
     if not leaves or traced_platform() != "cpu":

@@ -14,36 +14,38 @@ from jax.experimental import multihost_utils
 
 from ad_jax.errors import UserError
 
-JOIN_SECONDS = 300  # that processes wait for each other at the start,
-HEARTBEAT_SECONDS = 100  # and until a dead one is noticed
-LEAVE_SECONDS = 5  # that one waits, which has failed, for the others to end as well
-# Environment variables with a process's number and their count, and those without which JAX does
-# not join them: of SLURM (srun sets all of them, an interactive shell does not) and Open MPI.
+JOIN_SECONDS = 300  # how long processes wait for each other at the start
+HEARTBEAT_SECONDS = 100  # how long it takes to notice that a process has died
+LEAVE_SECONDS = 5  # how long a process that failed waits for the others to end as well
+# For SLURM and Open MPI: the environment variables with a process's index and the number of
+# processes, then any others that JAX needs to connect them. srun sets all of SLURM's; in an
+# interactive shell some are missing.
 _LAUNCHERS = (
     ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 )
 _PREFIXES = ("SLURM_", "OMPI_", "TPU_WORKER_", "JAX_COORDINATOR_")
 _FAILED = -1  # an answer of ``first_decides``
-MAX_CPU_DEVICES = 4  # that are made unasked; every preset's windows can be shared by so many
+MAX_CPU_DEVICES = 4  # made by default; every preset's batch can be divided among that many
 
 
 def start(absent: Callable[[], list[int]] | None = None) -> None:
-    """Joins the processes of a run, if there are several; before JAX's backend is started.
+    """Connects the processes of a run, if there are several. Call it before JAX's backend starts.
 
-    JAX finds the others by itself under SLURM, Open MPI and on TPU pods. Elsewhere
-    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
-    say it. AD_JAX_TIMEOUT, in seconds, takes the place of ``JOIN_SECONDS`` and
-    ``HEARTBEAT_SECONDS``. If not all come in time, the process ends with status 1. Under SLURM the
-    processes of a node share its GPUs; JAX_LOCAL_DEVICE_IDS says it otherwise.
+    Under SLURM, Open MPI and on TPU pods, JAX finds the other processes by itself. Elsewhere, set
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    AD_JAX_TIMEOUT, in seconds, overrides ``JOIN_SECONDS`` and ``HEARTBEAT_SECONDS``. If some
+    processes are still missing after that time, this one exits with status 1. Under SLURM, the
+    processes of a node share its GPUs, unless JAX_LOCAL_DEVICE_IDS is set.
 
-    A process that is alone makes a CPU several devices; see ``split_cpu``.
+    A run with a single process splits a CPU into several devices; see ``split_cpu``.
 
     Args:
-      absent: has the numbers of the processes that were not started, where that is known.
+      absent: returns the numbers of the processes that were not started, where that is known.
 
     Raises:
-      UserError: the variables contradict each other.
+      UserError: the variables are incomplete, wrong or contradict each other, or a node has more
+        processes than GPUs.
     """
     number, count = process_index_and_count()
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
@@ -95,10 +97,10 @@ def _seconds(usual: int) -> int:
 
 
 def process_index_and_count() -> tuple[int, int]:
-    """(number of this process, how many there are), as whoever started it says; (0, 1) alone.
+    """(index of this process, number of processes), as the launcher set them; (0, 1) if alone.
 
     Raises:
-      UserError: only a part of it is said.
+      UserError: variables are missing, or are not numbers.
     """
     said = {name: value for name, value in os.environ.items() if value}
     if "JAX_COORDINATOR_ADDRESS" in said:
@@ -120,17 +122,17 @@ def process_index_and_count() -> tuple[int, int]:
 
 
 def slurm_devices(variables: Mapping[str, str]) -> list[int] | None:
-    """The GPUs of this process under SLURM, by their place in CUDA_VISIBLE_DEVICES.
+    """The GPUs of this process under SLURM, as indices into CUDA_VISIBLE_DEVICES.
 
-    JAX's own choice is one for each process, however many there are. Here the processes of a node
-    share its GPUs; the first ones take one more where they do not divide evenly. Where SLURM has
-    bound GPUs to each process (--gpus-per-task), all that it sees are its own.
+    By default, JAX gives each process one GPU, however many there are. Here the processes of a node
+    divide all of its GPUs among themselves; if they do not divide evenly, the first processes take
+    one more. If SLURM has bound GPUs to each process (--gpus-per-task), it takes all it can see.
 
     Args:
-      variables: of the environment.
+      variables: the environment variables.
 
     Returns:
-      None where there are no GPUs to share, and JAX may choose.
+      The indices; None if there are no GPUs to share, so that JAX may choose.
 
     Raises:
       UserError: there are more processes than GPUs.
@@ -172,10 +174,10 @@ def _number(variables: Mapping[str, str], name: str) -> int:
 
 
 def split_cpu() -> None:
-    """Makes of the CPU a device for each core, at most ``MAX_CPU_DEVICES`` and a power of two.
+    """Splits the CPU into devices: one per core, up to ``MAX_CPU_DEVICES``, and a power of two.
 
-    XLA keeps most operators on one core: devices side by side use all of them. JAX_NUM_CPU_DEVICES
-    takes precedence. On other platforms it changes nothing.
+    XLA runs most operators on a single core; with several devices, more cores are used.
+    JAX_NUM_CPU_DEVICES and XLA's own flag take precedence. On other platforms it has no effect.
     """
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     given = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
@@ -198,15 +200,15 @@ def _give_up(who: str, absent: Callable[[], list[int]] | None) -> None:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes what is written once."""
+    """Whether this is process 0, which writes all files that only one process may write."""
     return jax.process_index() == 0
 
 
 def first_decides(question: Callable[[], bool]) -> bool:
-    """What process 0 answers, on every process.
+    """Calls a function on process 0 and returns its answer on every process.
 
     Args:
-      question: is only called by process 0. What it raises is raised there.
+      question: called on process 0 only. An exception that it raises is raised there.
 
     Raises:
       UserError: on the other processes, if process 0 raised something.
@@ -228,7 +230,7 @@ def first_decides(question: Callable[[], bool]) -> bool:
 
 
 def first_does(work: Callable[[], None]) -> None:
-    """Does something on process 0 alone; the others wait for it, and hear of a failure.
+    """Calls a function on process 0 only; the other processes wait, and raise if it fails.
 
     Raises:
       UserError: on the other processes, if process 0 raised something.
@@ -242,14 +244,14 @@ def first_does(work: Callable[[], None]) -> None:
 
 
 def leave(said: str) -> None:
-    """Parts from the others before this process ends with an error, which may be its own alone.
+    """Disconnects from the other processes before this one ends with an error.
 
-    JAX would wait minutes at its end for processes that are still at work, and then abort. If
-    they do not end as well within ``LEAVE_SECONDS``, this one ends here, with status 1. The others
-    notice after ``HEARTBEAT_SECONDS``.
+    The error may be in this process only. JAX would then wait at exit, for minutes, for the
+    processes that are still running, and abort. If the others do not end within ``LEAVE_SECONDS``,
+    this process exits here with status 1, and the others notice after ``HEARTBEAT_SECONDS``.
 
     Args:
-      said: the error, for the case that it ends here.
+      said: the error message, which is printed if the process exits here.
     """
     if jax.process_count() == 1:
         return
@@ -263,6 +265,6 @@ def leave(said: str) -> None:
 
 
 def barrier(name: str) -> None:
-    """Waits until all processes are here."""
+    """Waits until all processes have reached this point."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

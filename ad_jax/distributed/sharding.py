@@ -12,19 +12,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ad_jax.errors import UserError
 
-# Windows are spread over "data" and "fsdp", their steps over "sequence", tasks over all four axes;
-# parameters over "fsdp", which gathers them where they are used, and "model", which splits heads
-# and hidden units.
+# Windows are sharded over "data" and "fsdp", their steps over "sequence", and tasks over all four
+# axes. Parameters are sharded over "fsdp", along which they are gathered where they are used, and
+# over "model", which splits heads and hidden units.
 AXES = DATA, FSDP, MODEL, SEQUENCE = ("data", "fsdp", "model", "sequence")
-# Devices that share the steps of a window need the same parameters. So what a rule spreads over
-# "fsdp" is spread over these as well, instead of being there several times.
+# Devices that share the steps of a window need the same parameters. So what a rule shards over
+# "fsdp" is sharded over "sequence" as well, instead of being replicated along it.
 _SPREADS = {FSDP: (FSDP, SEQUENCE)}
 WINDOWS = (DATA, FSDP)
 HEADS = PartitionSpec(WINDOWS, None, (MODEL, SEQUENCE), None)  # of [B, T, H, D] inside attention
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:
-    """Puts host arrays, which all processes have alike, where a sharding says."""
+    """Puts host arrays, which must be the same in all processes, on devices with a sharding."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
 
@@ -38,7 +38,7 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """The whole of arrays, in every process, as NumPy arrays."""
+    """Gathers arrays: every process gets all of each, as a NumPy array."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
@@ -48,15 +48,15 @@ def make_mesh(
     data: int = -1, fsdp: int = 1, model: int = 1, sequence: int = 1,
     devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:  # fmt: skip
-    """Devices along the axes ``AXES``.
+    """A mesh of devices with the axes ``AXES``.
 
     Args:
-      data, fsdp, model, sequence: devices along each axis; one of them may be -1, which is all that
-        are left.
-      devices: all of them; those of all processes, unless given.
+      data, fsdp, model, sequence: number of devices along each axis; one of them may be -1, for all
+        that are left.
+      devices: the devices of the mesh; those of all processes if None.
 
     Raises:
-      UserError: they do not multiply to the number of devices.
+      UserError: the numbers do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [data, fsdp, model, sequence]
@@ -73,7 +73,7 @@ def make_mesh(
 
 
 def local_mesh(most: int) -> Mesh:
-    """Devices of this process alone, ``most`` of them if there are so many, all along "data"."""
+    """A mesh of at most ``most`` devices of this process, all of them along "data"."""
     return make_mesh(devices=jax.local_devices()[:most])
 
 
@@ -93,19 +93,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, state: Any, rules: Sequence) -> Any:
-    """Where each array of a state lives.
+    """The sharding of each array of a state.
 
     Args:
       mesh: from ``make_mesh``.
-      state: a pytree of arrays or of their shapes, with parameters and what belongs to them under
-        the same paths; scalars are on every device.
-      rules: (pattern, mesh axis of each axis), the first that is found in a path counts.
+      state: a pytree of arrays or of their shapes. The path of an optimizer statistic must contain
+        the path of its parameter. Scalars are replicated.
+      rules: pairs (pattern, mesh axis of each array axis). The first rule whose pattern is found in
+        a path applies to that array.
 
     Returns:
       A pytree of shardings.
 
     Raises:
-      UserError: a mesh axis does not divide what it is to spread.
+      UserError: the size of a mesh axis does not divide the array axis that is sharded over it.
       ValueError: there is no rule for an array, or no array for a rule.
     """
     unused = {pattern for pattern, _ in rules}
@@ -137,16 +138,17 @@ def state_shardings(mesh: Mesh, state: Any, rules: Sequence) -> Any:
 
 
 def on_each_device(mesh: Mesh, function: Callable, num_shared: int = 0) -> Callable:
-    """Runs a function on every device, on arguments of its own.
+    """Maps a function over a new leading axis, which is divided equally among the devices.
 
     Args:
       mesh: from ``make_mesh``.
       function: from arrays to arrays.
-      num_shared: so many of its first arguments are the same everywhere.
+      num_shared: how many of its first arguments are the same for all entries of that axis, and so
+        do not have it.
 
     Returns:
-      The function of arguments with one more leading axis, which its results have as well. The
-      devices share it equally, and a device that has several of it takes them at once.
+      The mapped function. Its other arguments and its results have the new leading axis. A device
+      with several entries computes them at once, by ``vmap``.
     """
 
     def on_one(*arguments):
@@ -167,7 +169,7 @@ def on_each_device(mesh: Mesh, function: Callable, num_shared: int = 0) -> Calla
 
 
 def on_mesh(mesh: Mesh, function: Callable) -> Callable:
-    """A function to be jitted which, while it is traced, knows the mesh it is for."""
+    """The same function, which knows the mesh while it is traced; to be jitted."""
 
     def traced(*arguments):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -177,13 +179,13 @@ def on_mesh(mesh: Mesh, function: Callable) -> Callable:
 
 
 def jit_on_mesh(mesh: Mesh, function: Callable, **options: Any) -> Callable:
-    """``jax.jit`` of a function ``on_mesh``, which is to be called over and over.
+    """``jax.jit`` of a function ``on_mesh``, for functions that are called in a loop.
 
-    Where the mesh is a CPU that was split into several devices, a call returns when its result is
-    there. An all-reduce blocks a thread of XLA's CPU client for each device, and the client has no
-    more threads than cores: with several calls in flight, one device can hold the last thread while
-    it waits for another, which waits for a thread. More threads would cure it too, but slow every
-    operator down. One call at a time costs nothing that can be measured.
+    On a CPU that was split into several devices, a call returns only when its result is ready. An
+    all-reduce blocks one thread of XLA's CPU client per device, and the client has only as many
+    threads as cores. With several calls in flight, one device can hold the last thread while it
+    waits for another device, which waits for a thread: a deadlock. More threads would prevent that
+    too, but slow down every operator. Running one call at a time has no measurable cost.
 
     Args:
       mesh: from ``make_mesh``.
@@ -197,9 +199,9 @@ def jit_on_mesh(mesh: Mesh, function: Callable, **options: Any) -> Callable:
 
 
 def traced_mesh() -> jax.sharding.AbstractMesh | None:
-    """The mesh over which the function that is being traced may spread its arrays.
+    """The mesh over which the function being traced may shard its arrays.
 
-    None where it is for one device: alone, or ``on_each_device``.
+    None if it runs on one device: without a mesh, or inside ``on_each_device``.
     """
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.manual_axes else mesh
@@ -212,9 +214,10 @@ def traced_platform() -> str:
 
 
 def on_one_device(function: Callable) -> Callable:
-    """A function that places nothing, even where a mesh is known: to be vmapped over tasks.
+    """The same function without sharding constraints, even on a mesh; to be vmapped over tasks.
 
-    Under vmap the first axis of an array is not that of the windows, which ``shard_batch`` spreads.
+    Under vmap, the first axis that the function sees is not the axis of windows, which
+    ``shard_batch`` would shard.
     """
 
     def traced(*arguments):
@@ -225,30 +228,30 @@ def on_one_device(function: Callable) -> Callable:
 
 
 def shard_batch(x: jax.Array) -> jax.Array:
-    """The same array, its first axis spread over "data" and "fsdp" as the windows are.
+    """Constrains the first axis of an array to be sharded over "data" and "fsdp", like windows.
 
-    Where parameters are spread over "fsdp", the compiler would otherwise spread the activations as
-    these are and send them around, many times the bytes of the parameters. Does nothing but in a
-    function that is traced ``jit_on_mesh``.
+    If parameters are sharded over "fsdp", the compiler could otherwise shard the activations in the
+    same way and communicate them instead, which are many times the bytes of the parameters. It only
+    has an effect in functions that are traced ``on_mesh``.
     """
     return _placed(x, WINDOWS)
 
 
 def shard_steps(x_BxTx: jax.Array, *others: str | None) -> jax.Array:
-    """The same array, windows spread as by ``shard_batch`` and their steps over "sequence".
+    """Constrains windows to be sharded as by ``shard_batch``, and their steps over "sequence".
 
     Args:
       x_BxTx: [B, T, ...].
-      others: mesh axes of the axes that follow; without one, these are whole.
+      others: mesh axes for the axes that follow; an axis without one is not sharded.
     """
     return _placed(x_BxTx, WINDOWS, SEQUENCE, *others)
 
 
 def shard_heads(x_BxTxHxD: jax.Array) -> jax.Array:
-    """The same array, heads spread over "model" and "sequence", each with all steps of its windows.
+    """Constrains heads to be sharded over "model" and "sequence"; steps of a window stay together.
 
-    From and to ``shard_steps`` the devices along "sequence" exchange as many bytes as they have,
-    one all-to-all (Jacobs et al., DeepSpeed Ulysses, arXiv:2309.14509).
+    Changing from ``shard_steps`` to this sharding or back is one all-to-all among the devices along
+    "sequence", of as many bytes as they hold (Jacobs et al., DeepSpeed Ulysses, arXiv:2309.14509).
     """
     return _placed(x_BxTxHxD, *HEADS)
 
@@ -256,14 +259,16 @@ def shard_heads(x_BxTxHxD: jax.Array) -> jax.Array:
 def gathering(
     *axes: str | None, product: Callable[..., jax.Array] = jax.lax.dot_general
 ) -> Callable[..., jax.Array]:
-    """A product with a kernel that is gathered first, along every mesh axis but some.
+    """A ``dot_general`` that first gathers the kernel along all mesh axes except ``axes``.
 
-    Left to the compiler, a TPU multiplies with a device's share of the rows at a time, and reads
-    and writes the whole result for each: more bytes by the number of devices that share them.
+    If this is left to the compiler, a TPU multiplies by one device's share of the rows at a time,
+    and reads and writes the whole result each time. The bytes moved grow with the number of devices
+    that share the rows.
 
     Args:
-      axes: mesh axes of the kernel's axes in the product; without one, these are whole.
-      product: of the signature of ``jax.lax.dot_general``.
+      axes: the mesh axis over which each axis of the kernel stays sharded; None, or none given, for
+        axes that are gathered.
+      product: computes the product; it has the signature of ``jax.lax.dot_general``.
     """
 
     def dot_general(x: jax.Array, kernel: jax.Array, *arguments: Any, **options: Any) -> jax.Array:
@@ -289,14 +294,14 @@ def check_windows(mesh: Mesh, size: int, name: str) -> None:
 
 
 def check_memory(shapes: Any, shardings: Any) -> None:
-    """Checks that a device can hold its part of arrays, where it says how much memory it has.
+    """Checks that each device has enough memory for its part of the arrays, if that is known.
 
     Args:
-      shapes: tree of whatever has a shape and a dtype.
-      shardings: of each.
+      shapes: a tree of anything with a shape and a dtype.
+      shardings: a tree with the sharding of each.
 
     Raises:
-      UserError: it can't.
+      UserError: the memory is too small.
     """
     part = lambda x, sharding: math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
     need = sum(jax.tree.leaves(jax.tree.map(part, shapes, shardings)))
@@ -314,5 +319,5 @@ def _device_memory() -> int | None:
 
 
 def padded(mesh: Mesh, values: np.ndarray) -> np.ndarray:
-    """Repeats the last value until all devices share them equally."""
+    """Repeats the last value until the devices can share the values equally."""
     return np.pad(values, (0, -len(values) % mesh.size), mode="edge")

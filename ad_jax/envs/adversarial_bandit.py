@@ -1,10 +1,10 @@
 """The adversarial bandit (paper, section 4): in training, reward hides under the odd arms.
 
 The paper says that odd arms carry the reward in 95 % of the training tasks and even arms at
-evaluation. Read here as: every arm of the good group has a success probability drawn uniformly
-from [0, 1], the others never pay, and the good group is the usual one with probability 0.95. This
-reading gives expert distillation the scores that the paper prints for it (0.48 and -0.48).
-``usual`` is that probability.
+evaluation. Here this means: every arm of the good group has a success probability drawn uniformly
+from [0, 1], the other arms never pay, and with probability 0.95 (the argument ``usual``) the good
+group is the usual one. With this interpretation, expert distillation gets the scores in the paper
+(0.48 and -0.48).
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class AdversarialBandit(environment.Environment):
     Args:
       num_arms: number of arms; the first one is arm 1, and odd.
       max_steps_in_episode: pulls of a trial.
-      usual: probability that the good group is the one the distribution is called after.
+      usual: probability that the good group is the usual one (the odd arms, in training).
     """
 
     version = "1.0.0"  # changes whenever the same actions would lead to another history
@@ -115,7 +115,7 @@ class AdversarialBandit(environment.Environment):
         return params.probability.mean() * self.max_steps_in_episode
 
     def tasks(self) -> TaskDistribution:
-        """Bandits whose odd arms usually pay; tests are on ``even`` and on ``uniform`` ones too."""
+        """Bandits whose odd arms usually pay; ``even`` and ``uniform`` ones are for tests, too."""
         odd = np.arange(self.num_arms) % 2 == 0  # the first arm is arm 1
         return dataclasses.replace(
             self._distribution(odd, self.usual, 0),

@@ -1,8 +1,8 @@
-"""What environments ask of their arguments."""
+"""Checks of the arguments of environments."""
 
 
 def at_least(least: int, **values: object) -> None:
-    """Raises ValueError unless all values are whole numbers from the least one on."""
+    """Raises ValueError unless all values are integers and at least ``least``."""
     for name, value in values.items():
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")

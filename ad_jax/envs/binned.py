@@ -1,7 +1,8 @@
-"""Continuous actions as components with few values each.
+"""Continuous actions, discretised: each component has a few values.
 
-A policy over such components can be anything, of two peaks as well, and the same model, losses and
-sources serve discrete and continuous actions (Tang and Agrawal 2020, arXiv:1901.10500).
+A policy over discretised actions can have any shape, for example two modes, and the same models,
+losses and sources work for discrete and continuous actions (Tang and Agrawal 2020,
+arXiv:1901.10500).
 """
 
 from typing import Any
@@ -22,16 +23,16 @@ def is_continuous(space: spaces.Space) -> bool:
 
 
 class Binned:
-    """An environment whose actions are places on a grid between the bounds of its own actions.
+    """An environment whose actions are indices of evenly spaced values, for each component.
 
-    It has everything else from the environment within.
+    All other attributes are those of the environment that it wraps.
 
     Args:
       env: a gymnax environment with a Box of floats for actions, one axis, bounded.
-      bins: values of each component, evenly spaced, the bounds included.
+      bins: number of values of each component, evenly spaced, including the bounds.
 
     Raises:
-      UserError: the space has another shape or no bounds, or there are fewer than two bins.
+      UserError: the space has another shape or no bounds, or ``bins`` is not from 2 to 256.
     """
 
     def __init__(self, env: Any, bins: int = BINS):
@@ -55,17 +56,17 @@ class Binned:
         return lambda observation, params: self.nearest(found(observation, params))
 
     def action_space(self, params: Any = None) -> spaces.Box:
-        """Vectors of the numbers of places."""
+        """Vectors of indices from 0 to ``bins`` - 1."""
         del params
         return spaces.Box(0, self.bins - 1, self._low.shape, jnp.int32)
 
     def continuous(self, action: jax.Array) -> jax.Array:
-        """The environment's own action at a place; float32 [..., components]."""
+        """The continuous action that indices stand for; float32 [..., components]."""
         step = (self._high - self._low) / (self.bins - 1)
         return (self._low + action * step).astype(np.float32)
 
     def nearest(self, action: jax.Array) -> jax.Array:
-        """The place that is nearest to an action of the environment; int32 [..., components]."""
+        """The indices of the values nearest to a continuous action; int32 [..., components]."""
         part = (action - self._low) / (self._high - self._low)
         return jnp.clip(jnp.round(part * (self.bins - 1)), 0, self.bins - 1).astype(jnp.int32)
 
@@ -79,9 +80,9 @@ class Binned:
 
 
 def binned(env: Any) -> Any:
-    """The environment, or where its actions are continuous, the same with places for them.
+    """The environment itself or, if its actions are continuous, the environment as ``Binned``.
 
-    There are as many as its ``action_bins`` says.
+    The number of bins is the environment's ``action_bins``, or ``BINS``.
     """
     if not is_continuous(env.action_space(env.default_params)):
         return env

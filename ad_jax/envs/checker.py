@@ -1,12 +1,12 @@
-"""Finds what is wrong with an environment, before anything is learnt in it.
+"""Checks an environment for mistakes before anything is trained in it.
 
-For one of your own::
+For an environment of your own::
 
     from ad_jax.envs.checker import check_env
 
     check_env(MyWorld())
 
-Runs do the same with every environment that is not of this package, before they collect.
+Runs check every environment from outside this package in the same way before they start.
 """
 
 from typing import Any
@@ -30,12 +30,12 @@ _PARTS = ("observation", "state", "reward", "terminated", "truncated", "info")
 
 
 def check_env(env: Any, tasks: TaskDistribution | None = None) -> None:
-    """Refuses an environment that does not keep to its interface.
+    """Raises an error if an environment does not follow the interface.
 
-    Looked at are the spaces, the tasks and what ``reset`` and ``step`` return; random rollouts of a
-    few tasks, whose observations must be in their space where it is one of whole numbers, whose
-    rewards must be finite and declared, and whose episodes must end; and whether a step gives the
-    same alone, under ``jit`` and under ``vmap``.
+    It checks the spaces, the tasks and what ``reset`` and ``step`` return. It makes random rollouts
+    of a few tasks: observations must be finite or, if they are integers, inside their space;
+    rewards must be finite, and among ``reward_levels`` if there are any; episodes must end. A step
+    must give the same result without ``jit``, under ``jit`` and under ``vmap``.
 
     Args:
       env: a gymnax environment.
@@ -58,7 +58,7 @@ def check_env(env: Any, tasks: TaskDistribution | None = None) -> None:
 
 
 def _check_tasks(env: Any, tasks: TaskDistribution) -> Any:
-    """A batch of EnvParams."""
+    """Checks the tasks; returns the EnvParams of a few, as a batch."""
     if not isinstance(tasks, TaskDistribution):
         raise UserError(f"{env.name}.tasks() returned {type(tasks).__name__}, no TaskDistribution")
     number = _TASKS if tasks.num_tasks is None else min(_TASKS, tasks.num_tasks)
@@ -74,7 +74,7 @@ def _check_tasks(env: Any, tasks: TaskDistribution) -> Any:
 
 
 def _check_shapes(env: Any, params: Any) -> None:
-    """What ``reset`` and ``step`` return, without running them."""
+    """Checks the shapes that ``reset`` and ``step`` return, without running them."""
     key = jax.random.key(0)
     begun = jax.eval_shape(env.reset, key, params)
     if not isinstance(begun, tuple) or len(begun) != 2:
@@ -108,7 +108,7 @@ def _check_shapes(env: Any, params: Any) -> None:
 
 
 def _check_step_env(env: Any, state: Any, params: Any) -> None:
-    """What the environment's own step returns, where gymnax makes a whole one of it."""
+    """Checks what ``step_env`` returns, if ``step`` is gymnax's own, which calls it."""
     if getattr(type(env), "step", None) is not environment.Environment.step:
         return
     made = jax.eval_shape(env.step_env, jax.random.key(0), state, jnp.int32(0), params)
@@ -139,7 +139,7 @@ def _check_observation(env: Any, method: str, observation: Any) -> None:
 
 
 def _check_rollouts(env: Any, params: Any) -> None:
-    """What random policies meet."""
+    """Checks observations, rewards and episode ends in random rollouts."""
     limit = episode_limit(params, env.name)
     steps = min(limit, _MOST_STEPS)
     number = len(jax.tree.leaves(params)[0])
@@ -183,7 +183,7 @@ def _check_rollouts(env: Any, params: Any) -> None:
 
 
 def _check_transformations(env: Any, params: Any) -> None:
-    """A step twice, alone and in a batch."""
+    """Checks that a step is the same without ``jit``, under ``jit`` and under ``vmap``."""
     key, action = jax.random.key(1), jnp.asarray(Actions.of(env).none - 1)
     _, state = env.reset(key, params)
     step = lambda key, state: env.step(key, state, action, params)[:5]

@@ -46,7 +46,7 @@ class DarkKeyToDoor(GridWorld):
         return progress.astype(jnp.float32), stage + progress.astype(jnp.int32)
 
     def tasks(self) -> TaskDistribution:
-        """One task for each pair of cells, the key's cell counting slowest."""
+        """One task for each pair of cells; the cell of the door varies fastest."""
         num_cells = self.size**2
 
         def params(ids: np.ndarray) -> EnvParams:

@@ -98,7 +98,8 @@ def epsilon_for(env: Any, params: Any, quality: float) -> jax.Array:
 
     Args:
       env, params: the task.
-      quality: that share. For 1 epsilon is 0; for what a random policy earns, or less, it is 1.
+      quality: that share. For 1, epsilon is 0; for the share that a random policy gets, or less,
+        it is 1.
     """
     target = quality * optimal_return(env, params)
 

@@ -32,9 +32,9 @@ class EnvState(environment.EnvState):
 class GridWorld(environment.Environment):
     """A square room in which the agent sees its own cell and nothing else.
 
-    A subclass says what a step earns (``collect``), how many stages an episode has, and names
-    its task in its ``EnvParams``. Moves into a wall leave the agent where it is. Episodes have a
-    fixed length: they are truncated, never terminated.
+    A subclass defines the reward of a step (``collect``), the number of stages of an episode
+    (``num_stages``) and the task (``EnvParams``). Moves into a wall leave the agent where it is.
+    Episodes have a fixed length: they are truncated, never terminated.
 
     Args:
       size: cells along a side.
@@ -61,7 +61,7 @@ class GridWorld(environment.Environment):
         self.start = (size // 2, size // 2) if start == "centre" else start
 
     def collect(self, position: jax.Array, stage: jax.Array, params: Any) -> jax.Array:
-        """Returns the (reward, new stage) that entering ``position`` in ``stage`` brings."""
+        """Returns (reward, new stage) of a step that ends at ``position`` in ``stage``."""
         raise NotImplementedError
 
     def step_env(self, key, state, action, params):

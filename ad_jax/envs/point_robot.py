@@ -1,8 +1,8 @@
 """A point in a plane that has to find a hidden goal: continuous observations and actions.
 
-The world of meta-learning's sparse two-dimensional navigation (Rakelly et al., arXiv:1903.08254,
-section 6): goals on a half circle, a reward only near the goal. Goals on the other half circle are
-another distribution, on which a model can be tested as well.
+The sparse two-dimensional navigation task of meta-reinforcement learning (Rakelly et al.,
+arXiv:1903.08254, section 6): goals on a half circle, a reward only near the goal. Goals on the
+other half circle are another distribution, on which a model can be tested as well.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from gymnax.environments import environment, spaces
 from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
 
-SPEED = 0.1  # the farthest that a step goes, along each axis
+SPEED = 0.1  # the largest step along each axis
 RADIUS = 1.0  # of the circle that goals lie on, around the start
 _ANGLES = 10_000  # different goals
 
@@ -38,14 +38,15 @@ class EnvState(environment.EnvState):
 
 
 class PointRobot(environment.Environment):
-    """Each step within a distance of the goal pays 1; the point sees where it is.
+    """Each step that ends near the goal pays 1; the point observes its own position.
 
     Episodes start in the middle of the circle, and have a fixed length.
 
     Args:
-      near: the distance from the goal that pays.
-      action_bins: places of each component of an action, for those who draw it; see ``binned``.
-      max_steps_in_episode: steps per episode; the way to a goal takes 10 at most.
+      near: the distance from the goal below which a step pays.
+      action_bins: number of values of each action component, for policies over discretised
+        actions; see ``envs.binned``.
+      max_steps_in_episode: steps per episode; reaching a goal takes at most 10.
     """
 
     version = "1.0.0"  # changes whenever the same actions would lead to another history
@@ -65,7 +66,7 @@ class PointRobot(environment.Environment):
         return EnvParams(max_steps_in_episode=jnp.int32(self.max_steps_in_episode))
 
     def step_env(self, key, state, action, params):
-        """Moves; the square of four times the radius has walls. See gymnax's ``step_env``."""
+        """Moves, inside a square of side 4 ``RADIUS``. See gymnax's ``step_env``."""
         del key
         moved = state.position + SPEED * jnp.clip(action, -1.0, 1.0)
         position = jnp.clip(moved, -2 * RADIUS, 2 * RADIUS)
@@ -107,7 +108,7 @@ class PointRobot(environment.Environment):
         return 2
 
     def action_space(self, params=None):
-        """The speed along each axis, in parts of the fastest."""
+        """The step along each axis, as a fraction of ``SPEED``."""
         del params
         return spaces.Box(-1.0, 1.0, (2,), jnp.float32)
 
@@ -122,7 +123,7 @@ class PointRobot(environment.Environment):
         })  # fmt: skip
 
     def tasks(self) -> TaskDistribution:
-        """Goals on the upper half circle; a test is on those of the lower one, too."""
+        """Goals on the upper half circle; models are also tested on those of the lower one."""
         upper = self._goals(0.0)
         return dataclasses.replace(upper, shifted={"lower half": self._goals(np.pi)})
 

@@ -1,9 +1,9 @@
-"""Decision processes drawn at random: states and actions have a meaning in no two tasks alike.
+"""Random Markov decision processes: in every task, states and actions mean something else.
 
-A task is a seed, and nothing of it is stored: where an action leads is drawn anew, by the seed,
-whenever it is taken. So there are two billion tasks, of any size, and a model can be trained on as
-many as one likes: what it then knows of a new one, it must have learnt in context. Procedurally
-drawn tabular tasks of this kind are those of OmniRL (Wang et al., arXiv:2502.02869).
+A task is only a seed. No table is stored: where an action leads is computed from the seed each time
+the action is taken. So there are two billion tasks, of any size, and a model can be trained on as
+many of them as needed. What it knows about a new task, it must then have learnt in context. OmniRL
+(Wang et al., arXiv:2502.02869) generates tabular tasks in a similar way.
 """
 
 import jax
@@ -35,12 +35,12 @@ class EnvState(environment.EnvState):
 class RandomMDP(environment.Environment):
     """Every action leads from every state to a fixed one, drawn uniformly; one state pays 1.
 
-    Episodes start in state 0 and have a fixed length. Whoever enters the paying state, which is any
-    but the first, has its reward, each time.
+    Episodes start in state 0 and have a fixed length. The paying state is never state 0, and gives
+    its reward each time the agent enters it.
 
     Args:
-      num_states: how many there are, two or more.
-      num_actions: in each of them, two or more.
+      num_states: number of states, two or more.
+      num_actions: number of actions, two or more.
       max_steps_in_episode: steps per episode.
     """
 
@@ -129,7 +129,7 @@ class RandomMDP(environment.Environment):
         return EnvState(state=observation, time=time)
 
     def tasks(self) -> TaskDistribution:
-        """Endless: an id is the seed of its task."""
+        """One task for each id, which is its seed; there are too many to enumerate."""
 
         def params(ids: np.ndarray) -> EnvParams:
             ids = jnp.asarray(ids, jnp.int32)

@@ -4,12 +4,12 @@ The room is a regular 16-gon. A landmark hangs on every second wall: eight panel
 own shape and colour. Units are those of the original level; a *pose* is int32 [3]: x and y in
 1/16 units, and the yaw in 1/65536 turns, counterclockwise from the x axis.
 
-A vertical line of the image sees one wall at one depth. With rays that are not normalised, 1/depth
+A vertical line of the image shows one wall at one depth. With rays that are not normalised, 1/depth
 is the largest of (n·ray) / (apothem - n·position) over the 16 walls with outward normals n, so no
-ray has to be marched. What the line shows depends on that depth and on where along the wall it
-falls. ``render`` therefore finds the depth and the place, exactly, and looks the whole line of
-pixels, antialiased, up in an atlas of all of them. ``render_reference`` shares the scene and
-nothing else: it asks of each pixel what it sees.
+ray marching is needed. What the line shows depends only on that depth and on the position along the
+wall. ``render`` computes both exactly, and looks up the whole antialiased line of pixels in an
+atlas of all possible lines. ``render_reference`` shares only the description of the scene, and
+computes every pixel separately.
 """
 
 import functools
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of the pixels: stored with every data set. A change that alters any frame changes it too.
+# The version of the pixels, stored with every data set. It must change whenever any frame does.
 RENDERER_VERSION = "1.0.0"
 
 FRAME_SHAPE = (72, 96, 3)
@@ -100,21 +100,21 @@ def canvases() -> np.ndarray:
 def render(pose: jax.Array) -> jax.Array:
     """Draws what is seen from a pose.
 
-    Every step is in integers, in floats that hold them exactly, or a single correctly rounded
-    operation, and none is a rounded product that enters a sum. So no compiler can change a pixel by
-    fusing operations, and devices that round divisions correctly agree bit for bit.
+    All arithmetic is in integers, in floats that hold integers exactly, or in single correctly
+    rounded operations; no rounded product enters a sum. So no compiler can change a pixel by fusing
+    operations, and devices that round divisions correctly agree bit for bit.
 
     Args:
-      pose: int32 [..., 3], at least 15 units inside the walls (a sixteenth of one less is fine).
+      pose: int32 [..., 3], at least 15 units from the walls (1/16 of a unit less is fine).
 
     Returns:
       Frames, uint8 [..., 72, 96, 3].
     """
     lines, base, shift = _atlas()
     index = _line_index(pose, jnp.asarray(base), jnp.asarray(shift))
-    # Whole lines are copied, then turned while a pixel is still one word: XLA is very slow at
-    # transposing bytes. The barriers keep it from gathering pixel by pixel, here and in whatever
-    # comes after.
+    # Copy whole lines, then transpose while a pixel is still one word: XLA is very slow at
+    # transposing bytes. The barriers keep it from gathering pixel by pixel, here and in the code
+    # that uses the result.
     words = jax.lax.optimization_barrier(jnp.asarray(lines)[index])
     pixels = jax.lax.bitcast_convert_type(jnp.swapaxes(words, -1, -2), jnp.uint8)
     return jax.lax.optimization_barrier(pixels[..., :3])
@@ -169,10 +169,10 @@ def _hits(pose: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 # --- All vertical lines there are. --------------------------------------------------------------
 
-# Depths are binned by the leading bits of the float32 nearness: 32 bins in each octave. From far
-# to near, an octave has: how many of its bins share a line, and how many half texels of a canvas
-# lie between two lines and are averaged in one. Far away a pixel is wider than a texel; and very
-# near, where neither floor nor sky is seen, an error in the depth shows least.
+# Depths are binned by the leading bits of the float32 nearness: 32 bins per octave. For each
+# octave, from far to near: how many bins share a line; how many half texels of a canvas lie between
+# two lines (spacing); and how many are averaged into one line (width). Far away, a pixel is wider
+# than a texel. Very near, where neither floor nor sky is visible, errors in the depth show least.
 _BITS = 5
 _OCTAVES = (
     # shared, spacing, width

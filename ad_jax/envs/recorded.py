@@ -1,4 +1,4 @@
-"""A world of which only histories are known: its spaces and its tasks, but no dynamics."""
+"""An environment known only from histories: it has spaces and tasks, but no dynamics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,14 @@ from ad_jax.errors import UserError
 
 @struct.dataclass
 class EnvParams(environment.EnvParams):
-    """The task: the number that its histories have, int32."""
+    """The task: ``task`` is its number in the histories, int32."""
 
     task: Any = 0
     max_steps_in_episode: int = 1
 
 
 class Recorded(environment.Environment):
-    """What ``data_pipelines.convert`` makes of somebody's data. Nothing can act in it.
+    """The environment of data from ``data_pipelines.convert``. No agent can act in it.
 
     Args:
       shape: of an observation.
@@ -35,7 +35,7 @@ class Recorded(environment.Environment):
     """
 
     version = "1.0.0"
-    acts = False  # evaluation is that of predictions
+    acts = False  # so only a model's predictions can be evaluated
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Recorded(environment.Environment):
         return EnvParams(max_steps_in_episode=jnp.int32(self.max_steps_in_episode))
 
     def tasks(self) -> TaskDistribution:
-        """One for each number that the histories have."""
+        """One task for each task number of the histories."""
 
         def params(ids: np.ndarray) -> EnvParams:
             limit = jnp.full(len(ids), self.max_steps_in_episode, jnp.int32)

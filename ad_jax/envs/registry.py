@@ -41,14 +41,14 @@ ENVIRONMENTS = {
 
 
 def factory(name: str) -> Callable[..., Any]:
-    """What makes the environment of a name, with tasks.
+    """The class or function that makes the environment of a name.
 
     Args:
-      name: of an environment here, an id that gymnax knows, or "module:name" of a user's own: a
-        function that returns a gymnax environment, or its class.
+      name: the name of an environment of this package, an id of gymnax, or "module:name" for a
+        user's own: the class of a gymnax environment, or a function that returns one.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such environment.
     """
     if name in gymnax.registered_envs:
         return functools.partial(Variants, name)
@@ -61,7 +61,7 @@ def factory(name: str) -> Callable[..., Any]:
 
 
 def arguments(name: str) -> dict[str, Any]:
-    """The arguments of an environment that have a default, and these; none of gymnax's."""
+    """The default of each argument of an environment that has one; {} for ids of gymnax."""
     if name in gymnax.registered_envs:
         return {}
     parameters = inspect.signature(factory(name)).parameters.values()
@@ -75,9 +75,9 @@ def make(
 
     Args:
       name: see ``factory``.
-      tasks: ``tasks(env)``, another distribution than its own; of an id of gymnax, of its
-        environment as it is, in place of ``variants.Variants``.
-      **kwargs: of the environment.
+      tasks: ``tasks(env)`` returns a distribution to use instead of the environment's own. For an
+        id of gymnax, ``env`` is then gymnax's environment itself instead of ``variants.Variants``.
+      **kwargs: arguments of the environment.
 
     Raises:
       UserError: no environment has this name, it refuses an argument, has no tasks, or is refused
@@ -109,15 +109,15 @@ def make(
 
 
 def check(env: Any, tasks: TaskDistribution) -> None:
-    """Refuses environments that nothing here can act in.
+    """Checks that an environment can be used here.
 
     Args:
       env: a gymnax environment.
-      tasks: the distribution of its tasks, of which the first is looked at.
+      tasks: the distribution of its tasks; only the first task is checked.
 
     Raises:
-      UserError: the observations are not one array, the actions no numbers that can be drawn, or
-        episodes have no limit of steps.
+      UserError: the observations are not a single array, the actions are of an unsupported space,
+        or episodes have no limit on their steps.
     """
     seen = env.observation_space(env.default_params)
     if not isinstance(seen, spaces.Discrete | spaces.Box):

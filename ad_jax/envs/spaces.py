@@ -1,4 +1,4 @@
-"""What an observation is made of."""
+"""Observation spaces: components, dtypes, and how a network reads an observation."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gymnax.environments import spaces
 
 from ad_jax.errors import UserError
 
-MAX_VALUES = 4096  # of a component that is embedded or one-hot; poses have more
+MAX_VALUES = 4096  # most values of a component to embed or encode one-hot; poses have more
 
 
 def component_sizes(space: spaces.Space) -> np.ndarray | None:
@@ -49,7 +49,7 @@ def _strides(sizes: Any) -> np.ndarray:
 
 
 def observation_dtype(space: spaces.Space) -> np.dtype:
-    """Of observations in memory: uint8 for pictures, else int32 or float32."""
+    """The dtype of observations in memory: uint8 for pictures, else int32 or float32."""
     if space.dtype == jnp.uint8 and len(space.shape) == 3:
         return np.dtype(np.uint8)
     return np.dtype(np.float32 if component_sizes(space) is None else np.int32)

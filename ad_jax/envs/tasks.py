@@ -15,9 +15,9 @@ class Split(NamedTuple):
     """Disjoint tasks, each group a sorted int32 array of ids.
 
     Attributes:
-      train: a model learns from their histories.
-      validation: settings are chosen by how it fares on these.
-      heldout: results are of these, and nothing is chosen by them.
+      train: tasks that a model is trained on.
+      validation: tasks on which settings are chosen.
+      heldout: tasks on which results are reported; nothing is chosen on them.
     """
 
     train: np.ndarray
@@ -27,7 +27,7 @@ class Split(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TaskDistribution:
-    """Tasks of one environment, each known by an integer.
+    """Tasks of one environment, each identified by an integer.
 
     Attributes:
       params: ``params(task_ids) -> EnvParams`` for int32 [n]; every leaf gets a leading axis [n].
@@ -46,18 +46,19 @@ class TaskDistribution:
     ) -> Split:
         """Draws disjoint groups of tasks, uniformly and without replacement.
 
-        The held-out tasks depend on ``seed`` and ``num_heldout`` alone, and those for validation
-        on ``num_validation`` besides, so runs with fewer or more training tasks are judged on the
-        same ones.
+        The held-out tasks depend only on ``seed`` and ``num_heldout``, and the validation tasks
+        also on ``num_validation``. So runs with fewer or more training tasks are evaluated on the
+        same tasks.
 
         Args:
           seed: of the draw.
           num_heldout: number of held-out tasks.
           num_validation: number of tasks for validation.
-          num_train: number of training tasks; ``None`` takes all that are left.
+          num_train: number of training tasks; ``None`` takes all that are left, if the tasks can be
+            enumerated.
 
         Raises:
-          UserError: there are not that many tasks.
+          UserError: there are not that many tasks, or ``num_train`` is needed but missing.
         """
         if self.num_tasks is None:
             if num_train is None:

@@ -1,9 +1,9 @@
-"""Tasks for any environment of gymnax: the same dynamics behind other buttons and other signs.
+"""Tasks for any gymnax environment: its dynamics with other actions and other signs.
 
-In each task the actions are permuted, or the components of continuous ones turned round, and each
-component of a float vector that is observed has a sign of its own. Nothing shows which; an agent
-has to find out what its actions do. (Random maps of observations and actions as tasks: Kirsch et
-al. 2022, arXiv:2212.04458.)
+In each task, discrete actions are permuted, or some components of continuous actions are mirrored.
+If observations are float vectors, some of their components change sign. The agent is not told
+which: it has to find out what its actions do. (Random maps of observations and actions as tasks:
+Kirsch et al. 2022, arXiv:2212.04458.)
 """
 
 import importlib.metadata
@@ -24,9 +24,15 @@ from ad_jax.errors import UserError
 
 @struct.dataclass
 class EnvParams(environment.EnvParams):
-    """The task: what each action stands for, int32 [actions], and signs, float32 [components].
+    """The task.
 
-    Of continuous actions ``actions`` are signs as well, float32 [components].
+    Attributes:
+      inner: EnvParams of gymnax's environment.
+      actions: which of its actions each action stands for, int32 [actions]; for continuous actions,
+        a sign for each component, float32 [components].
+      signs: of the components of an observation, float32 [components]; [0] if it is no float
+        vector.
+      max_steps_in_episode: int32.
     """
 
     inner: Any = None
@@ -38,13 +44,13 @@ class EnvParams(environment.EnvParams):
 class Variants(environment.Environment):
     """An environment of gymnax with a distribution of tasks.
 
-    Observations are what the environment really gives, whatever its space declares: float32, or
-    int32 for a Discrete space.
+    Observations have the shape that the environment really returns, whatever its space declares.
+    They are float32, or int32 for a Discrete space.
 
     Args:
       name: an id of gymnax.
-      max_steps_in_episode: a shorter limit than its own; None keeps that.
-      **kwargs: of gymnax's environment.
+      max_steps_in_episode: a shorter limit than the environment's own; None keeps its own.
+      **kwargs: arguments of gymnax's environment.
 
     Raises:
       UserError: it can't be made, its actions are neither discrete nor vectors, or its observations
@@ -85,7 +91,7 @@ class Variants(environment.Environment):
 
     @property
     def default_params(self) -> EnvParams:
-        """The environment as it is."""
+        """The task that changes nothing."""
         return EnvParams(
             inner=jax.tree.map(jnp.asarray, self._params),
             actions=jnp.arange(self._actions) if self._bounds is None else jnp.ones(self._actions),
@@ -94,9 +100,10 @@ class Variants(environment.Environment):
         )
 
     def tasks(self) -> TaskDistribution:
-        """Every permutation (or all signs) of actions with all signs, which count fastest.
+        """One task for each permutation (or mirroring) of actions and each choice of signs.
 
-        Where these are too many to count, an id seeds a draw.
+        The signs of observations vary fastest. If there are more than ``MAX_TASK_ID`` such tasks,
+        an id is instead the seed of a random one.
         """
         permuted, count = self._bounds is None, self._actions
         number = (math.factorial(count) if permuted else 2**count) * 2**self._signs

@@ -16,7 +16,7 @@ from ad_jax.envs import raycast
 from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
 
-# Forward, to the right, and turning to the left, of each action.
+# For each action: motion forward, motion to the right, and turn to the left.
 ACTIONS = np.array(
     [
         [1, 0, 0],  # forward
@@ -37,8 +37,8 @@ DISC_RADIUS = 580.0  # platforms, and random starts, lie in this disc
 PLAYER_HALF_WIDTH = 15
 KEEP_IN = raycast.APOTHEM - PLAYER_HALF_WIDTH
 
-# Motion as in Quake: friction brakes in proportion to the speed, but as if it were STOP_SPEED at
-# least; then the speed in the wished direction grows, up to MAX_SPEED.
+# Motion as in Quake: first, friction brakes in proportion to the speed, which counts as at least
+# STOP_SPEED; then the speed in the direction that the action asks for grows, up to MAX_SPEED.
 TICK = 0.016  # seconds
 MAX_SPEED = 320.0  # units per second
 ACCELERATION = 10.0
@@ -82,15 +82,16 @@ class EnvState(environment.EnvState):
 class WatermazeDynamics(environment.Environment):
     """A round pool with a hidden platform; 50 steps. Subclasses say what the agent observes.
 
-    The paper does not say what follows the reward; its returns of at most 1 per episode fit
+    The paper does not say what happens after the reward; its returns of at most 1 per episode fit
     "once". Nor does it give the start or the number of ticks per action. A start in the centre is
-    fair to all platforms; its yaw is random, as otherwise an agent could solve a task by repeating
-    actions with its eyes shut.
+    fair to all platforms. Its yaw is random; otherwise, an agent could solve a task by repeating a
+    sequence of actions without looking.
 
     Args:
       max_steps_in_episode: steps per episode.
       goal_mode: what being on the platform at the end of a step does. "terminate": reward 1, the
-        episode ends; an agent that sees the next episode begin never sees the place that paid.
+        episode ends; the next observation is of the new episode, so the agent never sees the place
+        that paid.
         "terminate_next": reward 1, the episode ends one step later. "stay": reward 1 on every such
         step. "once": reward 1 the first time in an episode, which goes on. "respawn": reward 1, and
         the player is put at a random pose, from where it may find the platform again.
@@ -198,7 +199,7 @@ class WatermazeDynamics(environment.Environment):
         return pose, EnvState(pose=pose, velocity=jnp.zeros(2), stage=zero, time=zero)
 
     def is_terminated(self, state, params):
-        """Two goal modes end an episode before its time."""
+        """Whether the episode ends early: only in the two "terminate" goal modes."""
         del params
         last = {"terminate": 1, "terminate_next": 2}
         return state.stage == last.get(self.goal_mode, self.num_stages)
@@ -206,9 +207,9 @@ class WatermazeDynamics(environment.Environment):
     def privileged_observation(self, state: EnvState, params: EnvParams) -> jax.Array:
         """What a source may see instead of frames: the state as features, float32 [7].
 
-        They are x and y by the room's apothem, cosine and sine of the yaw, velocity by the
-        largest running speed, and 1 once the platform was found. The platform is not among
-        them.
+        They are x and y divided by the room's apothem, cosine and sine of the yaw, the velocity
+        divided by the running speed, and 1 once the platform was found. The position of the
+        platform is not among them.
         """
         del params
         stage = (state.stage > 0)[None].astype(jnp.float32)
@@ -217,8 +218,8 @@ class WatermazeDynamics(environment.Environment):
     def optimal_return(self, params: EnvParams) -> jax.Array | None:
         """The best expected return of an episode, float32; None where it is not known.
 
-        From the centre every platform is within 501 units: 26 steps of running, and 21 of turning
-        at most. Episodes of 47 steps that pay once can therefore always earn 1.
+        From the centre, every platform is within 501 units: at most 26 steps of running and 21 of
+        turning. So if episodes of 47 steps or more pay once, the optimal return is 1.
         """
         if self.goal_mode in ("stay", "respawn") or self.start != "centre":
             return None
@@ -227,7 +228,7 @@ class WatermazeDynamics(environment.Environment):
         return jnp.ones(params.platform.shape[:-1])
 
     def shortest_path_action(self, state: EnvState, params: EnvParams) -> jax.Array:
-        """What an expert that knows the platform does: step to where it is nearest; int32."""
+        """The action of an expert that knows the platform: it ends nearest to it; int32."""
         return self._nearing(state.pose, state.velocity, params.platform)
 
     def _nearing(self, pose: jax.Array, velocity: jax.Array, position: jax.Array) -> jax.Array:
@@ -273,14 +274,14 @@ class WatermazeDynamics(environment.Environment):
 
 
 class _WatermazeOfPoses(WatermazeDynamics):
-    """Watermaze whose observation tells the pose, by ``pose_of``: what its experts need."""
+    """Watermaze whose observation determines the pose (``pose_of``), which experts need."""
 
-    # What a source needs that searches places: see ``sources.search``.
+    # What the source ``sources.search`` needs.
 
     reach = 0.75 * PLATFORM_RADIUS
 
     def places(self) -> np.ndarray:
-        """Positions, float32 [places, 2]: whoever comes near to all has been on every platform."""
+        """Positions to search, float32 [places, 2]: a grid fine enough to find any platform."""
         gap = 2 * self.reach
         y, x = np.mgrid[-8:9, -8:9].astype(np.float32) * gap
         grid = np.stack([x + gap / 2 * (np.arange(-8, 9) % 2)[:, None], y * np.sqrt(0.75)], -1)
@@ -291,21 +292,21 @@ class _WatermazeOfPoses(WatermazeDynamics):
         return self.pose_of(observation)[:2] / raycast.POSITION_SCALE
 
     def action_towards(self, observation: jax.Array, position: jax.Array) -> jax.Array:
-        """The action that ends nearest to a position for who takes itself to be at rest; int32."""
+        """The action that ends nearest to a position, assuming the player is at rest; int32."""
         return self._nearing(self.pose_of(observation), jnp.zeros(2), position)
 
     def expert_action(self, observation: jax.Array, params: EnvParams) -> jax.Array:
-        """What an expert does that sees the pose alone, and takes itself to be at rest; int32."""
+        """The action of an expert that sees only the pose, and assumes it is at rest; int32."""
         return self.action_towards(observation, params.platform)
 
 
 class Watermaze(_WatermazeOfPoses):
     """Watermaze whose observation is the *pose*; see ``WatermazeDynamics`` for its arguments.
 
-    Agents are meant to see pictures, but a picture follows from the pose: 20,736 bytes from 6. So
-    histories store poses, and the model that is distilled from them draws the frames itself, with
-    ``render_observation``, inside its compiled program. The state keeps the pose rounded to what is
-    stored, so a frame drawn later equals the frame of that moment, bit for bit.
+    Agents are meant to see pictures, but a picture of 20,736 bytes follows from a pose of 6 bytes.
+    So histories store poses, and the distilled model renders the frames itself, with
+    ``render_observation``, inside its compiled program. The state holds the pose at the precision
+    that is stored, so a frame that is rendered later is bit-identical to the original one.
     """
 
     def render_observation(self, pose: jax.Array) -> jax.Array:
@@ -334,7 +335,7 @@ class Watermaze(_WatermazeOfPoses):
 class PoseWatermaze(_WatermazeOfPoses):
     """Watermaze without pictures: the observation is ``pose_features``.
 
-    It shows what an agent does that need not learn to see; results on it are not the paper's task.
+    It separates learning in context from learning to see; the paper has no results on it.
     """
 
     def observe(self, key, state, action, params):
@@ -368,9 +369,9 @@ class PixelWatermaze(WatermazeDynamics):
 
     It has neither ``render_observation`` nor ``expert_action``, which read poses.
 
-    ``step`` resets the state first and then draws once, where gymnax's own would draw the next
-    state and the reset one. ``info["final_observation"]`` is the frame before the reset, as
-    everywhere; a compiled rollout that does not look at it does not draw it.
+    ``step`` resets the state first and then renders once; gymnax's own ``step`` would render both
+    the next state and the reset one. ``info["final_observation"]`` is the frame before the reset,
+    as in all environments; a compiled rollout that does not use it does not render it.
     """
 
     @functools.partial(jax.jit, static_argnames=("self",))
@@ -411,7 +412,7 @@ class PixelWatermaze(WatermazeDynamics):
 
 
 def pose_features(pose: jax.Array) -> jax.Array:
-    """x and y by the room's apothem, cosine and sine of the yaw: int32 [3] → float32 [4]."""
+    """x and y divided by the apothem, cosine and sine of the yaw: int32 [3] → float32 [4]."""
     x_y = pose[:2] / (raycast.APOTHEM * raycast.POSITION_SCALE)
     forward, _ = _directions(pose[2] * (2 * np.pi / raycast.TURN))
     return jnp.concatenate([x_y, forward])
@@ -453,7 +454,7 @@ def _accelerate(velocity: jax.Array, wish: jax.Array) -> jax.Array:
 
 
 def _slide(position: jax.Array, velocity: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keeps the player off the walls; what is left of its velocity runs along them."""
+    """Keeps the player inside the walls and removes the part of its velocity into them."""
     for _ in range(2):  # in a corner there are two walls
         outwards = (jnp.asarray(_NORMALS) * position).sum(-1)
         normal, beyond = jnp.asarray(_NORMALS)[outwards.argmax()], outwards.max() - KEEP_IN

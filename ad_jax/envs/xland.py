@@ -1,11 +1,12 @@
 """XLand-MiniGrid (Nikulin et al., arXiv:2312.12044): rooms with objects and hidden goals.
 
-The environment is that of the package xminigrid, an extra (``pip install '.[xland]'``). A task is a
-ruleset: which objects there are, and what has to be done with them. What is to be done is not seen.
+The environment comes from the package xminigrid, an extra (``pip install '.[xland]'``). A task is a
+ruleset: which objects there are, and what has to be done with them. The goal is not observed.
 
-The package's benchmarks of a million rulesets are downloaded when they are first asked for. Without
-a name the rulesets are drawn here, like the simplest of those: no objects are made of others, and a
-goal is to hold an object, to stand beside it, or to put one beside another.
+The package's benchmarks, with up to millions of rulesets, are downloaded on first use. If no
+benchmark is named, rulesets are generated here, like the simplest ones of the package: objects
+can't be turned into others, and the goal is to hold an object, to stand next to it, or to put it
+next to another one.
 """
 
 import importlib.metadata
@@ -45,22 +46,24 @@ class EnvState(environment.EnvState):
 
 
 class XLand(environment.Environment):
-    """Rooms of XLand-MiniGrid; reaching the goal ends an episode and pays 0.1 to 1, sooner more.
+    """Rooms of XLand-MiniGrid; reaching the goal ends an episode and pays 1 to 0.1, less if late.
 
-    The agent sees tiles and colours in front of it. A source with ``privileged=True`` sees what it
-    holds as well.
+    The agent sees tiles and colours in front of it. A source with ``privileged=True`` also sees
+    what the agent holds.
 
     Args:
       rooms: "R1", "R2", "R4", "R6" or "R9", how many there are.
       size: cells along a side, walls included.
       view_size: cells along a side of what is seen, an odd number.
-      benchmark: of rulesets, as "trivial-21k", by the package's names; "" draws them here.
-      num_objects: that lie in a room, where they are drawn here.
+      benchmark: the package's name of a benchmark, such as "trivial-21k"; "" generates rulesets
+        here.
+      num_objects: objects in a room, 2 to 16, if rulesets are generated here.
       max_steps_in_episode: steps per episode; None for the package's 3 size².
-      seed: of the rooms' other objects, where they are drawn here.
+      seed: of the draw of the objects that a goal does not need, if rulesets are generated here.
 
     Raises:
       UserError: the package is not installed, or has no such benchmark.
+      ValueError: ``num_objects`` is out of range.
     """
 
     def __init__(
@@ -165,7 +168,7 @@ class XLand(environment.Environment):
         return _tiles((2 * self.view_size**2 + 2,))
 
     def tasks(self) -> TaskDistribution:
-        """One task for each ruleset; of those drawn here, one for each goal."""
+        """One task for each ruleset; if these are generated here, one for each goal."""
         return TaskDistribution(params=self._params, num_tasks=len(self._rulesets[0]))
 
 

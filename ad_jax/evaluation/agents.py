@@ -1,4 +1,4 @@
-"""Agents that ship: frozen models, and the two that bound them."""
+"""Agents: random, optimal and noisy policies, and frozen models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,15 +28,15 @@ def random_agent(actions: Actions) -> Agent:
 
 
 def has_optimal_agent(env: Any) -> bool:
-    """Whether ``optimal_agent`` knows what to do."""
+    """Whether there is an ``optimal_agent`` for the environment."""
     return hasattr(env, "known_state") or hasattr(env, "expert_action")
 
 
 def optimal_agent(env: Any, env_params: Any) -> Agent:
-    """Knows the task: acts by exact dynamic programming where the states are known.
+    """The optimal policy of a task, by exact dynamic programming where the states are known.
 
-    There it follows the stage of the episode through the rewards, of which each stage brings one.
-    Elsewhere it is the environment's own ``expert_action(observation, env_params)``.
+    In that case it tracks the stage of the episode by counting rewards, one for each stage. In
+    other environments it is their own ``expert_action(observation, env_params)``.
     """
     if not hasattr(env, "known_state"):
         return Agent(
@@ -73,10 +73,10 @@ def noisy_agent(
     """Takes a random action instead, with some probability.
 
     Args:
-      agent: the one without noise.
-      actions: those that there are.
-      epsilon: that probability, of the setting and the number of steps made.
-      setting: made once, at the start.
+      agent: the agent without noise.
+      actions: the action space.
+      epsilon: ``epsilon(setting, time)``, that probability after ``time`` steps.
+      setting: ``setting()`` is computed once, at the start, and passed to ``epsilon``.
     """
 
     def init(key):
@@ -95,7 +95,7 @@ def noisy_agent(
 
 
 def demonstrator(env: Any, env_params: Any, quality: float) -> Agent:
-    """Earns a part of the optimal return, on average: the optimal policy with that much noise."""
+    """The optimal policy with so much noise that its mean return is ``quality`` of the optimum."""
     return noisy_agent(
         optimal_agent(env, env_params),
         Actions.of(env),
@@ -105,12 +105,12 @@ def demonstrator(env: Any, env_params: Any, quality: float) -> Agent:
 
 
 def prompted_agent(agent: Agent, shown: Agent, episodes: int) -> Agent:
-    """Watches another agent act before it acts itself: its context is filled with what it saw.
+    """An agent that watches another one act, which fills its context, before it acts itself.
 
     Args:
-      agent: who watches.
-      shown: who acts in the first episodes.
-      episodes: how many.
+      agent: the agent that watches first.
+      shown: the agent that acts in the first episodes.
+      episodes: the number of these episodes.
     """
 
     def init(key):
@@ -141,15 +141,15 @@ def model_agent(
     Args:
       model: the model.
       params: its parameters.
-      mode: "fast" keeps the model's memory: a ring cache, at a cost per step linear in the
-        context, or an LSTM's state. "exact" passes over the last ``context`` steps again at every
-        step, as the paper defines evaluation; it differs from "fast" once more steps than that
-        were made.
-      temperature: of the sampled actions; 0 takes the most probable one, and stops exploring.
-      with_output: ``act`` also returns the model's output: logits, and what follows them.
+      mode: "fast" keeps the model's carry from step to step: a transformer's ring cache, with a
+        cost per step that is linear in the context, or a recurrent state. "exact" recomputes the
+        last ``context`` steps at every step, which is how the paper defines evaluation. The two
+        can differ only after more than ``context`` steps.
+      temperature: of the sampled actions; 0 always takes the most probable one.
+      with_output: ``act`` also returns the model's output: the logits, then any extra outputs.
 
     Raises:
-      UserError: no such mode.
+      UserError: there is no such mode.
     """
     if mode not in MODES:
         raise UserError(f"evaluation.mode={mode!r}: choose one of {MODES}")

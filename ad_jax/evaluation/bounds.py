@@ -1,4 +1,4 @@
-"""What others earn on a task: the optimal policy, a random one, the source from scratch."""
+"""Returns to compare with: of the optimal policy, a random policy, and the source itself."""
 
 import functools
 from collections.abc import Callable
@@ -19,10 +19,10 @@ _RANDOM_ROLLOUTS = 32
 
 
 def optimal_returns(env: Any, env_params: Any) -> np.ndarray | None:
-    """Expected optimal return of one episode of each task; None where it is not known.
+    """Expected return of the optimal policy in one episode of each task; None if not known.
 
-    The environment's own ``optimal_return(env_params)`` if it has one, else exact dynamic
-    programming if it lists its states.
+    It comes from the environment's own ``optimal_return(env_params)`` if it has one, else from
+    exact dynamic programming if the environment lists its states.
 
     Args:
       env: a gymnax environment.
@@ -39,7 +39,7 @@ def optimal_returns(env: Any, env_params: Any) -> np.ndarray | None:
 def random_returns(env: Any, env_params: Any) -> np.ndarray:
     """Return of a uniform random policy in one episode of each task; float32 [task].
 
-    Exact as above where it can be, else the mean of rollouts.
+    Exact where possible, as in ``optimal_returns``; otherwise the mean over random rollouts.
     """
     if exact := _random(env):
         return np.asarray(exact(env_params))
@@ -49,7 +49,7 @@ def random_returns(env: Any, env_params: Any) -> np.ndarray:
     return returns.mean((1, 2))
 
 
-# Kept by environment, so that they are compiled once.
+# Cached per environment, so that each function is compiled once.
 
 
 @functools.lru_cache(maxsize=16)
@@ -84,10 +84,10 @@ def source_rewards(source: Source, key: jax.Array, env_params: Any, updates: int
     """Mean reward of a source at each step of an update, over its streams and several updates.
 
     Args:
-      source: one that begins anew with every update, as those of bandits do.
+      source: one that starts from scratch with every update, as bandit algorithms do.
       key: for everything random.
       env_params: batched over tasks.
-      updates: how many.
+      updates: number of updates to average over.
 
     Returns:
       float32 [task, steps_per_update].

@@ -34,14 +34,15 @@ def last_tenth(values: np.ndarray) -> np.ndarray:
 
 
 def confidence_interval(values: np.ndarray) -> np.ndarray:
-    """95 % interval of the mean, for which training seeds, tasks and rollouts are samples.
+    """95 % confidence interval of the mean, over a sample of training seeds, tasks and rollouts.
 
-    The variance of the mean is that of the seeds' means plus that of the tasks' means, less what
-    is in both: the two-way analysis of variance with random effects. Student's t has the degrees of
-    freedom that Satterthwaite (1946) gives such a sum. Resampling would be too narrow: of three
-    seeds even the whole range holds the mean in three of four cases only.
+    The variance of the mean is that of the seeds' means plus that of the tasks' means, less the
+    part counted in both: a two-way analysis of variance with random effects. Student's t has the
+    degrees of freedom that Satterthwaite (1946) gives for such a sum. Bootstrap intervals would be
+    too narrow: with three seeds, even the whole range contains the mean in only three of four
+    cases.
 
-    With one seed it says how sure one is of this model, not of the method.
+    With one seed, the interval is about this trained model, not about the method.
 
     Args:
       values: float [seed, task, rollout, ...].
@@ -64,7 +65,7 @@ def confidence_interval(values: np.ndarray) -> np.ndarray:
     elif seeds == tasks == 1 and rollouts > 1:
         by_task = values.var((0, 1, 2), ddof=1) / rollouts, rollouts - 1
     parts = by_seed, by_task, both
-    # The difference is not below what seeds, or tasks, have alone.
+    # At least the variance from seeds alone, or from tasks alone.
     variance = np.maximum(by_seed[0] + by_task[0] - both[0], np.maximum(by_seed[0], by_task[0]))
     spread = sum(part**2 / freedom for part, freedom in parts)
     freedom = np.divide(variance**2, spread, out=np.ones_like(mean), where=spread > 0)
@@ -78,7 +79,7 @@ def by_task(values: np.ndarray) -> np.ndarray:
 
 
 def across_seeds(values: np.ndarray) -> dict[str, np.ndarray]:
-    """What is shown of several training seeds.
+    """Summary over tasks, rollouts and training seeds.
 
     Args:
       values: float [seed, task, rollout, point].
@@ -110,7 +111,9 @@ def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarra
 
 
 def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """What part of their rollouts on the same task each of ours beats; ties count half.
+    """For each of our rollouts, the fraction of theirs on the same task that it beats.
+
+    Ties count half.
 
     The mean is the probability of improvement of Agarwal et al. 2021 (arXiv:2108.13264), section
     4.3: the Mann-Whitney statistic of each task, averaged.

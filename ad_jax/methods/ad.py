@@ -25,8 +25,9 @@ class ADConfig:
 
     Attributes:
       batch_size: windows per update.
-      accumulate: parts of a batch whose gradients are averaged: less memory, and on a CPU up to 1.7
-        times the speed where a part is some 2500 transitions.
+      accumulate: number of parts into which a batch is split, whose gradients are averaged. It
+        takes less memory, and on a CPU it is up to 1.7 times as fast if a part is about 2500
+        transitions.
       label_smoothing: the part of the target that is spread over all actions (paper, Table 3).
     """
 
@@ -58,7 +59,7 @@ def of_windows(
     settings: ADConfig,
     update: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
 ) -> Method:
-    """A Method that reads windows of histories, of an update; the model acts as it is."""
+    """A Method that reads windows of histories, with this update and ``model_agent``."""
     return Method(
         init=lambda key, batch: init_state(key, model, optimizer, batch),
         update=update,
@@ -86,8 +87,8 @@ def distillation_loss(
       label_smoothing: the part of the target that is spread over all actions (paper, Table 3).
 
     Returns:
-      (loss, metrics): metrics has the cross-entropy as "loss" and the accuracy, and where the
-      config has a ``shown_cost`` the "shown_error", which then counts in the loss.
+      (loss, metrics). The metrics are the cross-entropy as "loss" and the "accuracy". If the config
+      has a ``shown_cost``, there is also the "shown_error", and the loss includes it.
     """
     logits_BxTxA, sown = training_output(model, params, batch, key, mutable="losses")
     actions, action = model.actions, batch["action"]
@@ -106,7 +107,7 @@ def make_update(
     label_smoothing: float = 0.0,
     accumulate: int = 1,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """An update by ``distillation_loss``; see ``gradient_update``."""
+    """An update that minimises ``distillation_loss``; see ``gradient_update``."""
 
     def loss(params, batch, key):
         return distillation_loss(model, params, batch, key, label_smoothing)

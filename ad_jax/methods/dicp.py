@@ -1,11 +1,11 @@
-"""In-context planning: algorithm distillation with a model of the world, which it plans in.
+"""In-context planning: algorithm distillation with a learnt world model to plan in.
 
-Son et al. (arXiv:2502.19009, DICP-AD): beside the learner's action the model predicts, for every
-action, what comes of it: the next observation, the reward, whether the episode ends, and the return
-from here to the end of the episode. When it acts, it draws several courses of action, follows each
-for some steps in its own predictions, and takes the first action of the one that promises most.
-Where it knows nothing of a task yet they promise the same, and it acts as algorithm distillation
-does. Here courses are drawn independently, where the paper searches with beams.
+Son et al. (arXiv:2502.19009, DICP-AD): besides the learner's action, the model predicts the outcome
+of every action: the next observation, the reward, whether the episode ends, and the return from
+here to the end of the episode. To act, it samples several plans, simulates each of them for some
+steps with its own predictions, and takes the first action of the one with the highest predicted
+return. As long as it knows nothing about a task, all plans promise the same, and it acts like
+algorithm distillation. Here plans are sampled independently; the paper uses beam search.
 """
 
 import dataclasses
@@ -25,18 +25,19 @@ from ad_jax.losses import variance
 from ad_jax.methods.ad import ADConfig, of_windows
 from ad_jax.methods.train_state import gradient_update, training_output
 
-_TOLD = 3  # of each action, beside the observation: reward, end, return
+_TOLD = 3  # outputs for each action, besides the observation: reward, end, return
 
 
 @dataclasses.dataclass(frozen=True)
 class DICPConfig(ADConfig):
-    """Settings of in-context planning, beside those of algorithm distillation.
+    """Settings of in-context planning, in addition to those of algorithm distillation.
 
     Attributes:
-      model_cost: weight of the losses of all predictions; those of rewards and returns are squared
-        errors divided by the variance of what is predicted.
-      plans: courses of action that are compared.
-      horizon: steps of each, the next one included; 1 compares actions by their predicted returns.
+      model_cost: weight of the world model's losses; those of rewards and returns are squared
+        errors divided by the variance of their targets.
+      plans: number of plans that are compared.
+      horizon: steps of each plan, including the next one; 1 compares actions by their predicted
+        returns.
     """
 
     model_cost: float = 0.3
@@ -79,7 +80,7 @@ DICP = MethodSpec(
 
 
 def told(model: Any, out: jax.Array, action: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-    """What a model's outputs say of an action.
+    """What a model's outputs predict for an action.
 
     Args:
       model: with the extra outputs of ``DICP``.
@@ -101,7 +102,7 @@ def told(model: Any, out: jax.Array, action: jax.Array) -> tuple[list[jax.Array]
 def dicp_loss(
     model: Any, params: Any, batch: dict[str, jax.Array], key: jax.Array, settings: DICPConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Cross-entropy of the source's actions, and the losses of what came of them.
+    """Cross-entropy of the source's actions, plus the losses of their predicted outcomes.
 
     Args:
       model: with the extra outputs of ``DICP``.
@@ -145,7 +146,7 @@ def dicp_loss(
 
 
 def returns_to_go(reward_BxT: jax.Array, ends_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(rewards from each step to the end of its episode, bool: whether the end is there)."""
+    """(return from each step to its episode's end, whether that end is in the window), [B, T]."""
 
     def step(following, seen):
         later, known = following
@@ -173,11 +174,11 @@ def planning_agent(
       model: with the extra outputs of ``DICP``.
       settings: see DICPConfig.
       params: of the model.
-      mode: "fast"; plans go on from the model's memory.
-      temperature: of the actions that are drawn for plans; 0 takes the most probable ones.
+      mode: must be "fast": plans continue from the model's carry.
+      temperature: of the actions that are sampled for plans; 0 takes the most probable ones.
 
     Raises:
-      UserError: another mode.
+      UserError: it is another mode.
     """
     if mode != "fast":
         raise UserError(f"evaluation.mode={mode!r}: DICP plans from its memory: give 'fast'")
@@ -193,7 +194,7 @@ def planning_agent(
         return jnp.where(sharp, model.actions.best(logits), drawn).astype(jnp.int32)
 
     def course(memory, out, key):
-        """(first action, promised return) of one course of actions."""
+        """(first action, predicted return) of one sampled plan."""
 
         def dream(state, key):
             memory, out, goes_on, total = state

@@ -1,12 +1,12 @@
 """The decision-pretrained transformer (Lee et al., arXiv:2306.14892): what would an expert do?
 
 The contexts are the same histories as those of algorithm distillation, but at every step the model
-predicts the *optimal* action instead of the learner's. Actions sampled from it are then a form of
-posterior sampling: each is optimal in some task that agrees with what was seen.
+predicts the *optimal* action instead of the learner's. Sampling actions from it is then a form of
+posterior sampling: each is optimal in some task that is consistent with what was seen.
 
-In the paper a context is a set of transitions, and the state that is asked about stands apart from
-it. Here every state of a window is asked about, and what came before it is its context (as in Lin
-et al., arXiv:2310.08566): the tokens, the model and the cache are then those of all other methods.
+In the paper, a context is a set of transitions, with a separate query state. Here every state of a
+window is a query, and what came before it is its context (as in Lin et al., arXiv:2310.08566). So
+the tokens, the model and the cache are the same as for all other methods.
 """
 
 from typing import Any
@@ -52,8 +52,9 @@ DPT = MethodSpec(make=make, settings=ADConfig, group="train", reads="windows")
 def make_labels(env: Any, env_params: Any):
     """What the optimal agent would do at each step of a window.
 
-    It follows the window's rewards, since what is optimal may depend on them (once the key is
-    found, say). So nothing is known of the steps before the first episode that begins in it.
+    It tracks the rewards in the window, since the optimal action may depend on them (on whether the
+    key was found, for example). So the optimal action is not known for the steps before the first
+    episode that begins in the window.
 
     Args:
       env: a gymnax environment with an optimal agent.

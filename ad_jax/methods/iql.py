@@ -1,9 +1,9 @@
 """Implicit Q-learning in context: offline reinforcement learning on the windows of histories.
 
 Kostrikov et al. (arXiv:2110.06169), on the tokens of algorithm distillation, as Tarasov et al. do
-(arXiv:2502.17666). Beside the policy the model predicts action values and a state value at every
-step. The policy imitates the histories' actions, more so the better they are than what is usual
-after such a context, and so can become better than the learner it is distilled from.
+(arXiv:2502.17666). Besides the policy, the model predicts action values and a state value at every
+step. The policy imitates the actions of the histories, with more weight on those with a higher
+advantage, and so can become better than the learner it is distilled from.
 """
 
 import dataclasses
@@ -24,19 +24,19 @@ MIN_ADVANTAGE_STD = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class IQLConfig(ADConfig):
-    """Settings of implicit Q-learning, beside those of algorithm distillation.
+    """Settings of implicit Q-learning, in addition to those of algorithm distillation.
 
     Attributes:
       discount: γ.
-      across_episodes: values go on past the end of an episode, so that what is found out in one is
-        worth what it brings in the next.
-      expectile: τ, which one of the action values a state's value is; 0.5 is their mean, 1 the
-        best of those that were tried.
-      advantage_weight: β of a weight exp(β A), where the advantages A of a batch are divided by
-        their standard deviation; 0 is plain imitation.
-      max_weight: the weights' upper bound.
-      value_cost: weight of the losses of both values, squared errors divided by the variance of
-        the action values' targets.
+      across_episodes: values continue past the end of an episode, so that exploration in one
+        episode gets credit for the rewards of the next ones.
+      expectile: τ, the expectile of the action values that the state value estimates; 0.5 is their
+        mean, and near 1 it is close to the best action that was tried.
+      advantage_weight: β of the imitation weight exp(β A), where the advantages A of a batch are
+        divided by their standard deviation; 0 is plain imitation.
+      max_weight: upper bound of that weight.
+      value_cost: weight of the losses of both values, which are squared errors divided by the
+        variance of the action values' targets.
     """
 
     discount: float = 0.95
@@ -65,7 +65,7 @@ ICIQL = MethodSpec(
     settings=IQLConfig,
     group="train",
     reads="windows",
-    # Action values, and the state's.
+    # The action values, and the state value.
     extra_outputs=lambda env: Actions.of(env).number("method='ICIQL'") + 1,
 )
 
@@ -73,7 +73,7 @@ ICIQL = MethodSpec(
 def iql_loss(
     model: Any, params: Any, batch: dict[str, jax.Array], key: jax.Array, settings: IQLConfig
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The sum of the losses of the policy and of both values, means over all steps.
+    """The policy loss plus the weighted losses of both values, averaged over all steps.
 
     Args:
       model: with the extra outputs of ``ICIQL``.

@@ -19,9 +19,9 @@ OUTSIDE_CORE = {"embed", "head"}  # modules of a SequenceModel
 class OptimizerConfig:
     """AdamW with warm-up and cosine decay (paper, Table 3, which has no weight decay), or Muon.
 
-    Muon (Jordan et al., 2024) orthogonalises the momentum of the core's matrices, scaled so that
-    learning rates mean what they mean for AdamW, which updates all other parameters; see
-    ``partition``.
+    Muon (Jordan et al., 2024) orthogonalises the momentum of the core's matrices. Its updates are
+    scaled so that a learning rate has about the same effect as with AdamW. AdamW updates all other
+    parameters; see ``partition``.
 
     Attributes:
       name: "adamw" or "muon".
@@ -30,7 +30,7 @@ class OptimizerConfig:
       final_learning_rate: at the last step.
       warmup_steps: updates of linear warm-up.
       b1, b2: Adam's decay rates.
-      weight_decay: of all matrices; biases, norms and tables of vectors are left alone.
+      weight_decay: of all kernels, but not of biases, norms and embedding tables.
       max_grad_norm: the gradient is clipped to this global norm.
     """
 
@@ -73,7 +73,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_is_kernel
     )
     if config.name == "adamw":
-        optimizer = adamw  # which leaves what is frozen alone: it has no gradient and no decay
+        optimizer = adamw  # frozen parameters have no gradient and no decay, so they stay
     else:
         muon = optax.contrib.muon(
             rate,
@@ -94,9 +94,9 @@ def partition(config: OptimizerConfig, params: Any) -> Any:
       params: of a SequenceModel: arrays, or their shapes.
 
     Returns:
-      A tree like ``params`` of labels. "frozen": what an image encoder measured when it was
-      initialised. "muon", where the config says so: the matrices of the core, of which queries,
-      keys and values are three. "adamw": all others; weight decay is of kernels only.
+      A tree like ``params`` of labels. "frozen": means and deviations, which are measured and not
+      trained. "muon", if the config says so: the kernels of the core, where the projections to
+      queries, keys and values count as three matrices. "adamw": all others.
     """
 
     def label(path, _) -> str:
@@ -124,7 +124,7 @@ def _is_kernel(params):
 
 
 def _matrix_axes(params):
-    """Which axes of each kernel are inputs and outputs; others number several matrices."""
+    """Which axes of each kernel are inputs and outputs; any other axis indexes matrices."""
 
     def axes(path, x):
         if "qkv" in [key.key for key in path]:  # [input, 3, heads, head width]

@@ -1,8 +1,8 @@
-"""RL² (Duan et al., arXiv:1611.02779): an online learner of learning, the paper's baseline.
+"""RL² (Duan et al., arXiv:1611.02779): online meta-reinforcement learning, the paper's baseline.
 
 A policy with a memory plays trials: several episodes of one task, after which the memory is
-cleared and another task drawn. Proximal policy optimisation maximises the return of whole trials,
-so the policy comes to explore in a trial's first episodes for the sake of the later ones.
+cleared and another task is drawn. Proximal policy optimisation maximises the return of whole
+trials, so the policy learns to explore in the first episodes for the benefit of the later ones.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from ad_jax.methods.train_state import TrainState, init_state
 from ad_jax.models.base import SequenceModel
 from ad_jax.rollout import make_rollouts, recording
 
-INITIAL_TRIALS = 64  # whose observations a model is initialised with, at most
+INITIAL_TRIALS = 64  # at most so many give the observations that a model is initialised with
 MIN_ADVANTAGE_STD = 1e-3
 
 
@@ -35,18 +35,18 @@ class RL2Config:
 
     Attributes:
       num_trials: trials played between two updates, each of a task of its own.
-      episodes: of a trial; 10 in the paper's dark rooms.
+      episodes: episodes per trial; 10 in the paper's dark rooms.
       num_epochs: passes over the trials.
       num_minibatches: parts of a pass, each of whole trials; one step of the optimiser each.
-      discount: γ, of the whole trial: the ends of episodes do not cut it.
+      discount: γ; returns are over the whole trial, across the ends of episodes.
       gae_lambda: λ of generalised advantage estimation.
       clip: largest change of the probability ratio.
-      entropy_cost: weight of the entropy bonus, at first; without one a policy comes to look only
-        where training tasks had their rewards.
+      entropy_cost: initial weight of the entropy bonus; without a bonus, the policy ends up
+        searching only where training tasks had their rewards.
       entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates.
       entropy_updates: 0 keeps the weight as it is.
-      value_cost: weight of the value loss; where returns are of several units, a larger one takes
-        most of a clipped gradient, and the policy learns at a third of the pace.
+      value_cost: weight of the value loss. If returns are well above 1, a larger weight takes up
+        most of the clipped gradient, and the policy learns three times as slowly.
     """
 
     num_trials: int = 256
@@ -82,7 +82,8 @@ def validate(settings: RL2Config, model, max_steps: int, experts: bool) -> None:
             f"context={context} is less than a trial of RL2, {trial_steps} steps: raise it, or "
             f"lower episodes={settings.episodes}"
         )
-    # The policy would not be the one that acted: the ratios must be 1 before the first step.
+    # With these, the policy would not be the one that acted; but before the first step, the
+    # probability ratios must be 1.
     for name in ("dropout", "attention_dropout", "mask_probability"):
         if value := getattr(model.config, name, 0.0):
             raise UserError(f"{name}={value}: RL2 learns from what its own policy did: give 0")
@@ -121,9 +122,9 @@ RL2 = MethodSpec(
 
 
 def random_inputs(env: Any, env_params: Any, key: jax.Array) -> dict[str, jax.Array]:
-    """What the model reads in an episode of a random agent on some of the tasks.
+    """The model's inputs in an episode of a random agent on some of the tasks.
 
-    An image encoder learns from it what is usual.
+    An image encoder takes its mean and deviation from them.
 
     Args:
       env: a gymnax environment.
@@ -151,27 +152,27 @@ def make_update(
     config: RL2Config,
     trial_steps: int,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """Trials on randomly drawn tasks, and what is learnt from them; a pure function to be jitted.
+    """An update: plays trials on random tasks and learns from them; a pure function to be jitted.
 
     Args:
       env: a gymnax environment.
       env_params: of the training tasks, with a leading axis.
       model: with one extra output, the value.
-      optimizer: from ``make_optimizer``; it is asked num_epochs * num_minibatches times.
+      optimizer: from ``make_optimizer``; an update makes num_epochs * num_minibatches steps of it.
       config: see RL2Config.
       trial_steps: the length of a trial, at most the context of a transformer.
 
     Returns:
-      ``update(state, key) -> (state, metrics)``; metrics are float32 scalars, and the random draws
-      depend on the key, which stays the same, and on the state's step.
+      ``update(state, key) -> (state, metrics)``; metrics are float32 scalars. Random draws depend
+      on ``key``, which is the same in every call, and on ``state.step``.
     """
     entropy_cost = annealed(config.entropy_cost, config.entropy_end, config.entropy_updates)
-    # NumPy's, since constants of a program that lie on a device would be fetched from it.
+    # NumPy arrays: if constants of a program are on a device, JAX must fetch them from it.
     env_params = jax.tree.map(np.asarray, env_params)
     num_tasks = len(jax.tree.leaves(env_params)[0])
 
     def play(params: Any, key: jax.Array) -> tuple[History, jax.Array, dict[str, jax.Array]]:
-        """Trials, and the outputs and the inputs of the model, [trial, time, ...]."""
+        """Plays trials: (history, outputs, inputs of the model), each [trial, time, ...]."""
         key_task, key = jax.random.split(key)
         task = jax.random.randint(key_task, (config.num_trials,), 0, num_tasks)
         slot, task = shard_batch(jnp.arange(config.num_trials)), shard_batch(task)
@@ -182,7 +183,7 @@ def make_update(
         return jax.tree.map(lambda x: x[:, 0], played)
 
     def advantages(reward_BxT: jax.Array, value_BxT: jax.Array) -> jax.Array:
-        """Of the whole trial, after whose last step nothing comes."""
+        """Advantages over the whole trial; after its last step, the value is 0."""
         reward_TxB, value_TxB = reward_BxT.T, value_BxT.T
         ends = jnp.zeros(reward_TxB.shape, bool).at[-1].set(True)
         following = jnp.roll(value_TxB, -1, axis=0)

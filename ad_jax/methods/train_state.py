@@ -35,8 +35,8 @@ def init_state(
       model: a model from ``ad_jax.models``.
       optimizer: from ``make_optimizer``.
       batch: a dict with at least ``INPUTS``, arrays [batch, time, ...]. An image encoder takes its
-        mean and deviation from it (see ``ImageEncoder``). Without a batch, zeros stand in, and a
-        model that sees images is only good for its shapes.
+        mean and deviation from it (see ``ImageEncoder``). Without a batch, zeros are used; in a
+        model that sees images, the parameters are then useful only for their shapes.
     """
     params = init_params(key, model, batch)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
@@ -63,7 +63,7 @@ def zero_inputs(model: linen.Module) -> dict[str, jax.Array]:
 def training_output(
     model: linen.Module, params: Any, batch: dict[str, jax.Array], key: jax.Array, **options: Any
 ) -> Any:
-    """What a model makes of a batch in training, where inputs are hidden and units dropped.
+    """A model's output for a batch in training, with the input mask and dropout.
 
     Args:
       model, params: a model from ``ad_jax.models``.
@@ -86,12 +86,12 @@ def gradient_update(
     Args:
       loss: ``loss(params, batch, key) -> (loss, metrics)``, a mean over the batch.
       optimizer: from ``make_optimizer``.
-      accumulate: parts of a batch, one after the other, whose gradients are averaged: as many times
-        less memory for activations.
+      accumulate: number of parts into which a batch is split. They are processed one after the
+        other, and their gradients are averaged; activations take that many times less memory.
 
     Returns:
-      ``update(state, batch, key) -> (state, metrics)``; metrics are float32 scalars, and the random
-      draws depend on the key, which stays the same, and on the state's step.
+      ``update(state, batch, key) -> (state, metrics)``; metrics are float32 scalars. Random draws
+      depend on ``key``, which is the same in every call, and on ``state.step``.
     """
 
     def update(state: TrainState, batch: dict[str, jax.Array], key: jax.Array):

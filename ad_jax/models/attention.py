@@ -12,7 +12,7 @@ from ad_jax.distributed.sharding import HEADS, traced_mesh, traced_platform
 
 IMPLEMENTATIONS = ("auto", "blocked", "xla", "cudnn", "splash")
 _HIDDEN = -1e30
-_SPANS = 8  # of queries; with more, fewer scores are computed in vain, and compiling takes longer
+_SPANS = 8  # of queries; more of them waste fewer scores, but take longer to compile
 _CUDNN_MAX_WIDTH = 128  # of a head, before Hopper; a multiple of 8 everywhere
 _SPLASH_BLOCK = 128  # its blocks of queries and keys are multiples of this
 
@@ -27,12 +27,12 @@ def attention(
       q_BxTxHxD, k_BxTxHxD, v_BxTxHxD: queries, keys and values.
       impl: "blocked" (see ``blocked_attention``); "xla", JAX's own, which stores all scores;
         "cudnn", the flash attention of an NVIDIA GPU, for 16-bit floats without dropout; "splash",
-        JAX's Pallas kernel for TPUs, without dropout; "auto", one of these two where it can run,
+        JAX's Pallas kernel for TPUs, without dropout; "auto", "cudnn" or "splash" where it can run,
         else "blocked".
-      window: steps that a query sees, its own included; 0 is all before it.
-      chunk: queries that are taken at once, of "blocked".
-      dropout: probability of dropping an attention weight, of "blocked".
-      key: random key for the dropout, where there is any.
+      window: number of steps that a query sees, including its own; 0 for no limit.
+      chunk: queries that "blocked" processes at once.
+      dropout: probability of dropping an attention weight; only "blocked" supports it.
+      key: random key for the dropout, if there is any.
 
     Returns:
       [B, T, H, D], in the dtype of the values.
@@ -77,12 +77,12 @@ def blocked_attention(
     q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *,
     window: int = 0, chunk: int, dropout: float = 0.0, key=None,
 ):  # fmt: skip
-    """Causal softmax attention, chunk by chunk of queries.
+    """Causal softmax attention, one chunk of queries at a time.
 
-    Queries are cut into at most eight spans of chunks. A span reads only keys that one of its
-    queries sees, so nearly half of the scores are never computed, or more where there is a window.
-    Scores are recomputed in the backward pass, so they are never stored, and those of one chunk
-    are all that is there at a time. Arguments as of ``attention``.
+    Queries are split into at most eight spans of whole chunks. A span reads only keys that at least
+    one of its queries sees, so nearly half of the scores are never computed; with a window, more
+    than that. The backward pass recomputes the scores. So they are never stored, and only those of
+    one chunk are in memory at a time. For the arguments see ``attention``.
     """
     length = q_BxTxHxD.shape[1]
     span = chunk * math.ceil(length / (chunk * _SPANS))
@@ -125,13 +125,13 @@ def _by_chunk(attend, begin, q_BxQxHxD, chunk):
 def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interpret: bool = False):
     """Causal softmax attention by JAX's Pallas kernel for TPUs, which never stores the scores.
 
-    Each device of the mesh that the program is traced for, if there is one, has windows and heads
-    of its own. Arguments as of ``attention``.
+    If the program is traced for a mesh, each device computes its own windows and heads. For the
+    other arguments see ``attention``.
 
     Args:
       interpret: run it step by step on any platform, for tests.
     """
-    # Not at the top, for it takes a second: only a TPU needs it.
+    # Imported here because it takes a second, and only a TPU needs it.
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel,
         splash_attention_mask,
@@ -168,12 +168,12 @@ def splash_attention(q_BxTxHxD, k_BxTxHxD, v_BxTxHxD, *, window: int = 0, interp
 
 
 def attention_weights(q_BxTxHxD, k_BxTxHxD, window: int = 0):
-    """What each query gives to each key; float32 [B, H, query, key]. Arguments of ``attention``."""
+    """Attention weights, float32 [B, H, query, key]. For the arguments see ``attention``."""
     return _weights(window, 0, 0, q_BxTxHxD, k_BxTxHxD)
 
 
 def _weights(window, begin, first, q_BxQxHxD, k_BxKxHxD):
-    """Of queries at ``begin``, ``begin`` + 1, … to keys at ``first``, ``first`` + 1, …"""
+    """Weights of queries at ``begin``, ``begin`` + 1, … on keys at ``first``, ``first`` + 1, …"""
     q_BxQxHxD = q_BxQxHxD * q_BxQxHxD.shape[-1] ** -0.5
     scores = jnp.einsum("bqhd,bkhd->bhqk", q_BxQxHxD, k_BxKxHxD, preferred_element_type=jnp.float32)
     queries, keys = scores.shape[-2:]
@@ -194,7 +194,7 @@ def _rows(window, dropout, begin, first, q_BxQxHxD, k_BxKxHxD, v_BxKxHxD, key):
 def cached_attention(q_HxD, k_HxCxD, v_HxDxC, visible_C):
     """Attention of one query to the visible entries of a cache; [H, D].
 
-    Values lie by component: a CPU adds up a few long rows faster than many short ones.
+    Values are stored by component, since a CPU sums a few long rows faster than many short ones.
     """
     scores = jnp.einsum(
         "hd,hcd->hc", q_HxD * q_HxD.shape[-1] ** -0.5, k_HxCxD, preferred_element_type=jnp.float32
@@ -207,7 +207,7 @@ def rotate(x_Tx2xHxD, position_T):
     """Rotary position embedding (Su et al., arXiv:2104.09864) of queries and keys.
 
     Args:
-      x_Tx2xHxD: [..., T, 2, H, D], D even: both of them.
+      x_Tx2xHxD: queries and keys, [..., T, 2, H, D]; D is even.
       position_T: int32 [T].
     """
     half = x_Tx2xHxD.shape[-1] // 2

@@ -16,8 +16,8 @@ from ad_jax.models.tokens import MASKS, TransitionToken
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-# Where parameters live: the first pattern that is found in a parameter's path says over which mesh
-# axis each of its axes is spread. What the optimiser keeps of a parameter lives where it does.
+# How parameters are sharded: the first pattern that is found in a parameter's path gives the mesh
+# axis for each of its axes. The optimiser's statistics of a parameter are sharded in the same way.
 Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
 SHARED_RULES: Rules = (
     (r"/head/kernel$", (FSDP, None)),
@@ -32,14 +32,14 @@ class CoreConfig:
 
     Attributes:
       width: of a token.
-      context: steps of a training window. A core that is not recurrent looks back so many steps,
-        the current one included.
+      context: steps of a training window. A core that is not recurrent looks back that many steps,
+        including the current one.
       image_encoder: of pictures; see ImageEncoder.
-      shown_cost: weight, in distillation, of the error in telling what a picture shows from its
-        features, where the environment can say that: ``picture_shows(observation)``. 0 for the
-        paper's objective, the actions alone.
-      normalize: float observations and rewards enter standardised, by the statistics of the data
-        set; see TransitionToken.
+      shown_cost: weight, in distillation, of an auxiliary loss: the error in predicting what a
+        picture shows from its features. It needs an environment with
+        ``picture_shows(observation)``. 0 is the paper's objective, which has actions only.
+      normalize: float observations are standardised and rewards are scaled, by the statistics of
+        the data set; see TransitionToken.
       mask: what the input mask hides, "action" or "token"; see TransitionToken.
       mask_probability: of the input mask.
       dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
@@ -48,7 +48,7 @@ class CoreConfig:
       UserError: a value is not one of those that are allowed.
     """
 
-    rules: ClassVar[Rules] = ((r"", ()),)  # where the parameters live: on every device
+    rules: ClassVar[Rules] = ((r"", ()),)  # by default, nothing is sharded
     recurrent: ClassVar[bool] = False  # whether the carry can remember more than ``context`` steps
 
     width: int = 64
@@ -97,7 +97,7 @@ class CoreConfig:
         return None
 
     def for_one_window(self) -> "CoreConfig":
-        """The config of the same function for windows that are computed one at a time, vmapped."""
+        """The config of the same function for single windows, as under ``vmap``."""
         return self
 
 
@@ -107,9 +107,9 @@ class SequenceModel(nn.Module):
     Attributes:
       config: of the core; see CoreConfig.
       space: observation space of a single observation.
-      actions: what an action is made of.
-      render: draws the picture of an observation, where the observation stands for one. The model
-        then sees nothing but the picture.
+      actions: the action space.
+      render: renders the pictures of observations, if observations stand for pictures. The model
+        then sees only the picture.
       shown: what that picture shows, in numbers; see TransitionToken.
       extra_outputs: how many more outputs follow the logits; see ``MethodSpec``.
     """
@@ -158,9 +158,9 @@ class SequenceModel(nn.Module):
     def step(self, carry, observation, previous_action, previous_reward, is_first):
         """Logits for the next step of one environment; to be vmapped.
 
-        Equal to the pass over all steps seen. A core that looks back ``context`` steps is equal
-        until there are more: from then on the oldest step is dropped, though what later steps read
-        from it remains.
+        This gives the same as a pass over all steps seen so far. A core that looks back ``context``
+        steps does so only for the first ``context`` steps. After that, the oldest step is dropped
+        at each step, but what later steps have already read from it remains.
 
         Args:
           carry: from ``initial_carry`` or the last call.

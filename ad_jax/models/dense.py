@@ -1,4 +1,4 @@
-"""The product of the widest linear maps, with a gradient that is fast on a CPU, too."""
+"""The matrix product of the widest linear layers, with a gradient that is fast on a CPU, too."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from ad_jax.distributed.sharding import traced_platform
 
 
 def dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, **options) -> jax.Array:
-    """``jax.lax.dot_general`` for a linear map of the last axis, as ``flax.linen.Dense`` asks it.
+    """``jax.lax.dot_general`` for a linear map of the last axis, as ``flax.linen.Dense`` calls it.
 
-    The gradient of the kernel is a sum over all windows and steps. For it XLA may contract two
-    arrays along their leading axes, which takes a CPU much longer than the same product
-    after the narrower one is transposed. So there the transposition is written out.
+    The gradient of the kernel is a sum over all windows and steps. XLA may compute it by
+    contracting two arrays along their leading axes. On a CPU, this takes much longer than first
+    transposing the narrower array. So on a CPU the transposition is explicit.
 
     Args:
       x: [..., inputs].

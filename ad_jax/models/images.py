@@ -6,24 +6,25 @@ import jax.numpy as jnp
 
 ENCODERS = ("pooled", "conv", "resnet")
 _DROPOUT = 0.2
-_CELLS = 9  # of "pooled", along the shorter side at least
-_MIN_DEVIATION = 0.03  # added to that of a cell, so that noise stays small; 1 is white
+_CELLS = 9  # of "pooled", at least so many along the shorter side
+_MIN_DEVIATION = 0.03  # added to a cell's deviation, so that noise stays small; 1 is white
 
 
 class ImageEncoder(nn.Module):
     """From uint8 pictures to vectors.
 
     "pooled" standardises its cells by their mean and deviation over the pictures that it is
-    initialised with, which then stay: what all pictures of a world have in common would hide the
-    little in which they differ. It is therefore to be initialised with many different pictures.
+    initialised with; both then stay fixed. Without this, what all pictures of an environment have
+    in common would hide the small differences between them. So it must be initialised with many
+    different pictures.
 
     Attributes:
       kind: "pooled", light enough for a CPU: means over square cells, nine of them or more
-        along the shorter side, and layers of 256, 256 and 128 (one layer of 128 does not tell where
-        in Watermaze it is: trained to, it errs by more than the size of a platform);
+        along the shorter side, and layers of 256, 256 and 128 (a single layer of 128, trained to
+        predict the position in Watermaze, errs by more than the size of a platform);
         "conv", the paper's (Table 3), three times conv 128 of 5×5 with stride 2, norm, ReLU,
-        max-pool 2, dropout 0.2, then linear 256, with group norm where the paper has batch norm:
-        a window then does not depend on those beside it; "resnet", the source's (Table 5),
+        max-pool 2, dropout 0.2, then linear 256, with group norm where the paper has batch norm,
+        so that a window does not depend on others in its batch; "resnet", the source's (Table 5),
         IMPALA's three stages of 32, 64 and 64 channels (Espeholt et al., arXiv:1802.01561).
       dtype: of the computation.
     """
@@ -37,7 +38,7 @@ class ImageEncoder(nn.Module):
 
         Args:
           image: uint8 [..., height, width, channels].
-          train: drop, with the random key "dropout".
+          train: apply dropout, with the random key "dropout".
 
         Returns:
           dtype [..., features], not negative.

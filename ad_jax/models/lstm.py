@@ -1,4 +1,4 @@
-"""The LSTM that is distilled into instead of the transformer (paper, figure 14), or learns RL²."""
+"""The LSTM, for distillation in place of the transformer (paper, figure 14), and for RL²."""
 
 import dataclasses
 from typing import ClassVar
@@ -13,7 +13,7 @@ from ad_jax.models.recurrent import RecurrentConfig
 
 @dataclasses.dataclass(frozen=True)
 class LSTMConfig(RecurrentConfig):
-    """Shape of the LSTM; the paper's is ``hidden`` 512 and an MLP of twice 256.
+    """Shape of the LSTM; the paper's has ``hidden`` 512 and an MLP of two layers of 256.
 
     Attributes:
       lstm_layers: layers of cells, one above the other.

@@ -24,7 +24,7 @@ class RecurrentConfig(CoreConfig):
     """
 
     recurrent: ClassVar[bool] = True
-    gates: ClassVar[str]  # by which the cell names its weights: "i" and "h" before each
+    gates: ClassVar[str]  # names of the cell's weights, each after "i" or "h"
 
     hidden: int = 512
     mlp_width: int = 256
@@ -40,7 +40,7 @@ class RecurrentConfig(CoreConfig):
 
     @staticmethod
     def advance(of_input, of_carry, carry):
-        """What the cell does with the products of its input and of its hidden state; see ``recur``.
+        """The cell's step, given the products with its input and its hidden state; see ``recur``.
 
         Args:
           of_input, of_carry: [..., gates × H], in the order of ``gates``, with the biases.
@@ -60,15 +60,15 @@ def recur(
 ) -> jax.Array:
     """A layer of cells over windows.
 
-    It is what ``nn.RNN`` of the cell gives, but only the product with the hidden state is left in
-    the loop. Those with the inputs and all gradients of weights are one large product each, which
-    the loop would cut into one for every step.
+    It gives the same as ``nn.RNN`` of the cell, but only the product with the hidden state stays in
+    the loop. The product with the inputs and the gradients of all weights are one large product
+    each, instead of one for every step.
 
     Args:
-      config: whose cell it is.
-      cell: its parameters.
-      carry: what each window begins with.
-      x_BxTxE: what the layer reads.
+      config: config of the core.
+      cell: parameters of the cell.
+      carry: initial carry of each window.
+      x_BxTxE: inputs of the layer.
 
     Returns:
       The hidden states, float32 [B, T, H].
@@ -149,10 +149,10 @@ class RecurrentCore(nn.Module):
         return self._features(x_BxTxE)
 
     def _over_time(self, layer: nn.RNN, x_BxTxE: jax.Array) -> jax.Array:
-        """A layer; each device of the mesh that it is traced for passes over windows of its own.
+        """Applies a layer to windows; on a mesh, each device passes over its own windows.
 
         Weights are gathered before the loop, and their gradient is summed over the devices after
-        it. The compiler would do both at every step where the weights are spread.
+        it. If the weights are sharded, the compiler would otherwise do both at every step.
         """
         if self.is_initializing():
             return layer(x_BxTxE)

@@ -1,9 +1,9 @@
 """A gated linear recurrence: the RG-LRU of Griffin (De et al., arXiv:2402.19427).
 
-A layer's state forgets by factors that its input chooses, and nothing else stands between two
-steps. So a window is one associative scan, in time linear in its length, and acting takes the same
-time and memory at every step, however long an agent has acted. The convolution of Griffin is left
-out: a token holds the previous action and reward already.
+A layer's state decays by factors that depend on the layer's input alone, so the recurrence is
+linear. A window is therefore one associative scan, in time linear in its length, and acting takes
+the same time and memory at every step, however long an agent has acted. The convolution of Griffin
+is left out: a token already holds the previous action and reward.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from ad_jax.distributed.sharding import FSDP
 from ad_jax.models.base import DTYPES, SHARED_RULES, CoreConfig, Rules
 
 _FORGETTING = 8.0  # c of the paper's equation 3
-_KEPT = 0.9, 0.999  # of a state in a step, at first, where the gate is open
+_KEPT = 0.9, 0.999  # initial range of the part of a state that a step keeps, gate open
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,17 +12,17 @@ from ad_jax.envs import spaces
 from ad_jax.models.images import ImageEncoder
 
 MASKS = ("action", "token")
-SCALES = ("observation", "reward")  # what ``with_scales`` has the measures of
-MAX_ONE_HOT = 256  # rows of a table
+SCALES = ("observation", "reward")  # inputs whose mean and deviation ``with_scales`` sets
+MAX_ONE_HOT = 256  # rows of the largest table that is read by one-hot vectors
 
 
 class TransitionToken(nn.Module):
     """The sum of the embeddings of o_t, a_{t-1}, r_{t-1} and of whether an episode begins.
 
-    How an observation enters follows from its space. Each component of an integer one has a table
-    of its own (x and y apart): a cell that was never rewarded in training is then made of
-    coordinates that were. Floats, and the reward, enter through a linear map, pictures through an
-    encoder.
+    How an observation is embedded depends on its space. Each component of an integer observation
+    has its own embedding table (x and y separately), so that a cell that was never rewarded in
+    training consists of coordinates that were. Floats and the reward go through a linear map,
+    pictures through an encoder.
 
     In training, inputs are hidden at random positions (paper, Table 3: "input mask"): the whole
     token, or only the previous action, which keeps the model from copying its last actions
@@ -30,15 +30,15 @@ class TransitionToken(nn.Module):
 
     Attributes:
       space: observation space of a single observation.
-      actions: what an action is made of; each component has a table of its own.
+      actions: the action space; each component has its own embedding table.
       width: of a token.
       image_encoder: of pictures; see ImageEncoder.
-      render: draws the picture of an observation, where the observation stands for one.
-      shown: what the picture shows, in numbers: float32 [..., k] of observations. With it, in
-        training, a linear map from the picture's features to them is learnt as well, and its mean
-        squared error is sown as "shown_error" among the "losses".
-      normalize: floats are standardised and the reward is divided by its deviation, before they
-        enter. The measures are parameters that are not trained; see ``with_scales``.
+      render: renders the pictures of observations, if observations stand for pictures.
+      shown: ``shown(observation)`` is what the picture shows, float32 [..., k]. If it is given,
+        training also fits a linear map from the picture's features to these numbers, whose mean
+        squared error is sown as "shown_error" in the collection "losses".
+      normalize: floats are standardised and the reward is divided by its deviation before they are
+        embedded. Means and deviations are parameters that are not trained; see ``with_scales``.
       mask: what is hidden, "action" or "token".
       mask_probability: of hiding it at a position; random key "mask".
       dtype: of the computation.
@@ -84,7 +84,7 @@ class TransitionToken(nn.Module):
             if self.mask == "action":
                 number = jnp.where(masked, size + 1, number)
             name = "action" if self.actions.scalar else f"action_{i}"
-            token += embed(name, size + 2, number)  # two more: there was none, and hidden
+            token += embed(name, size + 2, number)  # two more: no previous action, and masked
         token += embed("is_first", 2, is_first.astype(jnp.int32))
         reward = previous_reward[..., None]
         if self.normalize:
@@ -95,7 +95,7 @@ class TransitionToken(nn.Module):
             components = observation.reshape(*previous_reward.shape, -1)
             components = components - spaces.lowest(self.space)
             for i, size in enumerate(spaces.component_sizes(self.space)):
-                if size > 1:  # else it says nothing
+                if size > 1:  # else it is constant
                     token += embed(f"observation_{i}", size, components[..., i])
         else:
             if kind == "image":
@@ -129,9 +129,9 @@ class Standardize(nn.Module):
 
 
 def with_scales(params: Any, statistics: Mapping[str, Any]) -> Any:
-    """Parameters of a model that normalises, with the measures of a data set.
+    """Sets the means and deviations of a model that normalises to those of a data set.
 
-    The mean of rewards is left at 0: no reward, as before the first step, is then no reward still.
+    The mean of rewards stays 0, so that a reward of 0, as before the first step, stays 0.
 
     Args:
       params: {"params": {"embed": …}}, as a SequenceModel has them.
@@ -151,8 +151,8 @@ def with_scales(params: Any, statistics: Mapping[str, Any]) -> Any:
 class _Table(nn.Embed):
     """An embedding by matrix product with a one-hot vector, where the table is small.
 
-    It is the same function as looking a row up, and so is its gradient; but that of a look-up
-    adds up many rows in few places, one after the other: on a GPU, most of a training step.
+    The values and gradients are the same as for a look-up. But the gradient of a look-up adds many
+    rows to a few places, one after the other; on a GPU this would be most of a training step.
     """
 
     def __call__(self, index: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The causal transformer that is distilled into (paper, section 3 and Table 3)."""
+"""The causal transformer, the paper's distilled model (section 3 and Table 3)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class TransformerConfig(CoreConfig):
       dropout: of embeddings and of each layer's output.
       attention_dropout: of attention weights.
       attention: how it is computed; see ``attention``.
-      attention_chunk: queries that attention takes at once.
-      attention_window: steps that a layer looks back, its own included; 0 is the whole context.
-        With one, a layer hears of earlier steps through those it sees, and the cache stays exact
-        however long an agent acts.
-      remat: the backward pass computes each layer again instead of storing what is inside it.
+      attention_chunk: queries that attention processes at once.
+      attention_window: steps that a layer looks back, including the current one; 0 for the whole
+        context. With a window, a layer gets information about earlier steps only through the
+        layers below, and the cache stays exact however long an agent acts.
+      remat: the backward pass recomputes each layer instead of storing its intermediate values.
 
     Raises:
       UserError: the sizes do not fit together, or a value is not one of those that are allowed.
@@ -100,7 +100,7 @@ class TransformerConfig(CoreConfig):
         return self.context if self.positions == "learned" else None
 
     def for_one_window(self) -> "TransformerConfig":
-        # Accelerators' kernels are not made for one window of each of many environments.
+        # Accelerators' kernels are not made for single windows under vmap.
         return dataclasses.replace(self, attention="blocked")
 
     @property
@@ -147,10 +147,10 @@ class Block(nn.Module):
 
         def attend(x_BxTxE):
             q, k, v = self._project(x_BxTxE, jnp.arange(x_BxTxE.shape[1]))
-            self.sow("intermediates", "queries_keys", (q, k))  # for whoever asks for them
+            self.sow("intermediates", "queries_keys", (q, k))  # for analysis
             dropout = c.attention_dropout if train else 0.0
             key = self.make_rng("dropout") if dropout else None
-            # Placed on both sides: the compiler could else gather the steps before the projections.
+            # Both are constrained; else the compiler could gather steps before the projections.
             attended = attention(
                 *(shard_heads(shard_steps(x, MODEL)) for x in (q, k, v)), impl=c.attention,
                 window=c.attention_window, chunk=c.attention_chunk, dropout=dropout, key=key,
@@ -169,7 +169,7 @@ class Block(nn.Module):
         values = jax.lax.dynamic_update_slice_in_dim(values, v[:, :, None], slot, 2)
         visible = jnp.arange(steps) <= position
         attend = lambda _: self.out(cached_attention(q, keys, values, visible))
-        # Under vmap the first axis of the token is not that of the windows: nothing to place.
+        # Under vmap the first axis of the token is not that of the windows: nothing to shard.
         x_E = self._residual(x_E, attend, train=False, place=lambda x: x)
         return x_E, (keys, values)
 
@@ -179,14 +179,14 @@ class Block(nn.Module):
         qk, v = jnp.split(self.qkv(x), [2], axis=-3)
         if self.config.positions == "rotary":
             qk = rotate(qk, position)
-        # A split's gradient is one concatenation; that of indices would be sums of padded arrays.
+        # The gradient of a split is one concatenation; of indexing, it is sums of padded arrays.
         q, k = jnp.split(qk, 2, axis=-3)
         return tuple(x.squeeze(-3) for x in (q, k, v))
 
     def _residual(self, x, attend, train, place):
-        """Both halves of a block; ``attend`` normalises its own input where norm is "pre".
+        """Both halves of a block; ``attend`` normalises its own input if norm is "pre".
 
-        ``place`` says where their sums live.
+        ``place`` constrains the sharding of the residual sums.
         """
         pre = self.config.norm == "pre"
         x = place(x + self.drop(attend(x), deterministic=not train))

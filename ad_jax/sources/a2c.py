@@ -38,9 +38,9 @@ class A2CConfig:
       hidden: widths of the hidden layers of policy and value.
       discount: γ.
       gae_lambda: λ of generalised advantage estimation.
-      entropy_cost: weight of the entropy bonus, at first.
-      entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates;
-        towards 0, the end of a history is free of noise.
+      entropy_cost: initial weight of the entropy bonus.
+      entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates.
+        If it is near 0, the end of a history has little exploration noise.
       entropy_updates: 0 keeps the weight as it is.
       value_cost: weight of the value loss.
       max_grad_norm: the gradient is clipped to this global norm.
@@ -82,7 +82,7 @@ def a2c(env: Any, config: A2CConfig) -> Source:
     """A2C on one task of ``env``, to be vmapped over tasks and scanned over updates.
 
     Args:
-      env: a gymnax environment; of continuous actions see ``binned``.
+      env: a gymnax environment; for continuous actions see ``envs.binned``.
       config: see A2CConfig.
 
     Returns:

@@ -34,7 +34,7 @@ class Rollout:
 
     Attributes:
       history: what is stored.
-      reward: what the learner is told of the rewards: they themselves, or scaled.
+      reward: the rewards that the learner gets: the environment's own, or scaled ones.
       seen: what the learner saw before each action.
       next_seen: what the learner would see after the action, before any reset.
       extras: what ``select_action`` returned along with each action.
@@ -75,13 +75,14 @@ def make_actors(
     """Actors in a gymnax environment.
 
     Args:
-      env: see ``Actions.of``.
+      env: a gymnax environment; for its actions see ``Actions.of``.
       num_streams: the number of actors; each makes one learning history.
       privileged: the learner sees the environment's ``privileged_observation``; the history still
         holds the ordinary observation.
       draws_pictures: the learner calls the environment's ``render_observation`` itself.
-      scaled_by: the learner is shown standardised floats and scaled rewards, by the returns of
-        this discount; see ``scaling``. None shows it the environment's own numbers.
+      scaled_by: if given, the learner gets standardised float observations, and rewards divided by
+        the deviation of the returns with this discount; see ``scaling``. None leaves both as they
+        are.
 
     Raises:
       UserError: ``privileged`` is set but the environment has no ``privileged_observation``, or

@@ -1,7 +1,7 @@
 """Algorithms for bandits as sources: UCB, which the paper distils, and Thompson sampling.
 
-A learning history is one trial. The algorithm is the memory of an agent. It knows nothing when a
-trial begins, and every update is a new trial in every stream.
+A learning history is one trial. An algorithm is an agent, which keeps its statistics in its
+memory. They are empty when a trial begins, and every update is a new trial in every stream.
 """
 
 import dataclasses
@@ -45,10 +45,10 @@ class ThompsonConfig:
 
 
 def ucb(env: Any, config: UCBConfig) -> Source:
-    """Upper confidence bounds (Auer et al., 2002), every arm once at first, ties at random.
+    """UCB (Auer et al., 2002): pulls each arm once, then the highest bound; ties are random.
 
     Args:
-      env: an environment of one observation, with rewards from 0 to 1.
+      env: an environment with a single observation, and rewards from 0 to 1.
       config: see UCBConfig.
 
     Returns:

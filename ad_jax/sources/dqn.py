@@ -31,11 +31,11 @@ class DQNConfig:
       updates_per_rollout: gradient updates in a round.
       batch_size: sequences per update.
       sequence_steps: steps of a sequence.
-      replay_steps: of the replay, over all actors; the oldest are overwritten.
+      replay_steps: steps in the replay, over all actors; the oldest are overwritten.
       q_lambda: λ; 0 is one-step Q-learning.
       discount: γ.
-      epsilon_start: share of random actions, at first.
-      epsilon_end: and at last.
+      epsilon_start: initial share of random actions.
+      epsilon_end: final share of random actions.
       epsilon_steps: steps of an actor over which that share falls linearly.
       target_period: updates between two copies of the network to the target network.
       learning_rate: of Adam, constant.
@@ -161,7 +161,7 @@ def dqn(env: Any, config: DQNConfig) -> Source:
         return ((q - jax.lax.stop_gradient(target)) ** 2).mean() / 2
 
     def draw(key: jax.Array, replay: Replayed, rounds: jax.Array) -> Replayed:
-        """Sequences [time, batch] that don't cross the place where the ring is written."""
+        """Sequences [time, batch] that do not cross the ring's write position."""
         filled = jnp.minimum(rounds, kept) * steps
         oldest = jnp.where(rounds < kept, 0, rounds % kept * steps)
         key_start, key_stream = jax.random.split(key)

@@ -17,7 +17,7 @@ MAX_TABLE = 1024
 
 
 class Features(nn.Module):
-    """What a learner's MLP reads: one one-hot per discrete component, floats, an encoded picture.
+    """Inputs of a learner's MLP: a one-hot vector per discrete component, floats, or a picture.
 
     Attributes:
       space: observation space of a single observation.
@@ -100,7 +100,7 @@ class QNetwork(nn.Module):
 
 
 def over_observations(network: nn.Module) -> Callable[[Any], Callable[[jax.Array], Any]]:
-    """Binds parameters to a network, so that few observations are evaluated only once.
+    """Binds parameters to a network; in small spaces, it evaluates each observation only once.
 
     A learner looks at the same few observations many times between two updates of its
     parameters. Where the observation space is small, ``bind(params)`` evaluates the network on

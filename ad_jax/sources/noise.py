@@ -24,8 +24,8 @@ class NoiseConfig:
     Attributes:
       num_streams: histories side by side.
       rollout_steps: steps of an update.
-      epsilon_start: share of random actions, at first.
-      epsilon_end: and at last.
+      epsilon_start: initial share of random actions.
+      epsilon_end: final share of random actions.
       epsilon_steps: steps of a history over which that share falls linearly.
     """
 

@@ -35,9 +35,9 @@ class PPOConfig:
       discount: γ.
       gae_lambda: λ of generalised advantage estimation.
       clip: largest change of the probability ratio, and of the value.
-      entropy_cost: weight of the entropy bonus, at first.
-      entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates;
-        towards 0, the end of a history is free of noise.
+      entropy_cost: initial weight of the entropy bonus.
+      entropy_end: the weight to which it falls linearly over the first ``entropy_updates`` updates.
+        If it is near 0, the end of a history has little exploration noise.
       entropy_updates: 0 keeps the weight as it is.
       value_cost: weight of the value loss.
       max_grad_norm: the gradient is clipped to this global norm.
@@ -94,7 +94,7 @@ def ppo(env: Any, config: PPOConfig) -> Source:
     """PPO on one task of ``env``, to be vmapped over tasks and scanned over updates.
 
     Args:
-      env: a gymnax environment; of continuous actions see ``binned``.
+      env: a gymnax environment; for continuous actions see ``envs.binned``.
       config: see PPOConfig.
 
     Returns:

@@ -1,13 +1,13 @@
-"""Optimism in a table as a source: a model-based learner that seeks what it has not seen.
+"""R-max as a source: an optimistic, tabular, model-based learner that looks for unseen states.
 
-R-max (Brafman and Tennenholtz, 2002) remembers what each action did in each state, takes what it
-does not know to be rewarding, and plans. Here it takes an action to move it everywhere as it did
-elsewhere, until it finds otherwise (a relocatable action model: Leffler et al., 2007), so that it
-seeks states that it has not seen, and not every action in every state.
+R-max (Brafman and Tennenholtz, 2002) remembers what each action did in each state, assumes that
+whatever it has not tried is rewarding, and plans. Here it also assumes that an action moves it in
+every state as it last did elsewhere, until it observes otherwise (a relocatable action model:
+Leffler et al., 2007). So it looks for unseen states, and need not try every action in every state.
 
-It explores systematically, and each stream learns from its own steps alone: a history holds all
-that its improvement is due to. In histories of parallel actors of one learner (PPO, A2C, DQN) a
-stream also improves by what the others have found.
+It explores systematically, and each stream learns from its own steps alone, so a history contains
+everything that its improvement is due to. With several actors of one learner (PPO, A2C, DQN), a
+stream also improves through what the others have found.
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ class RMaxConfig:
       num_streams: learners per task, each with tables and a history of its own.
       rollout_steps: steps of an update.
       discount: γ.
-      optimism: reward that a state never seen is taken to give for ever. Below the largest reward,
-        exploration ends where that one can be had.
-      sweeps: of value iteration before each action, from the values of the last one.
+      optimism: reward per step that an unseen state is assumed to give forever. If it is below the
+        largest reward, exploration ends once that reward can be reached.
+      sweeps: sweeps of value iteration before each action, starting from the previous values.
     """
 
     num_streams: int = 32
@@ -55,17 +55,17 @@ class RMaxConfig:
 
 @struct.dataclass
 class Tables:
-    """What one stream knows of S states of C components and of A actions.
+    """What one stream knows about S states with C components each, and about A actions.
 
     Attributes:
-      seen: bool [S]; whether a state was ever reached.
-      reward: float32 [S], what reaching it gave the last time,
-      ends: bool [S], and whether it ended the episode.
-      tried: bool [S, A].
-      next_state: int32 [S, A], where the last try led.
-      moved: bool [A]; whether an action was ever tried,
-      effect: int32 [A, C], and what the last try added to the components.
-      value: float32 [S], of the last sweep.
+      seen: bool [S], whether a state was ever reached.
+      reward: float32 [S], the reward when the state was last reached.
+      ends: bool [S], whether the environment terminated when the state was last reached.
+      tried: bool [S, A], whether an action was ever tried in a state.
+      next_state: int32 [S, A], the state to which the last try led.
+      moved: bool [A], whether an action was ever tried in any state.
+      effect: int32 [A, C], what the last try of an action added to the components.
+      value: float32 [S], state values after the last sweep.
     """
 
     seen: jax.Array
@@ -92,15 +92,15 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
     """R-max on one task of ``env``, to be vmapped over tasks and scanned over updates.
 
     Args:
-      env: a gymnax environment whose observations are its states, few and numbered, whose steps are
-        not random, and whose reward depends on the state that is reached alone.
+      env: a gymnax environment with few, discrete states, which are its observations. Its steps
+        must be deterministic, and its rewards must depend only on the state that is reached.
       config: see RMaxConfig.
 
     Returns:
       A Source; an update is History [num_streams, rollout_steps].
 
     Raises:
-      UserError: the observations are no small table, or there is one state.
+      UserError: the observations are not discrete, or there are not 2 to ``MAX_STATES`` of them.
     """
     space = env.observation_space(env.default_params)
     sizes = spaces.component_sizes(space)

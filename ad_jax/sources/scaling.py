@@ -1,7 +1,7 @@
-"""The scale of what one task's learner sees and earns, measured while it learns.
+"""Scaling of one task's observations and rewards, measured while its learner learns.
 
-A policy gradient wants observations and returns near 1. What a learner sees is standardised, and
-its rewards are divided by the deviation of the discounted returns so far (Engstrom et al.,
+Policy gradients work best with observations and returns near 1. So observations are standardised,
+and rewards are divided by the deviation of the discounted returns so far (Engstrom et al.,
 arXiv:2005.12729, count both among the code-level optimisations of PPO). Histories keep the
 environment's own numbers.
 """
@@ -10,17 +10,18 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-LARGEST = 10.0  # of a standardised number: those beyond are cut off
+LARGEST = 10.0  # standardised numbers are clipped to ± this
 
 
 @struct.dataclass
 class Moments:
-    """Of all values so far, float32.
+    """Moments of all values so far, float32.
 
     Attributes:
-      count: how many there are, [].
-      mean, spread: and the sum of squared deviations, ``[*shape]``.
-      low, high: the smallest and the largest, ``[*shape]``.
+      count: number of values, [].
+      mean: their mean, ``[*shape]``.
+      spread: their sum of squared deviations from the mean, ``[*shape]``.
+      low, high: the smallest and the largest value, ``[*shape]``.
     """
 
     count: jax.Array
@@ -32,7 +33,13 @@ class Moments:
 
 @struct.dataclass
 class Scale:
-    """Moments of what was seen and of discounted returns, and these at present, [stream]."""
+    """What scaling needs to know.
+
+    Attributes:
+      seen: moments of the observations.
+      returns: moments of the discounted returns.
+      running: the discounted return so far of the present episode, float32 [stream].
+    """
 
     seen: Moments
     returns: Moments
@@ -40,7 +47,7 @@ class Scale:
 
 
 def unknown(shape: tuple[int, ...], streams: int) -> Scale:
-    """Before anything was seen: of observations of a shape, and so many streams."""
+    """The scale before anything was seen, for observations of a shape and a number of streams."""
 
     def none(shape: tuple[int, ...]) -> Moments:
         nothing = jnp.zeros(shape)
@@ -50,7 +57,7 @@ def unknown(shape: tuple[int, ...], streams: int) -> Scale:
 
 
 def joined(moments: Moments, values: jax.Array) -> Moments:
-    """With further values, ``[n, *shape]`` (Chan et al. 1983, the pairwise update)."""
+    """The moments with ``[n, *shape]`` more values (pairwise update of Chan et al. 1983)."""
     number = values.shape[0]
     mean = values.mean(0)
     count = moments.count + number
@@ -69,12 +76,12 @@ def joined(moments: Moments, values: jax.Array) -> Moments:
 def deviation(moments: Moments) -> jax.Array:
     """The standard deviation, ``[*shape]``; 1 where all values were equal, or there were none."""
     variance = moments.spread / jnp.maximum(moments.count, 1)
-    differ = moments.high > moments.low  # a sum of rounded numbers says it less well
+    differ = moments.high > moments.low  # safer than the variance, which has rounding errors
     return jnp.where(differ & (variance > 0), jnp.sqrt(variance), 1.0)
 
 
 def standardised(moments: Moments, values: jax.Array) -> jax.Array:
-    """Values ``[..., *shape]`` less their mean, by their deviation, at most ``LARGEST``."""
+    """Values ``[..., *shape]`` minus the mean, by the deviation, clipped to ``LARGEST``."""
     return jnp.clip((values - moments.mean) / deviation(moments), -LARGEST, LARGEST)
 
 

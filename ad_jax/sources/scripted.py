@@ -1,4 +1,4 @@
-"""Sources that are agents. They have no learner, or their memory is the learner."""
+"""Sources made from agents. Either nothing learns, or the agent's memory does the learning."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,9 @@
 """Systematic search as a source: a learner that remembers where it has been, and what paid.
 
-It goes from place to place, the nearest first that it has not been to, until one pays; from then on
-it goes there in every episode. It knows how the world moves, and nothing of the task. As in R-max
-each stream learns from its own steps alone, so a history holds all that its improvement is due to.
+It goes from place to place, always to a near one that it has not visited, until one pays. From then
+on, it goes there in every episode. It knows the dynamics, but nothing about the task. As in R-max,
+each stream learns from its own steps alone, so a history contains everything that its improvement
+is due to.
 """
 
 import dataclasses
@@ -35,13 +36,13 @@ class Memory:
     """What one stream knows.
 
     Attributes:
-      key: of its draws.
-      been: bool [places], since it has last been everywhere.
-      target: int32, the place that it is on its way to.
-      position: float32 [2], where it was last seen,
-      moved: float32 [2], and how it got there from where it was before.
-      found: bool, whether anything ever paid,
-      paid: float32 [2], and where.
+      key: for its random draws.
+      been: bool [places], the places visited; all False again once it has been everywhere.
+      target: int32, the place that it is going to; -1 at first.
+      position: float32 [2], the last observed position.
+      moved: float32 [2], the last observed step, which led there; 0 at the start of an episode.
+      found: bool, whether anything ever paid.
+      paid: float32 [2], the last position that paid.
     """
 
     key: jax.Array
@@ -57,9 +58,10 @@ def search(env: Any, config: SearchConfig) -> Source:
     """Search on one task of ``env``, to be vmapped over tasks and scanned over updates.
 
     Args:
-      env: a gymnax environment in a plane, with ``places()``, float32 [places, 2], which cover all
-        that may pay, and ``reach``, how near to one counts as being there;
-        ``position(observation)``, float32 [2]; and ``action_towards(observation, position)``.
+      env: a gymnax environment in a plane, with these attributes: ``places()``, float32
+        [places, 2], which cover everything that may pay; ``reach``, the distance from a place that
+        counts as being there; ``position(observation)``, float32 [2]; and
+        ``action_towards(observation, position)``, int32.
       config: see SearchConfig.
 
     Returns:
@@ -88,14 +90,15 @@ def searcher(env: Any) -> Agent:
         del previous_action
         key, key_target = jax.random.split(memory.key)
         position = env.position(observation)
-        # At the first step of an episode what has just paid is where the last one ended, unseen.
+        # At the first step of an episode, what may have paid is the last position of the previous
+        # episode, which was never observed: it is extrapolated.
         pays = previous_reward > 0
         here = jnp.where(is_first, memory.position + memory.moved, position)
         been = memory.been | (distance(places, position) <= env.reach)
         been = jnp.where(been.all(), False, been)
 
         arrived = (memory.target < 0) | been[memory.target] | is_first
-        # Up to the distance between neighbours, so that the ways of streams differ.
+        # Random, up to the distance between neighbours, so that streams take different routes.
         far = 2 * env.reach * jax.random.uniform(key_target, (len(places),))
         nearest = jnp.argmin(jnp.where(been, jnp.inf, distance(places, position) + far))
         memory = Memory(
