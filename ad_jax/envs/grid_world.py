@@ -60,7 +60,9 @@ class GridWorld(environment.Environment):
         self.max_steps_in_episode = max_steps_in_episode
         self.start = (size // 2, size // 2) if start == "centre" else start
 
-    def collect(self, position: jax.Array, stage: jax.Array, params: Any) -> jax.Array:
+    def collect(
+        self, position: jax.Array, stage: jax.Array, params: Any
+    ) -> tuple[jax.Array, jax.Array]:
         """Returns (reward, new stage) of a step that ends at ``position`` in ``stage``."""
         raise NotImplementedError
 

@@ -281,7 +281,7 @@ class _WatermazeOfPoses(WatermazeDynamics):
     reach = 0.75 * PLATFORM_RADIUS
 
     def places(self) -> np.ndarray:
-        """Positions to search, float32 [places, 2]: a grid fine enough to find any platform."""
+        """Positions to search, float32 [places, 2]: a hexagonal grid, 1.5 platform radii apart."""
         gap = 2 * self.reach
         y, x = np.mgrid[-8:9, -8:9].astype(np.float32) * gap
         grid = np.stack([x + gap / 2 * (np.arange(-8, 9) % 2)[:, None], y * np.sqrt(0.75)], -1)
