@@ -1,1 +1,1 @@
-"""This project and its peers, side by side in one run."""
+"""Benchmarks of this project and of other libraries ("peers"), measured in the same run."""

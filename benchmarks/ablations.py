@@ -1,9 +1,9 @@
-"""What each setting of a preset is worth: the preset, and the same with one choice changed.
+"""The effect of each setting of a preset: the preset, and variants with one choice changed.
 
     python -m benchmarks.ablations [--runs=runs/ablations] [--rows=quickstart,ppo,…] [--output=FILE]
 
-Every row is three runs, of training seeds 0, 1 and 2, tested on validation tasks, one run after the
-other. Runs that are finished are not made again.
+Every row is three runs, with training seeds 0, 1 and 2, one after the other, tested on validation
+tasks. Finished runs are not repeated.
 """
 
 import argparse
@@ -85,9 +85,9 @@ def measure(config: str, runs: pathlib.Path, name: str) -> dict[str, Any]:
       name: a key of ``ROWS``.
 
     Returns:
-      ``curve`` [seed, episode], normalised returns; ``final``, that of the last tenth, with its
-      ``ci95``; ``below_half``, the part of the rollouts that earn less than half there; ``seconds``
-      of each stage, means over the seeds; and what the first of them says of its making.
+      ``curve`` [seed, episode], normalised returns; ``final``, their mean over the last tenth of
+      the episodes, with its ``ci95``; ``below_half``, the fraction of rollouts below 0.5 there;
+      ``seconds`` of each stage, means over the seeds; and the device and versions of the first run.
     """
     title, changes = ROWS[name]
     folders = [runs / f"{name}-{seed}" for seed in SEEDS]

@@ -12,8 +12,8 @@ from ad_jax.checkpoint import Checkpoints
 from benchmarks import presets
 from benchmarks.timing import interleave
 
-# A model, and what is changed of its preset. On a CPU a step of `large` with its own windows would
-# take minutes, beside which nothing is long; with these it takes about as long as on an H100.
+# Presets, and changes to them. On a CPU a step of `large` with its own windows would take minutes,
+# which would hide all other costs; with these it takes about as long as on an H100.
 MODELS = {
     "dark_room:quickstart": {},
     "dark_key_to_door:large": {
@@ -24,11 +24,11 @@ SECONDS = 2.0  # of steps beside which a checkpoint is written
 
 
 def run(rounds: int, models: dict[str, dict] | None = None) -> list[dict]:
-    """For each model, what a checkpoint costs of the time from one to the next.
+    """For each model, the share of training time that checkpoints cost.
 
-    The same steps are made with a checkpoint before them and without one. All that the first take
-    longer counts: the copy that the loop waits for, the cores that the writing shares with the
-    steps, and the rest of the writing if the steps are over before.
+    The same steps are timed with a checkpoint before them and without one. The whole difference
+    counts: the copy that the loop waits for, the cores that writing shares with the steps, and the
+    rest of the writing if the steps end first.
     """
     return [_cost(preset, changes, rounds) for preset, changes in (models or MODELS).items()]
 

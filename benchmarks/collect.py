@@ -1,7 +1,7 @@
-"""Collection: PPO learns goals of Dark Room, which is verified, beside other libraries' PPO.
+"""Collection: our PPO and that of other libraries learn goals of Dark Room; returns are checked.
 
-Stable-Baselines3 comes with the extra "bench", rejax has an environment of its own, whose Python
-REJAX_PYTHON names.
+Stable-Baselines3 is installed by the extra "bench". rejax needs a virtual environment of its own,
+whose Python interpreter REJAX_PYTHON names.
 """
 
 import concurrent.futures
@@ -24,9 +24,9 @@ from benchmarks.timing import Candidate, compare
 
 STREAMS, ROLLOUT = 32, 20
 ONE = 20  # the goal (2, 2), 4 moves from the centre
-# In a round: of one goal, of all goals.
+# Updates in a round: on one goal, on all goals.
 UPDATES = {"ad_jax": (100, 20), "rejax": (100, 20), "Stable-Baselines3": (10, 10)}
-LEARNED, LONG = 0.9, 5  # the part of the optimum that all reach in so many rounds
+LEARNED, LONG = 0.9, 5  # the fraction of the optimum to reach, and within how many rounds
 REJAX = os.environ.get("REJAX_PYTHON", ".venv-rejax/bin/python")
 STABLE_BASELINES3 = "Stable-Baselines3", "stable_baselines3"
 EQUAL = (
@@ -39,13 +39,13 @@ LEFT_OUT = {
 
 
 class Learner(NamedTuple):
-    """Someone who learns goals.
+    """A library's PPO that learns goals.
 
     Attributes:
-      work: goes on learning.
-      steps: of environments that it makes in ``work``.
-      returns: of its last episodes, float [goals].
-      goals: their ids.
+      work: continues learning.
+      steps: environment steps in one call of ``work``.
+      returns: ``returns()``, the returns of its last episodes, float [goals].
+      goals: ids of the goals.
       facts: see ``Candidate``.
     """
 
@@ -105,7 +105,7 @@ def _steps(library: str, goals: int) -> tuple[int, int]:
 
 
 def _ours(goals: np.ndarray, facts: dict[str, Any], max_table: int = networks.MAX_TABLE) -> Learner:
-    """As in a run: tasks are spread over the devices, so that one task has one of them."""
+    """As in a run, tasks are spread over the devices, so a single task uses one device."""
     env, tasks = registry.make("DarkRoom")
     mesh = sharding.local_mesh(len(goals))
     ids = sharding.padded(mesh, goals)

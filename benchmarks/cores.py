@@ -29,8 +29,8 @@ AGENTS, STEPS = 32, 50  # side by side, and how far they go in a round
 def run(rounds: int, contexts: tuple[int, ...] = (200, 1000, 10_000)) -> list[dict[str, Any]]:
     """Transitions trained on, and steps acted, per second, with the bytes that it takes.
 
-    ``memory_bytes`` are the temporaries of a step of training that is compiled for one device; or
-    what one agent remembers.
+    ``memory_bytes`` is the size of the temporaries of a training step compiled for one device, or
+    of the state of one acting agent.
     """
     rows = []
     for context in contexts:
@@ -72,7 +72,7 @@ def _training(core: str, config: Any) -> Candidate:
 
 
 def _acting(core: str, config: Any) -> Candidate:
-    """Agents that have a room each."""
+    """Agents, each in its own room."""
     world = build.world(config)
     model = build.model(config, world.env)
     params = init_params(jax.random.key(0), model)

@@ -18,7 +18,7 @@ from benchmarks.peers import SHAPE
 from benchmarks.timing import Candidate, compare
 from experiments.stages.evaluate import make_evaluator
 
-STEPS, FEW_STEPS = 500, 5  # per round; those that pass over the context at every step make few
+STEPS, FEW_STEPS = 500, 5  # per round; few if every step recomputes the whole context
 ROOMS = 81
 EQUAL = (
     "transformer, float32, rooms, full contexts, sampled actions, the room's step included, large "

@@ -32,11 +32,11 @@ def training(config: ml_collections.ConfigDict):
 
 
 def flops(config: ml_collections.ConfigDict, params: Any) -> float:
-    """Of training on one transition: those of the matrix products that the function needs.
+    """FLOPs of training on one transition, counting the matrix products that are needed.
 
-    Six per parameter of a dense layer (forward, and twice backward), and twelve per layer, unit of
-    width and transition that a query sees (causal: on average half of the context). What is
-    computed again does not count.
+    Six per parameter of a dense layer (two forward, four backward), and twelve per layer, unit of
+    width and transition that a query attends to (causal: on average half of the context).
+    Recomputation does not count.
 
     Args:
       config: of an experiment.
@@ -55,7 +55,7 @@ def flops(config: ml_collections.ConfigDict, params: Any) -> float:
 
 
 def repeated(init, update, batch):
-    """A function that makes one step of training, on all devices as in a run; its metrics.
+    """A function that does one training step on all devices, as in a run, and returns its metrics.
 
     Args: as of ``started``.
     """

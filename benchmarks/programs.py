@@ -30,9 +30,9 @@ class Instruction(NamedTuple):
       result: type of the result, or of its results.
       kind: such as "fusion" or "all-gather".
       line: all of its text.
-      within: the computation that it stands in.
-      times: how often it runs when the program does.
-      fused: it is a part of another one, and its result is never stored.
+      within: the computation that contains it.
+      times: how often it runs in one run of the program.
+      fused: whether it is part of a fusion, so that its result is never stored.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Instruction(NamedTuple):
 
 
 def instructions(program: str) -> Iterator[Instruction]:
-    """The instructions that a program runs, those of a loop with the number of its turns.
+    """The instructions that a program runs; ``times`` includes the iterations of loops.
 
     Args:
       program: text of a compiled program, ``compiled.as_text()``.
 
     Raises:
-      ValueError: nothing says how often a loop turns.
+      ValueError: the number of iterations of a loop is not known.
     """
     computations = _computations(program)
     entry = next(name for name, (first, _) in computations.items() if first)
@@ -88,7 +88,7 @@ def _computations(program: str) -> dict[str, tuple[bool, list[tuple[str, str, st
 
 
 def _turns(line: str, condition: str, computations: dict) -> int:
-    """Of a loop: what the compiler says, or the number that its counter is compared with."""
+    """Iterations of a loop: as the compiler states, or the number its counter is compared with."""
     if known := re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', line):
         return int(known[1])
     lines = [text for *_, text in computations[condition][1]]
@@ -145,7 +145,7 @@ def collectives(program: str) -> dict[str, dict[str, float]]:
 
 
 def _group(line: str) -> int:
-    """Devices that a collective is among: its groups are a list, a grid, or axes of a mesh."""
+    """Devices per group of a collective; groups are given as a list, a grid, or axes of a mesh."""
     if explicit := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
         return len(explicit[1].split(","))
     if grid := re.search(r"replica_groups=\[\d+,(\d+)\]", line):

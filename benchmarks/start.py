@@ -20,7 +20,7 @@ def run(rounds: int) -> list[dict]:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", ""))),
         }
-        # A peer, which is imported by whatever finds it; an experiment's environment has none.
+        # Hides PyTorch, a peer: libraries import it if it is there, and users need not have it.
         (folder / "torch.py").write_text("raise ImportError")
         workdir = folder / "run"
         options = [f"--config={CONFIG}", f"--workdir={workdir}", "--config.train.log_every=1"]

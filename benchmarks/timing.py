@@ -8,16 +8,16 @@ import numpy as np
 
 
 class Candidate(NamedTuple):
-    """Someone who takes part in a comparison.
+    """One program in a comparison.
 
     Attributes:
-      work: returns when its work is done.
-      amount: of that work, in the unit of the table.
-      facts: what else its row says. ``beside`` is the name of the candidate that it is compared
-        with, by default the first one; None: with nobody, it is ours. Of a peer, ``peer`` is its
-        name, ``fair`` says whether it is the best that we could make of it for this work,
-        ``equal`` and ``differs`` are the conditions, ``setting`` is how it was run, ``version`` its
-        version.
+      work: a function that returns when its work is done.
+      amount: amount of that work, in the unit of the table.
+      facts: further entries of its row. ``beside`` is the name of the candidate that it is compared
+        with, by default the first one; None for a row of ours, which is compared with none. Peers
+        also have ``peer``, their name; ``fair``, whether this is the best configuration that we
+        found for this work; ``equal`` and ``differs``, the conditions; ``setting``, how it was run;
+        and ``version``.
     """
 
     work: Callable[[], object]

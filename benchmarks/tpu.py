@@ -3,8 +3,8 @@
     python -m benchmarks.tpu [--preset=dark_key_to_door:large] [--topology=v5e:4x4] \
         [--fsdp=1] [--model=1] [--sequence=1] [--output=FILE]
 
-Memory, collectives and the time that a step takes at least, about, are those of one chip. Needs
-the extra "tpu", and no TPU; minutes.
+Memory, collectives and an approximate lower bound on the step time are given for one chip. Needs
+the extra "tpu", but no TPU. Takes minutes.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import time
 from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# What the compiler would ask a TPU machine for.
+# The compiler must not query the metadata server, which only TPU machines have.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import jax
@@ -28,7 +28,7 @@ from benchmarks import presets, programs
 
 
 class Chip(NamedTuple):
-    """What the vendor says of one chip.
+    """The vendor's specification of one chip.
 
     Attributes:
       hbm_gib: memory.
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> None:
 
 
 def costs(config, mesh) -> dict:
-    """What the compiled training step of a config takes of each device of a mesh.
+    """What the compiled training step of a config needs on each device of a mesh.
 
     Args:
       config: of an experiment.
@@ -137,18 +137,18 @@ def costs(config, mesh) -> dict:
 
 
 def roofline(found: dict, chip: Chip, chips: int) -> dict[str, float]:
-    """The time that a step takes at least, and why; "at least" is "about" where memory decides.
+    """A lower bound on the time of a step; only approximate where memory traffic decides.
 
     Args:
-      found: ``costs``.
-      chip: one of them.
-      chips: how many there are.
+      found: the result of ``costs``.
+      chip: the specification of one chip.
+      chips: number of chips.
 
     Returns:
-      the chip's memory, "of_gib"; milliseconds for each of three things that a chip does side by
-      side at best: to compute, to move bytes to and from its memory, and to send bytes to others;
-      the longest of them, "step_ms"; and the part of the chip's FLOP/s that the FLOPs that are
-      needed would then be.
+      "of_gib", the chip's memory; "compute_ms", "memory_ms" and "sending_ms", the milliseconds to
+      compute, to move bytes to and from memory, and to send bytes to other chips, which overlap at
+      best; "step_ms", the longest of the three; and "utilisation", the fraction of the chip's
+      FLOP/s that the needed FLOPs are in that time.
     """
     sent = sum(kind["sent_mib"] for kind in found["collectives"].values()) * 2**20
     milliseconds = {

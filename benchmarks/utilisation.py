@@ -1,4 +1,4 @@
-"""Training at the sizes of whole presets: how much of the machine's matrix products it uses.
+"""Training at the sizes of whole presets: the fraction of the machine's matrix-product speed.
 
 Model FLOPs, ``presets.flops``, are divided by what one large matrix product of the same dtype does
 in the same run.
@@ -78,7 +78,7 @@ def _repeated(work):
 
 
 def _memory() -> float | None:
-    """Most GiB of a device's memory that were in use so far, where the device knows."""
+    """Peak memory of a device so far, in GiB; None if the device does not report it."""
     statistics = jax.devices()[0].memory_stats() or {}
     used = statistics.get("peak_bytes_in_use")
     return None if used is None else used / 2**30

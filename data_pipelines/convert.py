@@ -1,16 +1,16 @@
-"""Makes somebody's own histories a workdir to train on, and our histories files for others.
+"""Imports histories from other programs as a workdir to train on, and exports ours to files.
 
-In, and to train on::
+To import histories and train on them::
 
     python -m data_pipelines.convert --from=my_data.npz --workdir=runs/mine
     python -m experiments.run --config=runs/mine/config.json --workdir=runs/mine   # or ad-jax run
 
-Out::
+To export histories::
 
     python -m data_pipelines.convert --workdir=runs/quickstart --to=npz --out=exported
 
-What the arrays are called, and which formats are read, is told in ``data_pipelines/formats.py``.
-Several ``--from`` follow each other. The order of the steps is the order of learning, and is kept.
+``data_pipelines/formats.py`` lists the formats and the names of the arrays. Several ``--from``
+options are read one after the other. Steps keep their order, which must be the order of learning.
 """
 
 import argparse
@@ -39,8 +39,8 @@ from data_pipelines.reader import Histories
 from data_pipelines.schema import FLAGS, Schema
 from data_pipelines.writer import PROVENANCE, Writer
 
-RECORD_STEPS = 256  # at most
-MAX_LEVELS = 64  # of different rewards that are stored as their number
+RECORD_STEPS = 256  # the most steps in a record
+MAX_LEVELS = 64  # with more distinct rewards than this, rewards are stored as float32
 TASKS_PER_SHARD = 64
 
 
@@ -59,15 +59,15 @@ class Stream(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """All that was given.
+    """All imported histories.
 
     Attributes:
-      streams: sorted by task and stream.
-      schema: how they are stored.
-      task_names: what the tasks were called, by number.
-      longest: steps of the longest episode.
-      dropped: steps after the last end of their stream, which are left out.
-      rounded: names of what was float64 and is not the same in float32.
+      streams: the streams, sorted by task and stream.
+      schema: how their steps are stored.
+      task_names: the original name of each task, by task number.
+      longest: length of the longest episode, in steps.
+      dropped: number of steps left out because no episode end follows them in their stream.
+      rounded: names of the arrays whose values were rounded to float32.
     """
 
     streams: list[Stream]
@@ -79,16 +79,16 @@ class Recording(NamedTuple):
 
 
 def record(given: Iterable[Part], num_actions: int | None = None, streams: int = 1) -> Recording:
-    """Checks what was given, and puts it in order.
+    """Checks the given arrays, and sorts them by task and stream.
 
     Args:
-      given: parts, the first task's first.
-      num_actions: of the world, or of each component; one more than the largest in the data if
-        None.
-      streams: that each task must have at least.
+      given: the parts, in the order of their tasks and steps.
+      num_actions: number of actions, or of values of each action component; one more than the
+        largest in the data if None.
+      streams: the least number of streams that each task must have.
 
     Raises:
-      UserError: something can't be stored so that it comes back equal, or is missing.
+      UserError: arrays are missing or do not fit together, or values can't be stored.
     """
     rows: dict[tuple[Any, Any], list[dict[str, np.ndarray]]] = {}
     rounded: set[str] = set()
@@ -132,7 +132,7 @@ def record(given: Iterable[Part], num_actions: int | None = None, streams: int =
 
 
 def _checked(part: Part, rounded: set[str]) -> dict[str, np.ndarray]:
-    """The arrays of a part but its labels, with our dtypes: all of one length, and without NaN."""
+    """Checks the arrays of a part, and returns them in our dtypes, without the labels."""
     name, arrays = part
     missing = [key for key in REQUIRED if key not in arrays]
     if missing or not any(key in arrays for key in ENDS):
@@ -191,7 +191,7 @@ def _as_stored(name: str, key: str, values: np.ndarray, rounded: set[str]) -> np
 
 
 def _split(part: Part, number: int) -> Iterator[tuple[tuple[Any, Any], Any]]:
-    """((task, stream), which steps) of a part; a part without labels is a task of its own."""
+    """Yields ((task, stream), step indices) of a part; one without labels is a task of its own."""
     steps = len(np.atleast_1d(part.arrays["actions"]))
     names, codes = [], []
     for key, usual in zip(LABELS, (number, 0), strict=True):
@@ -333,10 +333,10 @@ def _returns(history: History) -> np.ndarray:
 def bring_in(
     sources: Sequence[str], workdir: str, num_actions: int | None = None, streams: int = 1
 ) -> Recording:
-    """Makes a workdir of files; returns what is in it.
+    """Creates a workdir from files, and returns the imported histories.
 
     Raises:
-      UserError: the files do not do, or the workdir holds histories already.
+      UserError: the files can't be used, or the workdir already holds histories.
     """
     folder = as_path(workdir)
     if (folder / "histories" / PROVENANCE).exists():
@@ -391,8 +391,8 @@ def to_npz(histories: Histories, folder: Path) -> None:
 def to_rlds(histories: Histories, folder: Path) -> None:
     """A TFDS data set of episodes of ``steps``, with the names of RLDS, in the order of learning.
 
-    The step with is_last holds the last action and its reward (``last_step_has_action``): what was
-    seen after it is not stored.
+    The step with is_last holds the last action and its reward (``last_step_has_action``). The
+    observation after it is not stored.
     """
     schema, name, split = histories.schema, "histories", "train"
     tensor = tfds.features.Tensor
@@ -423,7 +423,7 @@ def to_rlds(histories: Histories, folder: Path) -> None:
         for row in to_numpy(histories):
             last = row["terminations"] | row["truncations"]
             ends = np.flatnonzero(last) + 1
-            if len(last) not in ends:  # what a source had begun
+            if len(last) not in ends:  # an episode that the source had not finished
                 ends = np.append(ends, len(last))
             for begin, end in itertools.pairwise([0, *ends.tolist()]):
                 steps = [
@@ -503,7 +503,7 @@ def main(arguments: list[str]) -> None:
 
 
 def entry_point() -> None:
-    """Runs ``main``; what a user can mend is one line."""
+    """Runs ``main``; reports an error that the user can fix in one line."""
     try:
         main(sys.argv[1:])
     except UserError as error:

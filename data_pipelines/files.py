@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all, and whose damage is noticed.
+"""Files that are written completely or not at all, with checksums that detect damage.
 
-A path may be one of a store, as gs://bucket/folder. There a file can't be renamed, appended to or
-locked, but is only seen once all of it is written. What follows from that stands here.
+A path may be in an object store, such as gs://bucket/folder. There a file can't be renamed,
+appended to or locked, but only becomes visible once all of it is written. This module hides these
+differences.
 """
 
 import contextlib
@@ -24,14 +25,14 @@ from typing import Any
 from ad_jax.errors import UserError
 from ad_jax.paths import Path, is_remote
 
-_ABANDONED = 24 * 3600.0  # seconds after which nobody writes a temporary file any more
+_ABANDONED = 24 * 3600.0  # seconds after which a temporary file is taken to be abandoned
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[pathlib.Path]:
-    """Gives a file of this machine to be written; if all goes well, it then becomes ``path``.
+    """Yields the path of a temporary local file; it becomes ``path`` if no exception is raised.
 
-    Its name until then belongs to this call alone, so that several may write the same path.
+    The temporary name is unique to this call, so several processes may write the same path.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -72,19 +73,19 @@ def _is_alive(pid: int) -> bool:
 
 
 class Lease:
-    """A lock for a store: a file that names its owner, who changes it every few seconds.
+    """A lock for an object store: a file that names its owner, which rewrites it periodically.
 
-    A file that has not changed for a while belongs to an owner that is gone, and is taken over; no
-    clocks are compared. Two that begin within the same moment may both succeed on a store: the
-    file is read once more after it is written, which makes that unlikely.
+    If the file has not changed for a while, its owner is taken to be gone, and the lock is taken
+    over; clocks of different machines are not compared. Two processes that start at the same moment
+    could both get the lock. The file is read again after it is written, which makes this unlikely.
 
     Args:
-      path: of the file; empty or missing while nobody holds it.
+      path: the lock file; it is empty or missing while nobody holds the lock.
       beat: seconds between two changes.
       expiry: seconds without a change after which the owner is taken to be gone.
 
     Raises:
-      BlockingIOError: another owner, which it names, is alive.
+      BlockingIOError: another process holds the lock; the message names it.
     """
 
     def __init__(self, path: Path, beat: float = 5.0, expiry: float = 20.0):
@@ -144,10 +145,10 @@ class Lease:
 
 @contextlib.contextmanager
 def growing(folder: Path) -> Iterator[tuple[pathlib.Path, Callable[[], None]]]:
-    """Gives a folder of this machine, to write files in as one likes, and ``publish``.
+    """Yields a local folder, whose files may also be appended to, and a function ``publish``.
 
-    It is the folder itself or, for a store, another one, whose files ``publish`` copies there as
-    they are then; so does the end.
+    The local folder is ``folder`` itself or, for a store, a temporary one. Then ``publish`` copies
+    its current files to the store; this also happens at the end of the context.
     """
     if not is_remote(folder):
         yield folder, lambda: None
@@ -166,15 +167,15 @@ def growing(folder: Path) -> Iterator[tuple[pathlib.Path, Callable[[], None]]]:
 
 
 def local_copy(folder: Path, names: Iterable[str], key: str) -> pathlib.Path:
-    """A folder of this machine with some files of another: that one itself or, of a store, a copy.
+    """A local folder with some files of ``folder``: that folder itself or, for a store, a copy.
 
-    A copy is kept below $XDG_CACHE_HOME, or ~/.cache, for whoever asks again. Processes that ask
-    at the same time wait for each other.
+    Copies are cached in $XDG_CACHE_HOME/ad_jax, or in ~/.cache/ad_jax. Processes that need the same
+    copy at the same time wait for each other.
 
     Args:
       folder: where the files are.
-      names: of the files; those that are missing there are missing in the copy.
-      key: another one for other files, whatever their folder.
+      names: names of the files; files that are missing there are missing in the copy as well.
+      key: identifies the contents of the files: other contents need another key.
     """
     if not is_remote(folder):
         return folder
@@ -206,15 +207,15 @@ def fingerprint(path: Path) -> dict[str, int]:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Writes a JSON object, whole or not at all, with a checksum of what it says."""
+    """Writes a JSON object, completely or not at all, with a checksum of its contents."""
     write_text_atomically(path, json.dumps({**document, "checksum": _crc(document)}, indent=1))
 
 
 def read_json(path: Path, mend: str) -> dict[str, Any]:
-    """Reads a JSON object; a checksum is compared where there is one, and left out.
+    """Reads a JSON object; verifies and removes its checksum, if it has one.
 
     Raises:
-      UserError: it is damaged; ``mend`` is what the user can do.
+      UserError: it is damaged; ``mend`` tells the user what to do.
     """
     try:
         document = json.loads(path.read_text())
@@ -233,7 +234,7 @@ def _crc(document: dict[str, Any]) -> int:
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Whether a full disk or quota began it; ArrayRecord and Orbax raise other types of it."""
+    """Whether a full disk or quota caused an error; ArrayRecord and Orbax wrap it in their own."""
     while error is not None:
         if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
             return True

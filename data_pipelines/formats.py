@@ -1,13 +1,13 @@
-"""Histories that somebody else has stored, as flat arrays: NumPy, HDF5, Minari, RLDS.
+"""Reads histories stored by other programs, as flat arrays: NumPy, HDF5, Minari, RLDS.
 
-An array has one entry for each step, in the order in which the steps were made. Names may be those
-of Gymnasium or of RLDS:
+An array has one entry for each step, in the order in which the steps were taken. Its name may be
+that of Gymnasium or that of RLDS:
 
-    observations   what was seen before the action
-    actions        whole numbers from 0, or a vector of them for each step
-    rewards        what followed the action
-    terminations   the episode ended with this step because the environment did
-    truncations    it ended for another reason, as a limit of steps (one of the two is enough)
+    observations   the observation before the action
+    actions        integers from 0, or a vector of them for each step
+    rewards        the reward after the action
+    terminations   the episode ended with this step, in a terminal state
+    truncations    it ended for another reason, such as a step limit (one of the two is enough)
     task           which task the step belongs to (optional: each file or group is one task)
     stream         which learner of that task (optional: all steps of a task are one stream)
 
@@ -25,7 +25,7 @@ from ad_jax.paths import Path
 REQUIRED = ("observations", "actions", "rewards")
 ENDS = ("terminations", "truncations")
 LABELS = ("task", "stream")
-# Other names of the same.
+# Other accepted names of the arrays.
 ALIASES = {
     "observation": "observations", "action": "actions", "reward": "rewards",
     "terminals": "terminations", "terminated": "terminations", "timeouts": "truncations",
@@ -37,8 +37,8 @@ class Part(NamedTuple):
     """Arrays that were stored together.
 
     Attributes:
-      name: where they are from, for messages.
-      arrays: by the names above.
+      name: the file or group that they are from, for error messages.
+      arrays: the arrays by the names above.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Part(NamedTuple):
 
 
 def parts(path: Path) -> Iterator[Part]:
-    """All that is stored in a file or a folder, in the order of its names.
+    """Yields everything that is stored in a file or a folder, in the order of the names.
 
     Raises:
-      UserError: it is of no format that is known here, or can't be read.
+      UserError: the format is unknown, or the file can't be read.
     """
     for name, (suits, read) in FORMATS.items():
         if suits(path):
@@ -90,7 +90,7 @@ def _hdf5(path: Path) -> Iterator[Part]:
 
 
 def _minari(path: Path) -> Iterator[Part]:
-    """One task and one stream a data set: its episodes in their order."""
+    """A data set is one stream of one task: its episodes, in their order."""
     import minari
 
     dataset = minari.MinariDataset(path if path.name == "data" else path / "data")
@@ -102,10 +102,11 @@ def _minari(path: Path) -> Iterator[Part]:
 
 
 def _rlds(path: Path) -> Iterator[Part]:
-    """Episodes of ``steps``, each split one after the other.
+    """Yields the episodes of every split.
 
-    In RLDS the last step of an episode only has an observation: it is left out, and the episode
-    ends with the step before. ``convert.to_rlds`` writes episodes whose last step has an action.
+    In RLDS the last step of an episode has only an observation. It is left out, and the episode
+    ends with the step before, unless ``last_step_has_action`` is set, as in files that
+    ``convert.to_rlds`` writes.
     """
     import tensorflow_datasets as tfds
 

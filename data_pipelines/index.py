@@ -1,6 +1,6 @@
 """The index of a shard: where the steps and the episodes of its histories are.
 
-It lies beside the shard, so that a data set of any size is opened without reading its records.
+It is stored beside the shard, so a data set of any size can be opened without reading its records.
 """
 
 import pathlib
@@ -15,19 +15,21 @@ from ad_jax.errors import UserError
 
 
 class Index(NamedTuple):
-    """What is where, of a shard or of a data set; rows are sorted by task, then by stream.
+    """Where the records and episodes of a shard, or of a whole data set, are.
 
-    Episodes of one length that follow each other are a *run*, so that the index of a world with
-    episodes of fixed length does not grow with their number. The last episode of a row, which may
-    be cut off, is a run of its own.
+    A row is one stream of one task. Within a shard, rows are sorted by task, then by stream.
+    Consecutive episodes of equal length are a *run*, so if all episodes of an environment have the
+    same length, the index does not grow with their number. The last episode of a row, which may be
+    cut off, is a run of its own.
 
     Attributes:
-      task, stream: int32 [rows], of each row.
-      records: int32 [rows], how many it has.
-      runs: int32 [rows], how many it has.
-      record: int [records], the records' numbers in their file, in the order of rows and steps.
-      begin: int32 [runs], the step at which each begins, in the order of rows and steps.
-      count: int32 [runs], its episodes.
+      task, stream: int32 [rows], the task and the stream of each row.
+      records: int32 [rows], number of records in each row.
+      runs: int32 [rows], number of runs in each row.
+      record: int [records], number of each record in the shard or the data set, in the order of
+        rows and steps.
+      begin: int32 [runs], the first step of each run, in the order of rows and steps.
+      count: int32 [runs], number of episodes in each run.
     """
 
     task: np.ndarray
@@ -43,8 +45,9 @@ class Index(NamedTuple):
         """The index of records in the order of their file.
 
         Args:
-          where: int32 [records, 3], task, stream and first step of each.
-          starts: for each, the steps at which episodes begin, counted from the stream's first.
+          where: int32 [records, 3], task, stream and first step of each record.
+          starts: for each record, the steps at which episodes begin, counted from the beginning
+            of the stream.
         """
         order = np.lexsort(where.T[::-1])
         rows, row_of, records = np.unique(
@@ -71,7 +74,7 @@ class Index(NamedTuple):
         """Reads what ``save`` wrote.
 
         Raises:
-          UserError: it is damaged; ``mend`` is what the user can do.
+          UserError: it is damaged; ``mend`` tells the user what to do.
         """
         try:
             with path.open("rb") as file, np.load(file) as arrays:
@@ -81,11 +84,11 @@ class Index(NamedTuple):
 
 
 def joined(parts: Sequence[Index], sizes: Sequence[int]) -> Index:
-    """One index of all shards of a data set; only its rows are put in order.
+    """Concatenates the indexes of all shards of a data set; rows stay in the order of the shards.
 
     Args:
       parts: the index of each shard.
-      sizes: the records of each shard; numbers of records go on from one to the next.
+      sizes: number of records in each shard; record numbers continue from one to the next.
     """
     offsets = np.cumsum([0, *sizes[:-1]])
     shifted = [p._replace(record=p.record + o) for p, o in zip(parts, offsets, strict=True)]

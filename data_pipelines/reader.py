@@ -1,4 +1,4 @@
-"""Reads a data set of histories, after checking that it is whole and unharmed."""
+"""Reads a data set of histories, after checking that it is complete and undamaged."""
 
 import dataclasses
 import json
@@ -18,24 +18,24 @@ from data_pipelines.schema import STEP_FIELDS, VERSION, Schema, messages
 from data_pipelines.writer import METADATA, PROVENANCE, SPLIT, index_path
 
 _BATCH = 4096  # records that are read together
-# Records of each shard, on average, from which on shards are read in parallel: ArrayRecord starts
-# threads for every call, which costs more than it saves where there are few of many shards.
+# Shards are read in parallel if a call reads at least so many records per shard, on average.
+# ArrayRecord starts threads for every call, which costs more than it saves for fewer records.
 _PARALLEL = 4
-# Bytes of shards whose checksums are compared at opening: a second or two, however large the data
-# set is. Every record has a checksum of its own, which is compared whenever it is read.
+# Opening a data set verifies the checksums of at most so many bytes of shards, so that it takes a
+# second or two at any size. Every record also has its own checksum, verified on every read.
 _CHECKED_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What of each history is distilled.
+    """The part of each history that is distilled.
 
     Attributes:
-      every: keep one episode of so many, which shows the same learning in fewer episodes.
-      streams: number of streams to keep of each task, the first ones; None keeps all.
-      begin: where the part of each history that is kept begins; 0 is its beginning.
-      end: where that part ends; 1 is its end, so that 0.9 to 1 is an expert's.
-      tasks: keep histories of these tasks; None keeps all.
+      every: keep every ``every``-th episode, so that fewer episodes show the same learning.
+      streams: keep the first ``streams`` streams of each task; None keeps all.
+      begin: start of the kept part, as a fraction of the history's episodes.
+      end: end of the kept part, as such a fraction: from 0.9 to 1 the source is an expert.
+      tasks: keep the histories of these tasks; None keeps all.
 
     Raises:
       UserError: nothing would be kept.
@@ -60,16 +60,16 @@ class Selection:
 
 
 class Episodes(NamedTuple):
-    """What is kept of a data set: episodes, row after row, of which a row's follow each other.
+    """The kept episodes of a data set, in the order of rows and steps.
 
-    Those of one length, equally far apart, are a run.
+    Kept episodes of a row that have the same length and the same distance are a run.
 
     Attributes:
-      row: int [runs], of each.
-      begin: int [runs], the first step of its first episode in the row.
-      stride: int [runs], steps from one episode to the next that is kept.
+      row: int [runs], the row of each run.
+      begin: int [runs], the step of the row at which the run's first episode begins.
+      stride: int [runs], steps from the beginning of one kept episode to that of the next.
       length: int [runs], steps of each episode.
-      before: int64 [runs + 1], kept steps before each, over all rows, and their number.
+      before: int64 [runs + 1], kept steps before each run, over all rows; then their total.
       lengths: int64 [rows], kept steps of each row.
     """
 
@@ -81,7 +81,7 @@ class Episodes(NamedTuple):
     lengths: np.ndarray
 
     def place(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(row, step of the row) of kept steps, which are numbered over all rows; int [...]."""
+        """(row, step of the row), int [...], of kept steps given by their number over all rows."""
         run = np.searchsorted(self.before, step, side="right") - 1
         episode, within = np.divmod(step - self.before[run], self.length[run])
         return self.row[run], self.begin[run] + episode * self.stride[run] + within
@@ -101,13 +101,14 @@ class Histories:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        """Opens and checks a data set, by its index.
+        """Opens a data set and checks its files.
 
-        Checksums of shards are compared up to ``_CHECKED_BYTES``; what is damaged behind them is
-        found by ``read``.
+        Checksums of shards are verified up to ``_CHECKED_BYTES``; damage beyond that is found by
+        ``read``.
 
         Raises:
-          UserError: there is none, its format is another one, or a file is cut short or damaged.
+          UserError: there is no data set, its format has another major version, or a file is
+            missing, truncated or damaged.
         """
         self.folder = as_path(folder)
         self.provenance = _read_provenance(self.folder)
@@ -133,7 +134,7 @@ class Histories:
         self._arrange(self._indexes(local, shards))
 
     def _indexes(self, folder: pathlib.Path, shards: Mapping[str, Mapping[str, int]]) -> Index:
-        """Of all shards; those of an older version have none, and their records are read."""
+        """The index of all shards; where an older version stored none, it is made from records."""
         parts, begin = [], 0
         for name, shard in shards.items():
             path, end = index_path(folder / name), begin + shard["records"]
@@ -164,7 +165,7 @@ class Histories:
         self._record, self._num_records = index.record, index.records[order]
         self._first_record = before(index.records)[order]
         self.lengths = self._num_records.astype(np.int64) * self.schema.record_steps
-        if told := self.provenance.get("lengths", ()):  # a row's last record may be filled up
+        if told := self.provenance.get("lengths", ()):  # a row's last record may be padded
             places = zip(self.task.tolist(), self.stream.tolist(), strict=True)
             number = {place: row for row, place in enumerate(places)}
             for task, stream, steps in told:
@@ -205,20 +206,19 @@ class Histories:
     def read(
         self, rows: np.ndarray, steps: np.ndarray, names: Sequence[str] = STEP_FIELDS
     ) -> dict[str, np.ndarray]:
-        """Steps of rows, encoded as by ``Schema.encode``.
+        """Reads single steps, encoded as by ``Schema.encode``.
 
         Args:
-          rows: int [...].
-          steps: int [...], of each row, counted from the beginning of its stream.
-          names: of the fields.
+          rows: int [...], the row of each step.
+          steps: int [...], the number of each step, counted from the beginning of its stream.
+          names: the fields to read.
 
         Returns:
-          Fields ``[..., *shape]``, of the shape to which rows and steps are broadcast.
+          The fields by name, ``[..., *shape]``; rows and steps are broadcast to the leading axes.
 
         Raises:
           IndexError: a row has no such step.
-          UserError: a stored number is NaN or infinite, or no level of the rewards, or a record is
-            damaged.
+          UserError: a stored value is invalid (see ``Schema.fault``), or a record is damaged.
         """
         size, steps = self.schema.record_steps, np.asarray(steps)
         if ((steps < 0) | (steps >= self._num_records[rows] * size)).any():

@@ -1,9 +1,10 @@
-"""What a record of a data set of histories holds.
+"""The record format of stored histories.
 
-A record is a fixed number of consecutive steps of one stream of one task, with the
-field names of RLDS. Integers are packed: the components of an integer observation become one
-number (mixed radix, the first component fastest) or, if that is too large for one, stand side by
-side in the smallest type that holds them; booleans and two-valued rewards become bits.
+A record holds a fixed number of consecutive steps of one stream of one task, with the field names
+of RLDS. Integers are packed: the components of an integer observation become one number (mixed
+radix, the first component varies fastest). If that number would be too large, the components are
+stored separately, in the smallest integer type that fits. Booleans and two-valued rewards become
+bits.
 """
 
 import dataclasses
@@ -41,8 +42,9 @@ class Schema:
       observation_low: smallest value of each component (row-major), or None where observations
         are stored as they are.
       observation_sizes: number of values of each component, or None likewise.
-      num_actions: values of an action or, where it has components, of that with the most.
-      action_sizes: values of each component, or None where an action is one number.
+      num_actions: number of values of an action or, if it is a vector, of the component with the
+        most values.
+      action_sizes: number of values of each action component, or None if an action is one number.
       reward_levels: the values a reward can take, or None for any float.
       record_steps: steps per record.
       raw_dtype: of observations that are stored as they are: float32, or uint8 for pictures.
@@ -59,9 +61,12 @@ class Schema:
 
     @classmethod
     def of(cls, env: Any, record_steps: int) -> "Schema":
-        """Reads the schema off a gymnax environment.
+        """The schema of a gymnax environment.
 
-        ``env.reward_levels``, where an environment has it, lists every reward it can give.
+        ``env.reward_levels``, if the environment has it, lists every reward that it can give.
+
+        Raises:
+          UserError: an action has more than 256 values.
         """
         space = env.observation_space(env.default_params)
         image = spaces.observation_dtype(space) == np.uint8
@@ -96,7 +101,7 @@ class Schema:
 
     @property
     def observation_dtype(self) -> np.dtype:
-        """Of a stored observation."""
+        """The dtype of a stored observation."""
         if self.observation_sizes is None:
             return np.dtype(self.raw_dtype)
         sizes = self.observation_sizes
@@ -104,7 +109,7 @@ class Schema:
 
     @property
     def stored_observation_shape(self) -> tuple[int, ...]:
-        """Of a stored observation: () where the components are one number."""
+        """The shape of a stored observation: () if its components are packed into one number."""
         return () if self._one_number else self.observation_shape
 
     @property
@@ -113,7 +118,7 @@ class Schema:
 
     @property
     def reward_dtype(self) -> np.dtype:
-        """Of a reward in memory: an index of ``reward_levels``, or the reward itself."""
+        """The dtype of a reward in memory: an index into ``reward_levels``, or the reward."""
         return np.dtype(np.float32 if self.reward_levels is None else np.uint8)
 
     @property
@@ -157,8 +162,10 @@ class Schema:
         """Packs a History, with numpy or inside jit; every field keeps its leading axes.
 
         Returns:
-          A dict with STEP_FIELDS: observation as one number per step (or float32), action uint8,
-          reward as index of its level, UNDECLARED if it is none of them (or float32), flags bool.
+          A dict with STEP_FIELDS. Observation: integers as one packed number per step, or as
+          components less their smallest values; other observations unchanged. Action: uint8.
+          Reward: uint8, its index in ``reward_levels`` or UNDECLARED; float32 without levels.
+          Flags: bool.
         """
         observation = history.observation
         if self.observation_sizes is not None:
@@ -188,7 +195,7 @@ class Schema:
           history: a History with any leading axes.
 
         Returns:
-          From what is wrong, in words, to bool arrays with the leading axes of ``reward``.
+          For each kind of fault, described in words, a bool array with the axes of ``reward``.
         """
         reward, observation = history.reward, history.observation
         found = {"rewards that are NaN or infinite": ~jnp.isfinite(reward)}
@@ -227,7 +234,7 @@ class Schema:
         """One example for TFDS from ``record_steps`` encoded steps of one stream.
 
         Raises:
-          UserError: a reward is not among ``reward_levels``.
+          UserError: a value is invalid; see ``fault``.
         """
         if fault := self.fault(block):
             raise UserError(f"task {task} has {fault}: mend the environment")
@@ -240,7 +247,7 @@ class Schema:
         }
 
     def fault(self, fields: dict[str, np.ndarray]) -> str | None:
-        """What is wrong with encoded rewards or observations that stand for no value, in words."""
+        """Describes invalid observations, actions or rewards, in words; None if all are valid."""
         for name in fields.keys() & {"observation", "reward"}:
             values = fields[name]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -255,7 +262,7 @@ class Schema:
     def from_record(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The encoded steps of one record, or of several [record, ...]; inverse of ``to_record``.
 
-        Of the fields that are there.
+        The record may lack some of the fields.
         """
         block = {k: record[k] for k in STEP_FIELDS if k in record}
         unpack = lambda bits: np.unpackbits(bits, axis=-1, count=self.record_steps)
@@ -266,9 +273,9 @@ class Schema:
         return block
 
     def parse(self, stored: Sequence[Any], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Fields of some records, from their ``messages``: [record, ...] each.
+        """Fields of some records, each [record, ...], from their ``messages``.
 
-        What TFDS makes of them, in a fraction of the time.
+        The result is the same as that of TFDS, in a fraction of the time.
 
         Raises:
           KeyError: a record has no field of such a name.

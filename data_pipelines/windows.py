@@ -1,10 +1,9 @@
 """Cuts training windows out of histories.
 
 A window is ``context`` consecutive steps of one stream, so it spans several episodes and shows
-the source improving; where only some episodes are kept, the kept ones follow each other. The
-windows of a training step are a pure function of (seed, step): there is no iterator to save, and
-any number of processes draws the same ones. They come from device memory or from disk, and are
-the same.
+the source improving. If only some episodes are kept, these are joined before windows are cut. The
+windows of a training step are a pure function of (seed, step): there is no iterator state to save,
+and any number of processes draws the same windows. Device memory and disk give the same windows.
 
 A *raw window* has one step more than ``context``, in front: the step before the window, which
 gives the first token its previous action and reward. ``to_batch`` turns raw windows into the
@@ -33,7 +32,7 @@ class WindowSampler:
 
     Attributes:
       lengths: kept steps of every row, int [rows].
-      tasks: of every row, int [rows]: which one of those that are kept, in the order of their ids.
+      tasks: of every row, int [rows]: its task's index among the kept tasks, sorted by id.
       context: steps of a window.
       batch_size: windows per training step.
       seed: of all draws.
@@ -68,7 +67,13 @@ class WindowSampler:
         return row, place - self._begins[row]
 
     def starts(self, step: int) -> dict[str, np.ndarray]:
-        """What ``DeviceWindows.cut`` needs: where the windows begin, if a row does, its task."""
+        """Where windows begin, for ``DeviceWindows.cut``.
+
+        Returns:
+          Arrays [batch_size]: index, int32, the first step, counted over all kept steps;
+          has_previous, bool, whether another step of the row precedes it; and task, int32, as in
+          ``tasks``.
+        """
         row, start = self.draw(step)
         return {
             "index": (self._offsets[row] + start).astype(np.int32),
@@ -80,7 +85,7 @@ class WindowSampler:
 def make_sampler(
     histories: Histories, *, selection: Selection, context: int, batch_size: int, seed: int
 ) -> WindowSampler:
-    """The sampler of what is kept of a data set."""
+    """A sampler of windows from the selected part of a data set."""
     kept = histories.task if selection.tasks is None else list(selection.tasks)
     return WindowSampler(
         lengths=histories.kept_episodes(selection).lengths,
@@ -110,7 +115,7 @@ class DeviceWindows:
         self.arrays = {k: np.concatenate([part[k] for part in parts]) for k in RAW_FIELDS}
 
     def cut(self, arrays: dict[str, Any], starts: dict[str, Any]) -> dict[str, Any]:
-        """Raw windows where ``WindowSampler.starts`` says, in jit: [batch, context + 1, ...]."""
+        """Cuts raw windows at ``WindowSampler.starts``, inside jit: [batch, context + 1, ...]."""
         index = starts["index"][:, None] + np.arange(-1, self._context)
         raw = {k: v[jnp.maximum(index, 0)] for k, v in arrays.items()}
         return {**raw, "has_previous": starts["has_previous"], "task": starts["task"]}
@@ -126,7 +131,7 @@ def make_reader(
     def read_windows(step: int) -> dict[str, np.ndarray]:
         rows, starts = sampler.draw(step)
         index = starts[:, None] + np.arange(-1, sampler.context)
-        index = np.maximum(index, 0)  # a row's first step has none before; it counts for nothing
+        index = np.maximum(index, 0)  # a row's first step has none before it: masked in to_batch
         row, steps = kept.place(first[rows][:, None] + index)
         raw = histories.read(row, steps, RAW_FIELDS)
         return {**raw, "has_previous": starts > 0, "task": sampler.tasks[rows]}

@@ -1,8 +1,8 @@
 """Writes histories as a TFDS data set of ArrayRecord shards.
 
 A shard is one unit of work: all steps of some tasks. It is written under a temporary name, and
-gets its own when it is whole; the data set exists once ``commit`` has written its metadata. What
-was cut off in between is found by ``missing`` and written again.
+renamed when it is complete. The data set exists once ``commit`` has written its metadata. After an
+interruption, ``missing`` returns the shards that have to be written again.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class Writer:
 
     @contextlib.contextmanager
     def shard(self, shard: int, tasks: np.ndarray) -> Iterator["ShardWriter"]:
-        """Opens a shard for the given task ids; it is finished when the block ends well."""
+        """Opens a shard for the given task ids; finishes it if the block raises no exception."""
         with atomic_write(self.path(shard)) as temporary:
             writer = ShardWriter(temporary, self.schema, tasks)
             try:
@@ -69,7 +69,7 @@ class Writer:
         write_json(summary_path(self.path(shard)), summary)
 
     def summaries(self) -> list[dict[str, Any]]:
-        """What each finished shard says of itself; see ``ShardWriter.summary``.
+        """The summary of each finished shard; see ``ShardWriter.summary``.
 
         Raises:
           UserError: a summary is damaged.
@@ -82,7 +82,7 @@ class Writer:
         """Makes the finished shards a data set that TFDS opens.
 
         Args:
-          provenance: whatever says where the data come from; JSON values.
+          provenance: JSON values that describe where the data come from.
         """
         summaries = self.summaries()
         tfds.folder_dataset.write_metadata(
@@ -147,23 +147,24 @@ class ShardWriter:
     def write(self, chunk: dict[str, Any]) -> None:
         """Queues the next steps of every stream: encoded fields [task, stream, record_steps, ...].
 
-        Blocks while too many chunks wait, so memory is bounded; raises what the thread raised.
+        Blocks while too many chunks are queued, so memory is bounded. Re-raises exceptions of the
+        writing thread.
         """
         self._put(chunk)
         self._raise()
 
     def write_history(self, task: int, stream: int, history: Any) -> None:
-        """Queues all steps of one stream, of any number.
+        """Queues all steps of one stream, however many there are.
 
-        The last record is filled up with zeros: the data set's provenance must tell the number of
-        steps, see ``Histories``.
+        The last record is padded with zeros, so the data set's provenance must contain "lengths",
+        a list of [task, stream, steps]; ``Histories`` reads it.
 
         Args:
-          task, stream: which.
+          task, stream: their numbers.
           history: a History of NumPy arrays [time, ...], not encoded.
 
         Raises:
-          UserError: a step would not come back as it is.
+          UserError: a step can't be stored as it is.
         """
         for what, where in self._schema.faults(history).items():
             if np.asarray(where).any():
@@ -189,9 +190,9 @@ class ShardWriter:
         self._thread.join()
 
     def summary(self) -> dict[str, Any]:
-        """What was told, with tasks, number of records, bytes and crc32; after ``stop``.
+        """The shard's description, tasks, number of records, statistics, bytes and crc32.
 
-        Raises what the thread raised.
+        To be called after ``stop``. Re-raises exceptions of the writing thread.
         """
         self._raise()
         return {

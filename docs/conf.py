@@ -1,7 +1,7 @@
-"""How Sphinx makes a site of the pages: `make docs`.
+"""The configuration of Sphinx, which builds a site from the pages: `make docs`.
 
 The source folder is the whole clone, so that model cards, CONTRIBUTING.md and CHANGELOG.md are
-pages as well, and links between them are the same here and on a forge.
+pages as well, and links between them also work on GitHub.
 """
 
 import os
@@ -49,7 +49,7 @@ html_extra_path = ["front"]  # its page leads to root_doc
 
 
 def skip_fields(app, what, name, field, skip, options):
-    """Whether autodoc leaves out a member: a tuple's fields stand in the class's docstring."""
+    """Whether autodoc leaves out a member: a tuple's fields are in the docstring of its class."""
     return skip or type(field).__name__ == "_tuplegetter"
 
 
@@ -62,7 +62,7 @@ def shorten(app, what, name, thing, options, signature, returns):
 
 
 def name_folders(app, doctree):
-    """A link to a folder of the clone, for which there is no page, becomes its text."""
+    """Replaces links to folders of the clone, which have no pages, by their text."""
     here = (ROOT / app.env.docname).parent
     for link in list(doctree.findall(pending_xref)):
         if (here / link["reftarget"]).is_dir():

@@ -2,7 +2,7 @@
 
     python -m docs.fill
 
-A page says where they go: ``BLOCKS[NAME]`` makes what stands between ``<!--numbers:NAME-->`` and
+Pages mark where they go: ``BLOCKS[NAME]`` generates the text between ``<!--numbers:NAME-->`` and
 ``<!--end-->``. To change a number, change the JSON; to show another one, change the function.
 """
 

@@ -4,13 +4,13 @@
 
 Every part is named by its module, and its settings are keys of the config like any other:
 ``--config.source.q_learning.epsilon=0.5``, ``--config.model.state=64``, ``--config.late.skip=0``,
-``--config.env.kwargs.length=21``. Of an installed package the command is ``ad-jax run``, in the
-folder that has ``examples``.
+``--config.env.kwargs.length=21``. With an installed package, the command is ``ad-jax run``, called
+in the folder that contains ``examples``.
 
 smoke: seconds, no result.
 cpu: a minute on two cores; training goals go from 0.2 to 0.7 of the optimum within 20 episodes.
-Held-out goals stay near chance: twenty tasks, whose cells are numbers that have nothing in common,
-are too few to generalise from.
+Held-out goals stay near chance: the model sees cells as unrelated numbers, and twenty tasks are too
+few to generalise from.
 """
 
 from experiments.configs.common import choose

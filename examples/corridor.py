@@ -1,4 +1,4 @@
-"""A world of one's own: a corridor, one cell of which pays. Nothing shows which one."""
+"""A custom environment: a corridor with a reward in one cell. Nothing shows which one."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from ad_jax.envs.tasks import TaskDistribution
 
 @struct.dataclass
 class EnvParams(environment.EnvParams):
-    """The task: ``goal`` is the cell that pays, int32."""
+    """The task: ``goal`` is the cell with the reward, int32."""
 
     goal: jax.Array = struct.field(default_factory=lambda: jnp.int32(0))
     max_steps_in_episode: int = 20

@@ -1,4 +1,4 @@
-"""A method of one's own: distillation of the later part of each window, which has a context."""
+"""A custom method: distillation on the later part of each window, where there is a context."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ class LateConfig(ADConfig):
     """Settings of late distillation, beside those of ``ADConfig``.
 
     Attributes:
-      skip: part of each window that only gives context.
+      skip: fraction of each window, at its beginning, that is context only.
     """
 
     skip: float = 0.25

@@ -1,6 +1,6 @@
-"""A core of one's own: minGRU (Feng et al. 2024, arXiv:2410.01201), whose gates read no state.
+"""A custom core: minGRU (Feng et al. 2024, arXiv:2410.01201), whose gates do not read the state.
 
-So a whole window is one associative scan, and a step is a few products.
+So a whole window is one associative scan, and a step is a few matrix products.
 """
 
 import dataclasses

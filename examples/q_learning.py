@@ -1,4 +1,4 @@
-"""A source of one's own: tabular Q-learning, whose whole learning history is distilled."""
+"""A custom source: tabular Q-learning, whose whole learning history is distilled."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ class QConfig:
     """Settings of Q-learning.
 
     Attributes:
-      num_streams: learners of a task, side by side, each with a table of its own.
+      num_streams: independent learners per task, each with its own table.
       rollout_steps: steps of an update.
       learning_rate, discount: of the table.
       epsilon: fraction of random actions at the start; it falls to 0 within ``epsilon_steps``.
@@ -31,7 +31,7 @@ class QConfig:
 
 
 def make(env: Any, config: QConfig) -> Source:
-    """A pair of pure functions for one task: ``init`` and ``step``, one update."""
+    """The source as pure functions for one task: ``init``, and ``step`` for one update."""
     if env.observation_space(env.default_params).shape != ():
         raise UserError(f"source.name: Q-learning has a table: {env.name} has no single number")
     size = env.observation_space(env.default_params).n
@@ -51,7 +51,7 @@ def make(env: Any, config: QConfig) -> Source:
         anything = jax.random.randint(key_action, (), 0, env.num_actions)
         action = jnp.where(jax.random.bernoulli(key_explore, epsilon), anything, best)
         then, history, info = interact(env, now, action, key_step, env_params)
-        # The value of what followed: also at a limit of steps, but not where the episode ended.
+        # The next state's value: also at a step limit, but not after a terminal state.
         after = table[info["final_observation"]].max() * ~history.is_terminal
         target = history.reward + config.discount * after
         error = target - values[action]

@@ -61,12 +61,12 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
       runs: workdirs, or NAME=workdir.
 
     Returns:
-      (scores, chance, facts): scores [seed, task, rollout, episode] by name, returns over the
-      optimal ones where these are known; the random policy's of each task alike; and what the
-      picture says of them.
+      (scores, chance, facts). Scores: float [seed, task, rollout, episode] by name, returns divided
+      by the optimal return where that is known and positive for all tasks. Chance: float [task],
+      the random policy's returns, divided likewise. Facts: what the picture states about the runs.
 
     Raises:
-      UserError: the runs are not of the same tasks.
+      UserError: the runs were not evaluated on the same tasks, rollouts and episodes.
     """
     found: dict[str, list[np.ndarray]] = {}
     worlds = []
@@ -105,10 +105,11 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
 
 
 def compare(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Statistics of each method, JSON values: of the curve, and of the last tenth of the episodes.
+    """Statistics of each method, as JSON values: its curve, and the last tenth of the episodes.
 
-    For their intervals training seeds, tasks and rollouts are samples. ``improvement`` is the
-    probability of improvement over the first method, whose seeds count in its interval as well.
+    Intervals treat training seeds, tasks and rollouts as samples. ``improvement`` is the
+    probability of improvement over the first method; its interval also treats the first method's
+    seeds as samples.
     """
     end = {name: statistics.last_tenth(values).mean(-1) for name, values in scores.items()}
     first = next(iter(end.values()))
@@ -129,7 +130,7 @@ def compare(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
             loss = statistics.improvement(first, last)
             mean = gain.mean()
             halves = [np.diff(statistics.confidence_interval(x))[0] / 2 for x in (gain, loss)]
-            half = np.hypot(*halves)  # the tasks count twice: a little wide
+            half = np.hypot(*halves)  # tasks are counted twice, so this is slightly too wide
             made[name]["improvement"] = float(mean)
             ends = np.clip([mean - half, mean + half], 0, 1)
             made[name]["improvement_ci95"] = ends.tolist()

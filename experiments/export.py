@@ -1,4 +1,4 @@
-"""Writes what a run has trained as a learner to give away: weights, results and a model card.
+"""Exports a trained model as a learner to share: weights, results and a model card.
 
     python -m experiments.export --workdir=runs/dark_room --name=dark_room --to=learners
 
@@ -36,11 +36,11 @@ def export(workdir: str, name: str, folder: str, seed: int | None = None, note: 
       workdir: of a run with a report.
       name: of the learner.
       folder: where the files go.
-      seed: which of the trained ones; the first if None.
-      note: a sentence for the card, on what should be known of the results.
+      seed: the training seed whose model is exported; the first one if None.
+      note: a sentence about the results, for the card.
 
     Raises:
-      UserError: the run has no report, or the name is none for a file.
+      UserError: the run has no report, or ``name`` is not a valid file name.
     """
     if not re.fullmatch(r"\w+", name):
         raise UserError(f"--name={name}: give letters, digits and _")
@@ -176,7 +176,7 @@ def _row(label: str, group: dict[str, Any], marks: list[int]) -> str:
 
 
 def command(config: ml_collections.ConfigDict) -> str:
-    """The command that made a run: its preset, and what was changed of it."""
+    """The command that made a run: its preset, and the settings that differ from it."""
     given = flat(config.to_dict())
     for module in pkgutil.iter_modules(configs.__path__):
         made = importlib.import_module(f"{configs.__name__}.{module.name}")

@@ -1,7 +1,7 @@
-"""The stages of a run, in their order, and who decides what is left to do.
+"""The stages of a run, in their order, and the decision which of them still have to run.
 
-A stage is done if its output is complete and was made from what is there now. Process 0 looks at
-the file system and tells the others, so that all of them do the same.
+A stage is done if its output is complete and was made from the inputs that are there now. Process 0
+checks the file system and tells the other processes, so that all of them do the same.
 """
 
 import functools
@@ -21,18 +21,18 @@ from experiments.runtime.interruption import Interruption
 from experiments.runtime.workdir import Folders, Workdir
 from experiments.stages import collect, evaluate, predictions, report, train
 
-MADE_FROM = "made_from.json"  # in a workdir: from a stage's name to its inputs' digests
+MADE_FROM = "made_from.json"  # in a workdir: the digests of each stage's inputs, by its name
 
 
 class Stage(NamedTuple):
     """A part of a run.
 
     Attributes:
-      inputs: ``inputs(config, folders)``, cheap digests of what it reads of earlier stages, JSON
-        values; None if that is not there.
-      done: ``done(config, folders)``, whether its output is complete; reads files only.
+      inputs: ``inputs(config, folders)``, cheap digests of the earlier stages' output that it
+        reads, as JSON values; None if that output is missing.
+      done: ``done(config, folders)``, whether its output is complete; only reads files.
       run: ``run(config, workdir, interruption)``, does what is missing.
-      alone: only process 0 runs it.
+      alone: whether only process 0 runs it.
     """
 
     inputs: Callable[[ml_collections.ConfigDict, Folders], Any]
@@ -47,7 +47,7 @@ def _no_inputs(config: ml_collections.ConfigDict, folders: Folders) -> list:
 
 
 def _histories(config: ml_collections.ConfigDict, folders: Folders) -> Any:
-    """The shards' checksums: histories that are collected again are the same."""
+    """A digest of the shards' checksums, which stays the same if histories are collected again."""
     if not build.reads_windows(config):
         return []
     path = folders.histories / PROVENANCE
@@ -69,7 +69,7 @@ def _results(config: ml_collections.ConfigDict, folders: Folders) -> Any:
 
 
 def _by_world(acting: Callable, recorded: Callable) -> Callable:
-    """One function for worlds in which one can act, another where only histories are known."""
+    """Chooses one function for environments to act in, another for recorded histories."""
 
     def run(config, workdir, interruption) -> None:
         env = build.world(config).env
@@ -78,7 +78,7 @@ def _by_world(acting: Callable, recorded: Callable) -> Callable:
     return run
 
 
-# What a run does unless told otherwise. All of a config is validated before the first of them.
+# The stages that a run has by default. The whole config is validated before the first one.
 STAGES = {
     "collect": Stage(_no_inputs, collect.done, collect.run),
     "train": Stage(_histories, train.done, train.run),
@@ -97,16 +97,16 @@ def run_stages(
     names: Collection[str],
     interruption: Interruption,
 ) -> None:
-    """Runs some stages in their order; those that are done are skipped.
+    """Runs the named stages in their order; skips those that are done.
 
     Args:
-      config: was validated.
-      workdir: is open.
-      names: of the stages.
-      interruption: is asked before each stage, and within.
+      config: of the run, validated.
+      workdir: of the run, open.
+      names: the names of the stages.
+      interruption: checked before and during each stage.
 
     Raises:
-      UserError: a stage can't be done.
+      UserError: a stage can't be run.
       Interrupted: after a signal.
     """
     for name in STAGES:
@@ -130,8 +130,8 @@ def run_stages(
 def is_done(name: str, config: ml_collections.ConfigDict, folders: Folders) -> bool:
     """Whether a stage's output is complete, and made from the inputs that are there now.
 
-    A workdir of an older version does not say what an output was made from: there it counts, as
-    long as its inputs are there at all.
+    A workdir of an older version does not record what an output was made from. There a complete
+    output counts as done as long as its inputs exist.
     """
     stage = STAGES[name]
     if not stage.done(config, folders):
@@ -143,9 +143,9 @@ def is_done(name: str, config: ml_collections.ConfigDict, folders: Folders) -> b
 
 
 def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> None:
-    """Writes down what a stage is made from, from before it starts: it may be killed at any time.
+    """Records the inputs of a stage before it starts, since it may be killed at any time.
 
-    Outputs of former inputs are refused or removed.
+    Output made from other inputs is removed; if it is checkpoints, a UserError is raised instead.
     """
     if workdir.read_only:
         raise UserError(

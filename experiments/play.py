@@ -2,7 +2,8 @@
 
     python -m experiments.play --learner=dark_room
 
-The learner is whatever ``ad_jax.load`` takes: one that comes with the package, a file, a workdir.
+``--learner`` takes what ``ad_jax.load`` takes: the name of a learner that comes with the package, a
+file or a workdir.
 """
 
 import argparse
@@ -37,11 +38,11 @@ _CHOICES = 200  # tasks to choose from
 
 
 class Player:
-    """A learner in its own world, for pages that watch it.
+    """A learner in its own environment, for pages that watch it.
 
-    Each page has a session: a context, and where its environment stands. The states of the last
-    steps are kept, since a page asks for more steps than it has shown, and may turn back to change
-    the task or the temperature.
+    Each page has a session: the learner's context and the state of the environment. The states of
+    the last steps are kept, since a page requests steps before it shows them, and may go back to
+    change the task or the temperature.
     """
 
     def __init__(self, learner: Learner):
@@ -56,8 +57,8 @@ class Player:
         """A new session, with an empty context.
 
         Args:
-          places: of the task, as ``scenes.task`` returns them; or
-          task: its id.
+          places: the task as places, as ``scenes.task`` returns them.
+          task: the id of the task, used if ``places`` is None.
 
         Raises:
           UserError: there is no such task.
@@ -79,10 +80,10 @@ class Player:
         return {"session": session, **self._task(params)}
 
     def steps(self, session: Any, temperature: Any) -> dict[str, Any]:
-        """As many steps as an episode has at most, JSON values by step.
+        """Takes as many steps as the longest episode has; returns lists of JSON values, by step.
 
         Raises:
-          UserError: there is no such session, or temperature.
+          UserError: the session does not exist, or the temperature is not valid.
         """
         number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
         if not number or not 0 <= temperature <= 100:
@@ -109,15 +110,15 @@ class Player:
         return found
 
     def move(self, session: Any, places: Any, back: Any) -> dict[str, Any]:
-        """Changes the task of a session, which keeps its context.
+        """Goes back to a step of a session, and changes the task there; the context is kept.
 
         Args:
-          session: which.
-          places: of the task; None changes nothing.
-          back: steps made until then; later ones are undone.
+          session: its id.
+          places: the new task; None keeps the task.
+          back: number of steps after which to change it; later steps are undone.
 
         Raises:
-          UserError: there is no such session or task, or those steps are not known any more.
+          UserError: the session or the task does not exist, or the step is no longer kept.
         """
         with self._lock:
             states = self._states(session)
@@ -148,7 +149,7 @@ class Player:
         }
 
     def _task(self, params: Any) -> dict[str, Any]:
-        """Where a task's places are, and the returns that bound what is earned on it."""
+        """The places of a task, with its optimal and its random return."""
         env, batch = self.learner.env, jax.tree.map(lambda x: x[None], params)
         optimum = bounds.optimal_returns(env, batch)
         return {

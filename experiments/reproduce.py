@@ -1,10 +1,10 @@
-"""Reproduces figures of the paper: runs what they are made of, and draws them.
+"""Reproduces figures of the paper: does the runs that they need, and draws them.
 
     python -m experiments.reproduce --figure=4 --preset=cpu --workdir=runs/paper
 
-Figures share histories, models and evaluations; what is done is skipped, and what was interrupted
-goes on. ``--shard=1/3`` does a third of the work, in a workdir that is shared with the others; the
-same command without it draws.
+Figures share histories, models and evaluations. Finished work is skipped, and interrupted work is
+resumed. ``--shard=1/3`` does a third of the work, in a workdir that all shards share. When all are
+done, the same command without it draws the figures.
 """
 
 import argparse
@@ -58,15 +58,15 @@ def reproduce(
     seeds: int | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> None:
-    """Does what the figures are made of, or a share of it, and draws those that are complete.
+    """Does the jobs of the figures, or a share of them, and draws the figures that are complete.
 
     Args:
       numbers: of the figures.
       preset: "smoke", "cpu" or "paper".
-      folder: where all of it goes.
-      interruption: is asked between and within jobs.
-      seeds: of training; None for the preset's.
-      shard: (index, count) of the share.
+      folder: the workdir of all jobs.
+      interruption: checked between and during jobs.
+      seeds: number of training seeds; None for the preset's.
+      shard: (index, count) of the share, with indices from 0.
     """
     root = work.open_root(folder, preset)
     seeds = SEEDS[preset] if seeds is None else seeds
@@ -91,9 +91,9 @@ def reproduce(
 
 
 def listed(numbers: list[int], preset: str, seeds: int | None = None) -> list[str]:
-    """A line for each figure: what it is made of, how much that is, and how long it will take.
+    """Text on each figure: its title, the amount of work, and how long that will take.
 
-    Arguments are those of ``reproduce``. What figures share counts in each of them.
+    The arguments are those of ``reproduce``. Work that figures share counts for each of them.
     """
     seeds = SEEDS[preset] if seeds is None else seeds
     lines = [f"preset {preset}, {style.counted(seeds, 'training seed')}"]
@@ -124,9 +124,9 @@ def _figures(text: str) -> list[int]:
 def published_seconds(
     number: int, preset: str, runs: Mapping[str, Run], seeds: int
 ) -> dict[str, float]:
-    """Seconds by folder of a figure's jobs, of the results that come with a clone.
+    """Seconds that a figure's jobs took, by folder, from the results committed to the repository.
 
-    Those of another preset or another kind of device say nothing.
+    Results of another preset or of another kind of device are not used.
     """
     path = PUBLISHED / f"fig{number:02}.json"
     if not path.exists():

@@ -72,7 +72,7 @@ def run(
       config: of the run.
       path: of the workdir.
       stages: their names.
-      interruption: is asked between and within stages.
+      interruption: checked between and during stages.
       profile: a folder for a trace of a few steps of training, or None.
     """
     validation.validate(config)
@@ -90,7 +90,7 @@ _OF_CONFIG = (
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses flags and loads the config file; whatever is wrong there is the user's to mend."""
+    """Parses flags and loads the config file; raises a UserError if anything is wrong there."""
     try:
         rest = flags.FLAGS(_with_files(argv))
         if not (_CONFIG.value and _WORKDIR.value):
@@ -102,9 +102,9 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _with_files(argv: list[str]) -> list[str]:
-    """The arguments, with the files that ``--config=NAME:PRESET`` and ``--config=FILE.json`` mean.
+    """Replaces ``--config=NAME:PRESET`` and ``--config=FILE.json`` by files with ``get_config``.
 
-    The first is a file among our configs, the second the config that a run has stored.
+    NAME is one of our configs, FILE.json the config that a run has stored.
     """
     folder = pathlib.Path(configs.__file__).parent
 
@@ -134,7 +134,7 @@ def _reason(text: str) -> str:
 
 
 def _located(text: str, argv: Sequence[str]) -> str:
-    """A message that is no more than the part of a key that is missing, with the whole key."""
+    """Adds the whole key to a message that only gives the part of the key that is missing."""
     missing, _, hint = text.partition(" ")
     missing = missing.strip('"')
     for argument in argv:

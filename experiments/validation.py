@@ -1,8 +1,8 @@
-"""Checks all of a config before the first stage, in seconds: nothing fails after minutes of work.
+"""Checks the whole config before the first stage, so that no run fails after minutes of work.
 
-Every message is one line and names the command-line key. Whatever can be built without data or
-work is built: the world, the source, the data schema, the model, the optimizer, the sharding of the
-state. Of arrays, only the shapes are made.
+The checks take seconds. Every message is one line and names the command-line key. Everything that
+can be built without data is built: the environment, the source, the data schema, the model, the
+optimizer and the sharding of the state. For arrays, only shapes are computed.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ LARGEST = 2**31 - 1  # of JAX's integers
 
 
 class Range(NamedTuple):
-    """Numbers from ``low`` to ``high``; an open end does not belong to them."""
+    """The numbers from ``low`` to ``high``; an open end is excluded."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -63,7 +63,7 @@ NOT_NEGATIVE = Range(0)
 POSITIVE = Range(0, low_open=True)
 PART = Range(0, 1)
 BELOW_ONE = Range(0, 1, high_open=True)
-# Integers that are not listed are counts, and floats are not negative.
+# Integers that are not listed must be at least 1, and floats must not be negative.
 RANGES = {
     "seed": COUNT_OR_ZERO,
     "tasks.seed": COUNT_OR_ZERO,
@@ -87,7 +87,7 @@ RANGES = {
     "mesh.model": Range(-1, LARGEST),
     "mesh.sequence": Range(-1, LARGEST),
 }
-# The same for all sources and methods; a key's last part.
+# The same for all sources and methods, by the last part of a key.
 RANGES_BY_NAME = {
     "learning_rate": POSITIVE,
     "discount": PART,
@@ -99,7 +99,7 @@ RANGES_BY_NAME = {
     "adam_eps": POSITIVE,
     "epsilon_start": PART,
     "epsilon_end": PART,
-    "entropy_end": Range(),  # below 0 a policy becomes sharp where nothing pays, too
+    "entropy_end": Range(),  # below 0, policies become deterministic where rewards are 0, too
     "entropy_updates": COUNT_OR_ZERO,
     "expectile": PART,
 }
@@ -136,7 +136,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 def check_values(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError if a value has another type than its default, or is out of bounds."""
-    # An environment knows itself what its arguments may be.
+    # Environments check their own arguments.
     usual = {k: v for k, v in _leaves(base(config)) if not k.startswith("env.kwargs.")}
     for key, value in _leaves(config):
         if key in usual:
@@ -161,7 +161,7 @@ def _check_tracker(name: str) -> None:
 
 
 def _check_number(key: str, value: int | float, is_known: bool) -> None:
-    # An argument of an environment, which knows itself what it takes, if it is a number at all.
+    # Environments check their own arguments, which only have to be finite and not too large here.
     allowed = range_of(key, value) if is_known else Range(-LARGEST - 1, LARGEST)
     if value not in allowed:
         raise UserError(f"{key}={value}: give {allowed}")
@@ -191,7 +191,7 @@ def _leaves(config: ml_collections.ConfigDict, prefix: str = ""):
 
 
 def built(what: str, function: Callable[[], Any]) -> Any:
-    """What a function returns; whatever it raises becomes one line of a UserError."""
+    """The result of a function; any exception becomes a UserError of one line."""
     try:
         return function()
     except UserError:
@@ -202,10 +202,10 @@ def built(what: str, function: Callable[[], Any]) -> Any:
 
 
 def episode_limit(world: build.World) -> int:
-    """The steps of the longest episode of all tasks.
+    """The length of the longest episode of all tasks, in steps.
 
     Raises:
-      UserError: episodes need not end, or the parameters of several tasks are not a batch.
+      UserError: episodes have no step limit, or the tasks' parameters lack a leading axis [task].
     """
     groups = [(ids, world.tasks.params(ids)) for ids in world[2:] if len(ids)]
     limit = max(tasks.episode_limit(params, world.env.name) for _, params in groups)
@@ -219,7 +219,7 @@ def episode_limit(world: build.World) -> int:
 
 
 def _check_histories(config: ml_collections.ConfigDict, world: build.World) -> None:
-    """What is collected, and what is cut out of it."""
+    """Checks the source, the collection, and the windows that are cut from the histories."""
     name, options = config.source.name, config.collect
     source = built(f"source.name={name!r}", lambda: build.source(config, world.env))
     if options.updates % options.updates_per_chunk:

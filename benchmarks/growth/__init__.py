@@ -1,11 +1,12 @@
-"""How cost grows with the work: a chart for each kind of it, and the slope of each line.
+"""How costs grow with the amount of work: a chart for each kind of work, and slopes of its lines.
 
     python -m benchmarks.run --stages=growth --output=benchmarks/results/growth.json
     python -m benchmarks.growth.picture
     python -m docs.fill
 
-A line is a cost at several sizes, measured in rounds. It has a *law*, the cost that the work needs
-by a count of operations or bytes. Both are fitted as size^slope; see ``fit`` for the verdict.
+A line is a cost, measured at several sizes in several rounds. Its *law* is the cost that the work
+requires, from a count of operations or bytes. Both are fitted as size^slope; see ``fit`` for the
+verdict.
 """
 
 import importlib

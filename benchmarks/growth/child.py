@@ -1,4 +1,4 @@
-"""A measurement in a process of its own, which ends with it."""
+"""Runs a measurement in a separate process."""
 
 import json
 import os

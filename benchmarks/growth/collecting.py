@@ -1,6 +1,6 @@
 """Collection against the number of tasks: the stage as it is run, into a folder.
 
-Adversarial bandits, of which there are as many as one asks for, with the tiles of their preset.
+The tasks are adversarial bandits, whose number is not limited, with the tile size of their preset.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ TASKS = (1, 10, 100, 1000, 10_000, 100_000)
 
 
 def run(rounds: int, tasks: tuple[int, ...] = TASKS) -> list[dict]:
-    """Seconds and memory of the whole stage. Memory is that of a process that ends with it."""
+    """Seconds and memory of the whole stage; memory is the peak of a process that only collects."""
     with tempfile.TemporaryDirectory() as cache:
         turn = lambda: child.answer(
             "benchmarks.growth.collecting", *tasks,
@@ -54,7 +54,7 @@ def collect(tasks: int) -> float:
     config = presets.load(PRESET)
     config.tasks.num_train = tasks
     config.collect.min_improved = 0.0  # one bandit alone may well end worse than it began
-    # What the stage says is no answer.
+    # The stage's own output must not be taken for the answer.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         began = time.perf_counter()
         stage.run(config, Folders(pathlib.Path(folder)), Interruption())

@@ -33,8 +33,8 @@ def laws(config) -> dict[str, tuple[Callable[[int], float], str]]:
     """For each axis of the mesh, what each of n devices must send, and that in words.
 
     In a ring, gathering an array, or scattering its sum, sends (n - 1) / n of it; an all-reduce
-    does both. Along ``sequence`` a device has an n-th of all activations: queries, keys, values and
-    what is attended go around, in both passes; parameters as along ``fsdp``.
+    does both. Along ``sequence`` a device holds 1 / n of all activations. It exchanges queries,
+    keys, values and attention outputs in both passes, and parameters as along ``fsdp``.
     """
     _, init, _ = presets.training(config)
     params = jax.eval_shape(init, jax.random.key(0)).params

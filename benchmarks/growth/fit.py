@@ -1,8 +1,8 @@
-"""The slope of a cost, beside the slope that it must have.
+"""The slope of a cost, compared with the slope that it must have.
 
-Costs are fitted as size^slope: a straight line through the logarithms, by least squares, in each
-round by itself. The fit takes the larger half of the sizes, where fixed costs no longer hide what
-grows. The law is fitted through the same sizes.
+Costs are fitted as size^slope: a straight line through the logarithms, by least squares, separately
+for each round. The fit uses the larger half of the sizes, where fixed costs no longer hide the
+growth. The law is fitted to the same sizes.
 
 The verdict: a cost grows *faster* than it must if its slope exceeds that of its law by more than
 ``TOLERANCE`` in every round; *slower* likewise; otherwise *as it must*.
@@ -48,7 +48,7 @@ def larger_half(number: int) -> slice:
 
 
 def slopes(sizes: Sequence[float], values: Sequence[Sequence[float]]) -> np.ndarray:
-    """Of the larger half of the sizes, at least two, float [rounds].
+    """The slope of each round over the larger half of the sizes (at least two), float [rounds].
 
     Args:
       sizes: [sizes], ascending.
@@ -59,7 +59,7 @@ def slopes(sizes: Sequence[float], values: Sequence[Sequence[float]]) -> np.ndar
 
 
 def verdict(found: np.ndarray, must: float) -> str:
-    """See the module: from the slopes of all rounds, and the one there must be."""
+    """The verdict, from the slopes of all rounds and that of the law; see the module."""
     if found.min() > must + TOLERANCE:
         return FASTER
     return SLOWER if found.max() < must - TOLERANCE else AS_IT_MUST

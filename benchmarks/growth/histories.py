@@ -1,8 +1,8 @@
-"""A data set on disk against its bytes: opening it, the memory that takes, and random windows.
+"""A data set against its size on disk: the time and memory to open it, and random windows.
 
-The shards of a data set are links to one; see ``shards``. So the index has its full size
-and reads go to any record of it, but they find it in the memory of the system: the time of a window
-is that of the program, not of a disk.
+All shards of a data set are links to one file; see ``shards``. So the index has its full size, and
+any record can be read, but reads are served from the system's page cache: the time of a window is
+that of the program, not of a disk.
 """
 
 import functools
@@ -48,10 +48,10 @@ def run(rounds: int, sizes: tuple[float, ...] = SIZES) -> list[dict]:
 
 
 def measure(folder: str) -> tuple[float, float, float]:
-    """(seconds to open, MB at most that this takes, µs of each window after it).
+    """(seconds to open, peak MB to open, µs per window afterwards).
 
-    The memory is that of NumPy and Python, counted while the data set is opened once more: it has
-    no noise, and what is loaded at the first opening of any data set is no part of it.
+    The memory is that of NumPy and Python, counted while the data set is opened a second time: it
+    has no noise, and does not include what is loaded when a data set is opened for the first time.
     """
     from data_pipelines.reader import Histories, Selection
     from data_pipelines.windows import make_reader, make_sampler

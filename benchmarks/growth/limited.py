@@ -1,10 +1,9 @@
-"""Training on a data set larger than memory, beside training from the memory of the devices.
+"""Training on a data set larger than memory, compared with training from device memory.
 
-The process that trains from disk may not allocate more than half of the bytes of the data set, its
-threads' stacks and programs included (RLIMIT_DATA; a control group would need rights that a user
-may not have). What the system keeps of the files is not the process's own, so it is dropped every
-half a second, and reads go to the disk. The shards are copies of one, each with its own bytes on
-the disk.
+The process that trains from disk may allocate at most half of the bytes of the data set, including
+its threads' stacks and programs (RLIMIT_DATA; a control group would need rights that a user may not
+have). The system's page cache is not limited by that, so it is dropped every half second, and reads
+go to the disk. The shards are copies of one, each with its own bytes on the disk.
 """
 
 import contextlib
@@ -36,7 +35,7 @@ MODULE = "benchmarks.growth.limited"
 
 
 def run(rounds: int, size: float = SIZE) -> list[dict]:
-    """One row: how much of the speed is left, and where the memory was."""
+    """One row: the speed relative to training from device memory, and the memory used."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         shards.write(folder / "small", SMALL)
@@ -64,7 +63,7 @@ def run(rounds: int, size: float = SIZE) -> list[dict]:
 
 
 class forgotten(threading.Thread):
-    """While it is entered, the system keeps nothing of a folder's files in memory for long."""
+    """A context in which a folder's files are dropped from the page cache again and again."""
 
     def __init__(self, folder: pathlib.Path):
         super().__init__(daemon=True)
@@ -120,7 +119,7 @@ def trainer(windows: str, folder: str):
 
 
 def memory() -> str:
-    """GB that this process had at most in memory, and that it has read from a disk."""
+    """This process's peak memory and what it has read from disk, both in GB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     read = pathlib.Path("/proc/self/io").read_text().split("read_bytes:")[1].split()[0]
     return f"{peak} {int(read) / 1e9}"

@@ -1,8 +1,8 @@
 """Data sets of any size, made of one shard that is written once.
 
-Every shard has an index of its own, with tasks of its own, so that a data set has as many rows,
-records and episodes as its size says. Of the steps themselves there is only one shard: the others
-are its copies, or links to it, which take no room on the disk.
+Every shard has its own index with its own tasks, so the number of rows, records and episodes fits
+the size of the data set. The steps themselves are those of one shard: the others are copies of it,
+or links to it, which take no space on the disk.
 """
 
 import os
@@ -39,7 +39,7 @@ def random_steps(env, schema: Schema, shape: tuple[int, int, int]) -> dict[str, 
 
 
 def write(folder: pathlib.Path, size: float) -> Writer:
-    """Writes a data set of Dark Room with one shard of about ``size`` bytes, at least of a task."""
+    """Writes a data set of Dark Room: one shard of about ``size`` bytes, with at least one task."""
     env, _ = registry.make("DarkRoom")
     schema = Schema.of(env, RECORD)
     tasks = max(1, round(size / (STREAMS * STEPS * STEP_BYTES)))
@@ -60,13 +60,13 @@ def store(folder: pathlib.Path, env, schema: Schema, steps: dict[str, np.ndarray
 
 
 def repeated(one: Writer, folder: pathlib.Path, number: int, repeat: Callable) -> int:
-    """Writes a data set whose shards are all that of another; returns their bytes.
+    """Writes a data set that repeats the only shard of another one; returns its size in bytes.
 
     Args:
-      one: has written a data set of one shard.
-      folder: does not exist yet.
+      one: the writer of the other data set.
+      folder: of the new data set; must not exist yet.
       number: of shards.
-      repeat: ``repeat(shard, another)`` makes another of it: ``os.link``, or ``copy``.
+      repeat: ``repeat(shard, path)`` repeats the shard at a path: ``os.link``, or ``copy``.
     """
     writer, first = Writer(folder, one.schema, number), one.path(0)
     index, summary = Index.load(index_path(first), ""), read_json(summary_path(first), "")
@@ -82,13 +82,13 @@ def repeated(one: Writer, folder: pathlib.Path, number: int, repeat: Callable) -
 
 
 def copy(shard: pathlib.Path, another: pathlib.Path) -> None:
-    """A copy that is on the disk, and no longer in memory."""
+    """Copies a shard to the disk, and drops the copy from the page cache."""
     shutil.copyfile(shard, another)
     forget(another)
 
 
 def forget(path: pathlib.Path) -> None:
-    """Drops what the system keeps of a file in memory, once it is on the disk."""
+    """Writes a file to the disk, and drops it from the system's page cache."""
     file = os.open(path, os.O_RDONLY)
     os.fsync(file)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -59,7 +59,7 @@ def parts(began: float) -> dict[str, float]:
     """Seconds of each part of a start.
 
     Args:
-      began: when this process was started, by ``time.time`` of the one that did.
+      began: ``time.time()`` of the parent process when it started this one.
     """
     last = [began]
     made: dict[str, float] = {}

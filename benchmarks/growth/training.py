@@ -28,7 +28,7 @@ def run(
     parameters: tuple[float, ...] = (1e5, 1e6, 1e7),
     compiled: tuple[float, ...] = (1e8,),
 ) -> list[dict]:
-    """Seconds and temporaries of a transition; of the largest models what the compiler counts."""
+    """Seconds and temporaries per transition; for the largest models only the compiler's counts."""
     return [*_by_context(rounds, contexts), *_by_model(rounds, parameters, compiled)]
 
 
@@ -75,7 +75,7 @@ class Step:
         }
 
     def time(self) -> float:
-        """Seconds of a transition, of a step that is made now."""
+        """Does a training step; returns its seconds per transition."""
         if not hasattr(self, "_state"):
             self._state, self._data = self._init(self._key), self._batch()
         began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Peers in processes of their own, where they share neither packages nor threads with ours.
+"""Other libraries ("peers") in separate processes, which share neither packages nor threads.
 
-Each of its modules is such a process. It runs the peer as well as we can: before it is ready, it
-tries some settings, and keeps the fastest.
+Each module here is the program of such a process. It runs the peer as fast as we know how: before
+it is ready, it tries several settings, and keeps the fastest.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def random_batch(context: int) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def start(module: str, *arguments, python: str = sys.executable) -> Iterator[Ask]:
-    """A process of a module that ``serve`` is called in, which ends when this is left.
+    """Starts a module that calls ``serve`` in a process, which ends with this context.
 
     Args:
       module: its name.
@@ -45,7 +45,7 @@ def start(module: str, *arguments, python: str = sys.executable) -> Iterator[Ask
       python: the interpreter.
 
     Yields:
-      From a question to its answer, which raises RuntimeError when the process has ended.
+      A function from a question to its answer; raises RuntimeError if the process has ended.
     """
     command = [python, "-m", module, *map(str, arguments)]
     # Its standard input is closed at the end, which ends ``serve``; then it is waited for.
@@ -68,10 +68,10 @@ def start(module: str, *arguments, python: str = sys.executable) -> Iterator[Ask
 
 
 def facts(*asks: Ask, form: str = "work") -> dict[str, Any]:
-    """The version of a peer, and how the form of it that is asked for its work is set.
+    """The version of a peer, and its settings for one form of its work.
 
-    Each of several processes has tried settings for itself: where they differ, those of all are
-    told, in the order of the processes.
+    Several processes of a peer choose their settings independently. Where they differ, those of all
+    processes are given, in order.
     """
     known = [json.loads(ask("facts")) for ask in asks]
     settings = [one["settings"][form] for one in known]
@@ -92,8 +92,8 @@ def serve(
 
     Args:
       version: of the peer, with its name.
-      works: from a question to the setting of what is then done, and the function that does it.
-      answers: to other questions.
+      works: for each question that asks for work, the setting and the function that does the work.
+      answers: functions that answer other questions.
     """
     known = json.dumps({"version": version, "settings": {k: s for k, (s, _) in works.items()}})
     does = {name: work for name, (_, work) in works.items()}

@@ -3,13 +3,13 @@
     python -m benchmarks.peers.pytorch train CONTEXT TOKENS STEPS
     python -m benchmarks.peers.pytorch act CONTEXT ROOMS STEPS FEW_STEPS
 
-It is asked for so many steps of training, or in each of some rooms: "eager" or "compiled"; or for
-few steps in rooms, each "recomputed" from the whole context.
+Asked for "eager" or "compiled", it does STEPS steps of training, or in each of ROOMS rooms. Asked
+for "recomputed", it does FEW_STEPS steps in the rooms, each from the whole context.
 
 As PyTorch's guide to tuning advises for a CPU, the number of threads is chosen, operators are fused
 (its attention, AdamW, torch.compile), gradients are not zeroed, acting is in inference mode, and
-freed memory is kept. Matrix products stay in float32, as ours do. Threads are not bound to cores:
-the compiler's would be, too.
+freed memory is kept. Matrix products stay in float32, as ours do. Threads are not pinned to cores,
+since that would pin the compiler's threads as well.
 """
 
 import functools
@@ -130,7 +130,7 @@ class Model(nn.Module):
 
 
 def columns(context: int) -> list[torch.Tensor]:
-    """Those of ``random_batch``: what the model reads, and the actions that it should predict."""
+    """``random_batch`` as tensors: the model's inputs, then the actions that it should predict."""
     dtypes = {
         "observation": torch.long, "previous_action": torch.long, "previous_reward": torch.float,
         "is_first": torch.long, "action": torch.long,
@@ -140,19 +140,19 @@ def columns(context: int) -> list[torch.Tensor]:
 
 
 def mean_loss(model, *columns):
-    """Of the last column, actions [B, T], by the others."""
+    """The mean loss of predicting the last column, actions [B, T], from the others."""
     *inputs, action = columns
     return functional.cross_entropy(model(*inputs).flatten(0, 1), action.flatten())
 
 
 def add_gradients(loss, model, columns, parts: int) -> None:
-    """Of the mean loss of a batch, whose equal parts follow each other."""
+    """Adds up the gradients of a batch's mean loss, over equal parts of the batch in turn."""
     for part in zip(*(x.chunk(parts) for x in columns), strict=True):
         (loss(model, *part) / parts).backward()
 
 
 def training(context: int, tokens: int, steps: int) -> Works:
-    """So many steps of training; three tokens are not tuned, as published code is not."""
+    """Training for ``steps`` steps; with three tokens it is not tuned, as in published code."""
     model, batch = Model(SHAPE, context, tokens), columns(context)
     optimizer = torch.optim.AdamW(
         model.parameters(), 3e-4, (0.9, 0.99), weight_decay=0.0, fused=True
@@ -194,7 +194,7 @@ class Room(NamedTuple):
 
     @classmethod
     def new(cls, number: int, time: int):
-        """Before the first episode, when so many steps have been made elsewhere."""
+        """Rooms before their first episode, with a step count that starts at ``time``."""
         return cls(
             torch.tensor([time]), torch.full((number, 2), 4), torch.full((number,), 5),
             torch.zeros(number), torch.ones(number, dtype=torch.long),
@@ -212,7 +212,7 @@ class Room(NamedTuple):
 
 
 def acting(context: int, rooms: int, steps: int, few: int) -> Works:
-    """So many steps in context with a cache, and a few without."""
+    """Acting in context: ``steps`` steps with a cache, and ``few`` without."""
     model = Model(SHAPE, context).eval()
     goal = torch.stack([torch.arange(rooms) % 9, torch.arange(rooms) // 9 % 9], -1)
     cache = model.empty_cache(rooms)

@@ -2,9 +2,9 @@
 
     ENVIRONMENT/bin/python -m benchmarks.peers.rejax_ppo STREAMS UPDATES X Y [X Y …]
 
-rejax 0.1.3 wants gymnax 0.0.x. Asked to "work" it trains for so many updates more; asked for the
-"return", it answers with the policy's mean return at each goal. Goals are learned side by side, by
-``vmap``. One CPU device is tried, and one for each core, as ours has. As ours does, it keeps freed
+rejax 0.1.3 needs gymnax 0.0.x. Asked to "work", it trains for UPDATES more updates; asked for the
+"return", it answers with the policy's mean return at each goal. All goals are learned at once, with
+``vmap``. It tries one CPU device, and one for each core, as ours has. As ours does, it keeps freed
 memory, and donates the learners' states.
 """
 

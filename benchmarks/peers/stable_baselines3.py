@@ -2,11 +2,11 @@
 
     python -m benchmarks.peers.stable_baselines3 STREAMS UPDATES THREADS
 
-Asked to "work" it trains for so many updates more; asked for the "return", it answers with that of
+Asked to "work", it trains for UPDATES more updates; asked for the "return", it answers with that of
 its last episodes. Its maintainers find one thread faster for small networks, and processes slow for
-light environments (its issue 121); its documentation allows a VecEnv of one's own, here one of all
-rooms at once. All of them are tried, with at most so many threads. Freed memory is kept, as ours
-does.
+light environments (its issue 121); its documentation allows custom VecEnvs, such as one that steps
+all rooms at once. All of these are tried, with 1 and with THREADS threads. Freed memory is kept, as
+in ours.
 """
 
 import functools

@@ -1,1 +1,1 @@
-"""Kills runs at random moments and gives them bad input: what is lost, and what is said."""
+"""Kills runs at random moments, and gives them bad input: what is lost, and which errors appear."""

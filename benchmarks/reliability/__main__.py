@@ -2,8 +2,8 @@
 
     python -m benchmarks.reliability [--kills=200] [--workdir=DIR] [--jobs=2] [--stages=…]
 
-The kills take about an hour on two cores, the bad inputs five minutes. The same command goes on
-where it was cut off.
+The kills take about an hour on two cores, the bad inputs five minutes. After an interruption, the
+same command resumes.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Bad inputs, and what the program says to each: one clear line, before any work, nothing lost."""
+"""Bad inputs, and the error for each: one clear line, before any work, with nothing lost."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from absl.testing import flagsaver
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = "dark_room:smoke"
 WORLDS = f"{ROOT}/benchmarks/reliability/worlds.py"
-_LATER = {  # what the stages leave, in their order
+_LATER = {  # the output of the stages, in their order
     "collect": ("histories",),
     "train": ("checkpoints", "metrics.jsonl", "tensorboard"),
     "evaluate": ("evaluation",),
@@ -35,12 +35,14 @@ class Case(NamedTuple):
 
     Attributes:
       name: what is wrong.
-      expected: a regular expression of the line.
-      options: of the command line; --config and --workdir are added where they lack.
-      damage: ``damage(workdir)``, what happens to a finished run before the command.
-      environment: variables of the process; it is then started as one.
-      works: whether it can only be found while working: results may then be new, none may change.
-      bare: whether ``options`` are all of the command line.
+      expected: a regular expression that the line must match.
+      options: of the command line; --config and --workdir are added if they are missing.
+      damage: ``damage(workdir)``, applied to a finished run before the command.
+      environment: environment variables of a process that is started for the case; None runs it in
+        this process.
+      works: whether the input can only be detected during work; then new results may appear, but
+        none may change.
+      bare: whether ``options`` are the whole command line.
     """
 
     name: str
@@ -229,7 +231,7 @@ def _unlink(path: pathlib.Path) -> None:
 
 
 def _last_line_only(workdir: pathlib.Path) -> None:
-    """Leaves no checkpoint of the end."""
+    """Removes the last checkpoint, and everything that was made from it."""
     for name in ("evaluation", "report"):
         shutil.rmtree(workdir / name)
     newest = max((workdir / "checkpoints").iterdir(), key=lambda p: int(p.name))
@@ -447,7 +449,7 @@ def _in_a_process(
 
 
 def _snapshot(folder: pathlib.Path) -> dict[str, int]:
-    """Checksums of all files but those that only say who is at work."""
+    """Checksums of all files, without the lock and the record of the stages' inputs."""
     files = (p for p in folder.rglob("*") if p.is_file() and p.name not in _BOOKKEEPING)
     return {str(p.relative_to(folder)): zlib.crc32(p.read_bytes()) for p in files}
 
@@ -464,7 +466,7 @@ def finished_run(folder: pathlib.Path) -> pathlib.Path:
 
 
 def try_all(folder: pathlib.Path, only: str = "") -> dict[str, list[dict[str, Any]]]:
-    """What each bad input gets, by group.
+    """Tries all bad inputs; returns the results, by group.
 
     Args:
       folder: for the workdirs.

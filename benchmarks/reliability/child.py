@@ -1,4 +1,4 @@
-"""A run that says in which phase it is.
+"""A run that reports its current phase.
 
     AD_JAX_MARKS=FD python -m benchmarks.reliability.child --config=… --workdir=…
 

@@ -1,8 +1,8 @@
-"""Kills a small run again and again until it ends, and compares it with one that nobody killed.
+"""Kills a small run again and again until it finishes; compares it with an uninterrupted run.
 
 A trial is one workdir: the same command is started, killed, and started again. Each kill is aimed
-at a phase, and comes at a moment drawn uniformly from the time that this phase takes. Kills of a
-trial are aimed at ever later phases, so a trial costs one start for each kill, and one to end.
+at a phase, at a moment drawn uniformly from the duration of that phase. The kills of a trial are
+aimed at later and later phases, so a trial needs one start per kill, and one to finish.
 """
 
 import concurrent.futures
@@ -35,7 +35,7 @@ OPTIONS = (
     "--config.train.checkpoint_every=7",
     "--config.evaluation.episodes=20",
 )
-# What shows that a phase can't be hit any more.
+# The output that shows that a phase is over.
 OUTPUT = {
     "collect": "histories/provenance.json",
     "train": f"checkpoints/{STEPS}",
@@ -176,7 +176,7 @@ class Attempt:
 
 
 def reference(folder: pathlib.Path, count: int, cache: pathlib.Path) -> tuple[dict, dict]:
-    """(contents, seconds of each phase) of a run that nobody kills; made once per folder."""
+    """(contents, seconds of each phase) of an uninterrupted run; done once per folder."""
     stored = folder / f"reference_{count}.json"
     if not stored.exists():
         workdir = folder / f"reference_{count}"
@@ -209,7 +209,7 @@ def trial(
     """Kills one run until it ends, and says what it lost.
 
     Args:
-      number: of the trial: with the seed it makes all that is drawn.
+      number: of the trial; together with the seed it determines all random draws.
       seed: of the campaign.
       folder: of the campaign; holds the workdir, which is kept if something was lost.
       cache: a folder for compiled programs and bytecode.
@@ -217,7 +217,8 @@ def trial(
       count: of processes; by default as ``LAYOUTS`` says.
 
     Returns:
-      JSON values: kills, what was lost, faults (what should not happen, but lost nothing).
+      JSON values: the trial's number, processes, kills, seconds, what was lost, and faults, which
+      are failures that need not have lost anything.
     """
     draws = random.Random(f"{seed} {number}")
     count = count or LAYOUTS[number % len(LAYOUTS)]
@@ -291,10 +292,10 @@ def trial(
 
 
 def campaign(kills: int, folder: pathlib.Path, jobs: int, seed: int = 0) -> pathlib.Path:
-    """Runs trials until there are so many kills; goes on where it was cut off.
+    """Runs trials until there are ``kills`` kills; resumes after an interruption.
 
     Args:
-      kills: how many there are to be in all.
+      kills: the total number of kills.
       folder: of the campaign.
       jobs: trials at once.
       seed: of all draws.
@@ -302,7 +303,7 @@ def campaign(kills: int, folder: pathlib.Path, jobs: int, seed: int = 0) -> path
     Returns:
       A file of JSON lines, one for each trial.
     """
-    # What is started in the background of a shell ignores it, and so would the runs.
+    # A program started in the background of a shell ignores SIGINT, and so would the runs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     table, cache = folder / "trials.jsonl", folder / "cache"
     lines = table.read_text().splitlines() if table.exists() else []

@@ -1,4 +1,4 @@
-"""What a run leaves, without what differs from one moment to another, and what differs in two."""
+"""The contents of a finished run, without times, and the differences between two runs."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from experiments.page.html import data_of
 
-# Wall-clock time, checksums of documents that hold it, and of which commit the program was.
+# Wall-clock times, checksums of documents that contain them, and the program's commit.
 _OF_TIME = {
     "seconds", "throughput", "transitions_per_s", "train_seconds", "train_transitions_per_s",
     "checksum", "commit",
@@ -19,10 +19,10 @@ _OF_TIME = {
 
 
 def contents(workdir: pathlib.Path) -> dict[str, Any]:
-    """All that a finished run leaves but its log for TensorBoard, by name.
+    """The whole output of a finished run except its TensorBoard log, by name.
 
-    Arrays and files are given as (their shape and) their checksum. Of the checkpoints, the last
-    counts: which others are kept depends on where a run was stopped.
+    Files are represented by their checksum, arrays by their shape, dtype and checksum. Only the
+    last checkpoint counts: which others are kept depends on where a run was stopped.
     """
     found: dict[str, Any] = {}
     for path in (p for p in sorted(workdir.glob("histories/*")) if p.is_file()):

@@ -1,4 +1,4 @@
-"""Worlds as a user might write them, each with one fault: a config file whose presets they are."""
+"""Environments as a user might write them, each with one fault, and a preset for each."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from experiments.configs import dark_room
 
 
 class World(DarkRoom):
-    """A small room; the faults are its subclasses'."""
+    """A small room; each subclass has one fault."""
 
     def __init__(self):
         super().__init__(3, 8)

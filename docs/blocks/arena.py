@@ -1,4 +1,4 @@
-"""What came of the arena: methods and cores on the same histories."""
+"""Results of the arena: methods and cores on the same histories."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -13,7 +13,7 @@ NAMES = {"DarkRoom": "Dark Room", "DarkKeyToDoor": "Dark Key-to-Door"}  # as oth
 
 
 def _once_it_is_there(path: str):
-    """A block that says so as long as a result is missing."""
+    """Makes a block say "Not run yet." as long as its results are missing."""
 
     def wrap(make: Callable[[Any], str]) -> Callable[[Results], str]:
         @wraps(make)
@@ -26,7 +26,7 @@ def _once_it_is_there(path: str):
 
 
 def _of_world(made: Mapping[str, Any], show: Callable[[Mapping[str, Any]], str]) -> list[list[str]]:
-    """A row for each entry: what is to be shown of it in each world."""
+    """A row for each entry, with a cell for each environment."""
     worlds = made["worlds"]
     return [
         [f"`{name}`", *(show(of_name[world]) if world in of_name else "–" for world in worlds)]
@@ -40,7 +40,7 @@ def _header(made: Mapping[str, Any], first: str = "entry") -> str:
 
 @_once_it_is_there(ARENA)
 def arena_scores(results: Results) -> str:
-    """The score of the last tenth, of all entries in all worlds."""
+    """Scores of the last tenth, for all entries in all environments."""
     made = results[ARENA]
     rows = _of_world(made, lambda of: f"{number(of['mean'])} ({interval(of['mean_ci95'])})")
     found = [world["from_scratch"].get("source", {}) for world in made["worlds"].values()]
@@ -61,7 +61,7 @@ def arena_improvement(results: Results) -> str:
 
 @_once_it_is_there(ARENA)
 def arena_sooner(results: Results) -> str:
-    """How long it takes to 0.8 of what there is to gain."""
+    """Episodes or steps until the score is 0.8."""
     made = results[ARENA]
     show = lambda of: "never" if of["to_80"] is None else f"{of['to_80']}"
     return table(_header(made, "first episode, or step, with 0.8"), _of_world(made, show))
@@ -122,7 +122,7 @@ def arena_left_out(results: Results) -> str:
 
 @_once_it_is_there(ARENA)
 def arena_published(results: Results) -> str:
-    """Returns that others have printed of the same worlds, and those of the arena."""
+    """Returns that others have published for the same environments, and those of the arena."""
     made, rows = results[ARENA], []
     for world, of_world in made["worlds"].items():
         name = NAMES.get(of_world["environment"], "")

@@ -1,4 +1,4 @@
-"""What was earned in context, and by whom."""
+"""Returns in context, of our runs and of others."""
 
 import re
 from typing import NamedTuple
@@ -22,15 +22,15 @@ from experiments.figures import fig03_bandits, fig04_main
 
 
 class Run(NamedTuple):
-    """A run, and what its results do not say.
+    """A run, with facts that its results do not contain.
 
     Attributes:
       path: of its results.
       name: of the environment.
-      source: the learner in words.
-      streams: how many of its streams are distilled.
-      training: number of training tasks, if the results do not say.
-      note: on how it was run.
+      source: the source, in words.
+      streams: how many of the source's streams are distilled.
+      training: number of training tasks, if the results do not contain it.
+      note: how it was run, if that needs a remark.
     """
 
     path: str
@@ -102,7 +102,7 @@ def readme_environments(results: Results) -> str:
 
 
 def results_returns(results: Results) -> str:
-    """What was earned in context on held-out tasks."""
+    """Returns in context on held-out tasks."""
     bandit, rows = summary_of(BANDIT.path, results), []
     for arms, group in GROUPS.items():
         found = bandit[group]
@@ -187,7 +187,7 @@ def dark_room_models(results: Results) -> str:
 
 
 def watermaze_trials(results: Results) -> str:
-    """What each change of Watermaze's preset was worth, on validation tasks."""
+    """The effect of each change to Watermaze's preset, on validation tasks."""
     rows = []
     for row in results[TRIALS]["rows"]:
         encoder = " + ".join(map(str, row["encoder"])) if row["encoder"] else "–"
@@ -206,7 +206,7 @@ def watermaze_trials(results: Results) -> str:
 
 
 def published(results: Results) -> str:
-    """What others have printed, and ours beside it."""
+    """Results that others have published, with ours beside them."""
     rows = []
     for world, theirs in results[PUBLISHED].items():
         rows += [
@@ -227,7 +227,7 @@ def published(results: Results) -> str:
 
 
 def subsampling_trials(results: Results) -> str:
-    """What it is worth to keep one episode of so many, on validation tasks."""
+    """The effect of keeping only every k-th episode, on validation tasks."""
     rows = [
         [row["world"], f"{row['keep_every']}", f"{row['context']}", f"{row['updates']}",
          row["optimizer"], f"{number(row['first'])} → {number(row['fiftieth'])} → "
@@ -243,7 +243,7 @@ def subsampling_trials(results: Results) -> str:
 
 
 def expert_trials(results: Results) -> str:
-    """What ED and AD learn in context from sources of different ends, on validation tasks."""
+    """ED and AD on sources with different entropy schedules, on validation tasks."""
     rows = [
         [row["world"], row["method"],
          f"{row['entropy_cost']} → {row['entropy_end']} in {row['entropy_updates']} of "
@@ -260,7 +260,7 @@ def expert_trials(results: Results) -> str:
 
 
 def watermaze_encoders(results: Results) -> str:
-    """How far off an encoder is that was trained to tell poses."""
+    """The errors of encoders that were trained to predict poses."""
     rows = [
         [" + ".join(map(str, found["hidden"])), f"{found['updates']}",
          f"{found['median_error_units']}"]
@@ -270,7 +270,7 @@ def watermaze_encoders(results: Results) -> str:
 
 
 def ablations(results: Results) -> str:
-    """What each setting of ``quickstart`` is worth, on validation tasks."""
+    """The effect of each setting of ``quickstart``, on validation tasks."""
     found = results[ABLATIONS]["rows"]
     first, rows = found[0]["final"], []
     for row in found:

@@ -41,7 +41,7 @@ def tpu_steps(results: Results) -> str:
 
 
 def tpu_rooflines(results: Results) -> str:
-    """The times that the same steps take at least, about."""
+    """Approximate lower bounds on the times of the same steps."""
     rows = []
     for path, found in compiled(results):
         roofline = found["roofline"]

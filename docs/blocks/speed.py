@@ -1,4 +1,4 @@
-"""How fast everything is, beside peers."""
+"""The speed of all stages, compared with peers."""
 
 import itertools
 import re
@@ -19,7 +19,7 @@ CPU, H100 = "benchmarks/results/cpu_2_cores.json", "benchmarks/results/h100.json
 
 
 def readme_speed(results: Results) -> str:
-    """Our speed beside that of others, in a sentence."""
+    """Our speed compared with that of others, in one sentence."""
     words = {"collect": "collection", "train": "training", "evaluate": "acting"}
 
     def beside(stage: str, peer: str) -> str:
@@ -84,7 +84,7 @@ def speed_fair(results: Results) -> str:
 
 
 def speed_conditions(results: Results) -> str:
-    """Of each peer: what is as ours, what is not, and how it was run; and who is left out."""
+    """For each peer, what is the same, what differs, and its settings; and who is left out."""
     rows, last = [], None
     for row in results[CPU]["rows"]:
         if "left_out" in row:

@@ -1,4 +1,4 @@
-"""How pages say numbers: tables, links, intervals, rates."""
+"""Formats numbers for pages: tables, links, intervals, rates."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ Results = Mapping[str, Any]
 
 
 def summary_of(path: str, results: Results) -> dict[str, Any]:
-    """Of a run, whether or not it stands in the results of a learner."""
+    """The summary of a run, whether the file is that summary or a learner's results with it."""
     return results[path].get("summary", results[path])
 
 
@@ -21,12 +21,12 @@ def table(header: str, rows: Iterable[Iterable[str]]) -> str:
 
 
 def link(text: str, path: str) -> str:
-    """To a file, from a page in docs."""
+    """A link to a file, from a page in docs."""
     return f"[{text}]({os.path.relpath(path, 'docs')})"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """With two decimals, or as many of them as there is room for in so many digits."""
+    """A number with up to two decimals, fewer if it would have more than ``digits`` digits."""
     if value is None:
         return "–"
     return f"{value:.{max(0, min(2, digits - len(str(int(abs(value))))))}f}"
@@ -44,12 +44,12 @@ def final(group: Mapping[str, Any]) -> str:
 
 
 def optimum(summary: Mapping[str, Any]) -> str:
-    """Whole numbers without decimals."""
+    """The optimal return; whole numbers have no decimals."""
     return f"{float(number(summary['optimal_return'])):g}"
 
 
 def factor(value: float) -> str:
-    """With two digits at least."""
+    """A ratio with at least two significant digits."""
     return f"{value:.2g}" if value < 1 else number(value, 3 if value < 2 else 2)
 
 
@@ -59,7 +59,7 @@ def times(ratio: Mapping[str, float]) -> str:
 
 
 def rate(value: float) -> str:
-    """In millions or thousands."""
+    """A rate, in millions or thousands if it is large."""
     for unit, name in ((1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{number(value / unit, 2)} {name}"
@@ -101,7 +101,7 @@ def sign(text: str) -> str:
 
 
 def size_of(value: float) -> str:
-    """A size on an axis, in the units that are usual for so many."""
+    """A size on an axis, with the prefix k, M or G if it is large."""
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= unit:
             return f"{value / unit:.3g}{name}"

@@ -1,10 +1,10 @@
-"""All methods and cores on the same histories, in every world.
+"""Compares all methods and cores on the same histories, in every environment.
 
     python -m experiments.arena --preset=cpu --workdir=runs/arena
 
-What is done is skipped, and what was interrupted goes on. The results are in the workdir:
-report/summary.json and pictures. ``--methods="AD; DPT"`` and ``--worlds=dark_room``
-take some of them.
+Finished work is skipped, and interrupted work is resumed. The results are in the folder report of
+the workdir: summary.json and pictures. ``--methods="AD; DPT"`` and ``--worlds=dark_room`` select
+methods and environments.
 """
 
 import argparse
@@ -46,10 +46,10 @@ def main(arguments: list[str], interruption: Interruption) -> None:
 def chosen(
     runs: Mapping[str, Mapping[str, Run]], worlds: str, methods: str
 ) -> dict[str, dict[str, Run]]:
-    """Those of some worlds and methods, by their names with semicolons between them; "" for all.
+    """Selects runs by environment and method: names separated by semicolons, or "" for all.
 
     Raises:
-      UserError: there is no such name.
+      UserError: a name does not exist, or no learner is left in an environment.
     """
 
     def some(names: str, known: Mapping[str, object], flag: str) -> list[str]:
@@ -70,7 +70,7 @@ def chosen(
 
 
 def plan(of_world: Mapping[str, Run], seeds: int) -> dict:
-    """The jobs of a world by their folders, each after those that it reads."""
+    """The jobs of an environment by folder, each after the jobs whose output it reads."""
     return {job.folder: job for run in of_world.values() for job in jobs(run, seeds)}
 
 
@@ -82,15 +82,15 @@ def compete(
     seeds: int,
     shard: tuple[int, int] = (0, 1),
 ) -> None:
-    """Does the runs, or a share of them, and reports on them once all are done.
+    """Does the runs, or a share of them, and writes the report once all are done.
 
     Args:
-      runs: by the names of the world and of the entry.
-      preset: theirs.
-      folder: where all of it goes.
-      interruption: is asked between and within jobs.
-      seeds: of training.
-      shard: (index, count) of the share.
+      runs: by the names of the environment and of the entry.
+      preset: of the runs.
+      folder: the workdir of all jobs.
+      interruption: checked between and during jobs.
+      seeds: number of training seeds.
+      shard: (index, count) of the share, with indices from 0.
     """
     root = work.open_root(folder, preset)
     whole = {k: job for of_world in runs.values() for k, job in plan(of_world, seeds).items()}

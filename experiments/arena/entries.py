@@ -1,7 +1,8 @@
-"""Who meets in the arena, and where.
+"""The entries of the arena, and the environments in which they compete.
 
-Every method of ``ad_jax.methods`` and every core of ``ad_jax.models`` enters by itself. Unless it
-is named here, it has what AD has in a world: histories, updates, batches, shape of the model.
+Every method of ``ad_jax.methods`` and every core of ``ad_jax.models`` is entered automatically.
+Unless this file says otherwise, an entry has the same histories, number of updates, batches and
+model shape as AD in that environment.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ def _thompson(environment: str, preset: str) -> Run:
     return presets.source(environment, preset, {"source.name": "thompson"})
 
 
-# Those that are more than AD with another method.
+# Methods that change more of AD's config than the method.
 OWN: dict[str, Callable[[str, str], Run]] = {"ED": presets.ed, "RL2": presets.rl2}
 OF_METHODS: dict[str, Callable[[str, str], Run]] = {
     **{name: OWN.get(name, partial(_of_method, name)) for name in METHODS},
@@ -69,7 +70,7 @@ FROM_SCRATCH = {"source": presets.source, "Thompson": _thompson}
 ENTRIES = {**OF_METHODS, **OF_CORES, **FROM_SCRATCH}
 PICTURES = {"methods": list(OF_METHODS), "cores": ["AD", *OF_CORES]}
 
-# Where one does not enter, and why.
+# Where an entry does not compete, and why.
 _ONE_IS_ENOUGH = "here all methods have the transformer"
 _NOT_KNOWN = "no optimal policy is known"
 LEFT_OUT: dict[str, dict[str, str]] = {
@@ -95,7 +96,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
 
 
 def runs(preset: str) -> dict[str, dict[str, Run]]:
-    """What the arena is made of: runs by the names of the world and of the entry."""
+    """All runs of the arena, by the names of the environment and of the entry."""
     return {
         world: {
             name: _within_budget(make(world, preset), preset)
@@ -107,7 +108,7 @@ def runs(preset: str) -> dict[str, dict[str, Run]]:
 
 
 def _within_budget(run: Run, preset: str) -> Run:
-    """As many updates for all that learn from histories."""
+    """Gives all entries that learn from histories the same number of updates."""
     if not build.reads_windows(run.config):
         return run
     return run._replace(config=changed(run.config, presets.BRIEF[preset]))

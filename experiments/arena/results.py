@@ -1,4 +1,4 @@
-"""What came of the arena: numbers and pictures."""
+"""The results of the arena: numbers and pictures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,20 +24,27 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
     """Everything that is reported, as JSON values.
 
     Args:
-      results: by the names of the world and of the entry.
+      results: by the names of the environment and of the entry.
 
     Returns:
-      ``methods``: for each entry and world its scores on held-out tasks, normalised between the
-      random and the optimal policy, by episode, or by step where there is one episode. ``curve``
-      and ``mean``, that of its last tenth, have 95 % intervals ``_ci95`` over training seeds, tasks
-      and rollouts. Of whole rollouts in the last tenth of the episodes: ``profile``, the part above
-      each of ``thresholds``; ``improvement``, the probability of improvement over ``first``, the
-      world's first entry. ``return``: in the last tenth, not normalised; ``regret``, where there is
-      one episode; ``to_80``: the first episode or step whose mean score is 0.8 or more, None where
-      there is none; ``shifted``: the mean in other distributions of tasks; ``parameters``; ``run``:
-      how large it was and what it cost. ``worlds``: the tasks; the optimal return, or 1 where it is
-      not known, and the random one; and by the names of learners ``from_scratch``, who they are and
-      their score in the last tenth of their episodes, or their regret.
+      A dict of three:
+
+      ``methods``: for each entry and environment, its scores on held-out tasks, normalised so that
+      0 is the random and 1 the optimal policy, by episode, or by step if there is one episode.
+      ``curve`` and ``mean`` (over the curve's last tenth) have 95 % intervals ``_ci95`` over
+      training seeds, tasks and rollouts. From each rollout's mean score in the last tenth of the
+      episodes: ``profile``, the fraction of rollouts above each threshold, and ``improvement``, the
+      probability of improvement over ``first``, the environment's first entry. ``return`` is the
+      return in the last tenth, not normalised; ``regret`` is given if there is one episode;
+      ``to_80`` is the first episode or step with a mean score of at least 0.8, or None;
+      ``shifted`` has the mean scores in shifted task distributions; ``parameters`` is the number of
+      parameters; ``run`` has the run's size and costs.
+
+      ``worlds``: for each environment, its held-out tasks, the mean optimal return (1 if it is not
+      known), the mean random return, and ``from_scratch``: for each source learner, its name and
+      its score in the last tenth of its episodes, or its regret.
+
+      ``thresholds``: those of the profiles.
     """
     methods: dict[str, dict[str, Any]] = {}
     worlds = {}
@@ -91,7 +98,7 @@ _OF_CURVES = ("curve", "curve_ci95", "mean", "mean_ci95")
 
 
 def _by_step(found: Results) -> bool:
-    """Whether all is one episode, in which one looks at its steps."""
+    """Whether an evaluation is one episode, so that its curve is by step."""
     return found.returns.shape[-1] == 1
 
 
@@ -101,7 +108,7 @@ def _scores(found: Results, group: str = evaluate.HELDOUT) -> np.ndarray:
 
 
 def _from_scratch(found: Results, by_step: bool) -> dict[str, Any]:
-    """Who a learner is, and what it earns on held-out tasks."""
+    """The name of a source learner, and its score or regret on held-out tasks."""
     tested = found.group == evaluate.HELDOUT
     returns, low, high = (
         np.array(found.source["final_return_by_task"]), found.chance[tested], found.optimum[tested]
@@ -114,7 +121,7 @@ def _from_scratch(found: Results, by_step: bool) -> dict[str, Any]:
 
 
 def num_parameters(results: Results) -> int:
-    """Of one model."""
+    """The number of parameters of one model."""
     model = build.model(results.config, build.world(results.config).env)
     shapes = jax.eval_shape(lambda key: init_params(key, model), jax.random.key(0))
     return sum(x.size for x in jax.tree.leaves(shapes))

@@ -1,9 +1,9 @@
-"""Cart-pole of gymnax with an unknown motor: how any gymnax environment becomes a world.
+"""Cart-pole of gymnax with an unknown motor: an example of tasks for any gymnax environment.
 
     python -m experiments.run --config=experiments/configs/cart_pole.py:cpu --workdir=DIR
 
-In half of the tasks the motor is wired the wrong way round, and its force differs; nothing shows
-it but what the cart does. Not an experiment of the paper.
+The motor's force differs between tasks, and in about half of them its direction is reversed. Only
+the movement of the cart shows that. Not an experiment of the paper.
 smoke: seconds, no result.
 cpu: three minutes on two cores; learns held-out motors within ten episodes (docs/results.md).
 """
@@ -22,7 +22,7 @@ STEPS = 50
 
 
 def tasks(env: Any) -> TaskDistribution:
-    """Forces from 5 to 15 N, forwards or backwards."""
+    """Forces from 5 to 15 N, in either direction; the number of tasks is not limited."""
 
     def draw(task_id: jax.Array) -> Any:
         key_sign, key_force = jax.random.split(jax.random.fold_in(jax.random.key(0), task_id))

@@ -87,7 +87,7 @@ def choose(preset: str, presets: dict[str, dict[str, Any]], **always: Any):
       **always: values of env, for every preset.
 
     Raises:
-      UserError: there is no such preset, or nothing of a name that it gives.
+      UserError: the preset, or something that it names, does not exist.
     """
     if preset not in presets:
         raise UserError(f"there is no preset {preset!r}: choose one of {', '.join(presets)}")

@@ -2,13 +2,14 @@
 
     python -m experiments.run --config=experiments/configs/dark_key_to_door.py:cpu --workdir=DIR
 
-The source alone sees whether it holds the key (privileged): a policy without memory can't know.
+Only the source sees whether it holds the key (privileged): it has no memory, so it could not know.
 smoke: seconds, no result.
 cpu: five minutes on two cores; what it reaches is in docs/results.md.
 large: all episodes of 4096 tasks, a context of 82 episodes, a model of width 512 and 8 layers; for
 GPUs and TPU pods, not run here.
 xl: the same tasks, a context of 164 episodes, a model of width 2048 and 20 layers, a billion
-parameters; for pods, with mesh.fsdp, mesh.model and mesh.sequence (docs/scaling.md); only compiled.
+parameters; for pods, with mesh.fsdp, mesh.model and mesh.sequence (docs/scaling.md); compiled, but
+never run.
 paper: the paper's sizes; for a GPU, not run here.
 """
 

@@ -3,10 +3,10 @@
     python -m experiments.run --config=experiments/configs/dark_room_hard.py:cpu --workdir=DIR
 
 244 goals for training, 16 for validation, 29 held out. The source sees whether the goal has paid
-(privileged). The farthest goals are hardly ever found by chance within 20 steps, so it need not
-improve on all.
+(privileged). The farthest goals are hardly ever found by chance within 20 steps, so the source need
+not improve on all goals.
 smoke: seconds, no result.
-cpu: three minutes on two cores. Which of the source's episodes are learned from matters most
+cpu: three minutes on two cores. The choice of the source's episodes to train on matters most
 (docs/results.md).
 paper: the paper's sizes; for a GPU, not run here.
 """

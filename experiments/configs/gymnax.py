@@ -3,10 +3,10 @@
     python -m experiments.run --config=experiments/configs/gymnax.py:cpu --workdir=DIR \
         --config.env.name=CartPole-v1
 
-In each task the actions are permuted and the components of a float vector have other signs
-(``ad_jax.envs.variants``).
+In each task the actions are permuted, and the signs of some components of a float vector are
+flipped (``ad_jax.envs.variants``).
 smoke: seconds, no result.
-cpu: CartPole-v1, five minutes on two cores; to begin with for an id of your own.
+cpu: CartPole-v1, five minutes on two cores; a starting point for other ids.
 FourRooms-misc, Acrobot-v1: the same for these, ten and fifteen minutes (docs/results.md).
 """
 
@@ -36,7 +36,7 @@ _CPU = {
     "train.steps": 1500,
     "train.accumulate": 4,
 }
-# Where scale matters, source and model are shown standardised numbers.
+# Where scales matter, the source and the model get standardised numbers.
 _NORMALIZED = {**_CPU, "source.ppo.normalize": True, "model.normalize": True}
 PRESETS = {
     "smoke": {

@@ -2,8 +2,8 @@
 
     python -m experiments.run --config=experiments/configs/point_robot.py:cpu --workdir=DIR
 
-Not an experiment of the paper. Each component of an action is one of five places. Half of the
-circle is for training, and a test is on goals of the other half as well.
+Not an experiment of the paper. Each component of an action is one of five values. Training goals
+are on one half of the circle; goals on the other half are tested as well.
 smoke: seconds, no result.
 cpu: 256 training tasks; three minutes on two cores.
 """

@@ -1,12 +1,12 @@
-"""Decision processes drawn at random: 16 states, 4 actions, one state pays, 20 steps.
+"""Random Markov decision processes: 16 states, 4 actions, one state with a reward, 20 steps.
 
     python -m experiments.run --config=experiments/configs/random_mdp.py:cpu --workdir=DIR
 
-Not an experiment of the paper. Nothing of a task can be known but from its own steps, and there are
-two billion tasks: ``tasks.num_train`` says how many are learned from.
+Not an experiment of the paper. One task tells nothing about another, and there are two billion:
+``tasks.num_train`` says how many to train on.
 smoke: seconds, no result.
 cpu: 1024 training tasks; three minutes on two cores.
-paper: no experiment of the paper, but of the size of its own; for a GPU, not run here.
+paper: as large as the paper's experiments; for a GPU, not run here.
 """
 
 from experiments.configs import dark_room

@@ -1,4 +1,4 @@
-"""The config of a run, once more: ``--config=DIR/config.json``, whatever wrote the folder."""
+"""The stored config of a run: ``--config=DIR/config.json``, of any version."""
 
 import json
 import pathlib

@@ -5,9 +5,9 @@
 Histories store poses; the model draws the frames itself and sees nothing else. The sources of
 `smoke` and `cpu` see the pose instead of the frames; that of `paper` is a DQN on frames (Table 5).
 smoke: seconds, no result.
-cpu: a search as the source; an episode ends one step after the platform was found, so that the
-place is seen beside its reward. In training the model learns to tell the pose from a frame as well
-(model.shown_cost), which is not the paper's objective. 12 minutes on two cores.
+cpu: the source is a search. An episode ends one step after the platform is found, so that the model
+sees the place together with its reward. It is also trained to predict the pose from a frame
+(model.shown_cost), which is not part of the paper's objective. 12 minutes on two cores.
 paper: the paper's sizes; for a GPU, not run here.
 """
 
@@ -35,7 +35,7 @@ PRESETS = {
         "tasks.num_heldout": 32,
         "tasks.num_validation": 32,
         "tasks.num_train": 512,
-        # A history of some 30 episodes holds all of the search's learning.
+        # The search finishes learning within about 30 episodes.
         "source.name": "search",
         "collect.updates": 20,
         "collect.tasks_per_tile": 64,

@@ -1,10 +1,11 @@
-"""XLand-MiniGrid: a room with objects, and a goal that is not seen; needs the extra xland.
+"""XLand-MiniGrid: a room with objects, and a hidden goal; needs the extra xland.
 
     python -m experiments.run --config=experiments/configs/xland.py:cpu --workdir=DIR
 
-Not an experiment of the paper. The source sees what it holds, besides what it sees (privileged).
+Not an experiment of the paper. The source also sees what it holds (privileged).
 smoke: seconds, no result.
-cpu: a room of 5×5 cells and rulesets drawn here; twelve minutes on two cores, eight to collect.
+cpu: a room of 5×5 cells, and rulesets drawn by this project; twelve minutes on two cores, eight of
+them to collect.
 large: the package's benchmark trivial-21k, which it downloads, in rooms of 9×9 with walls; for a
 GPU, not run here.
 """

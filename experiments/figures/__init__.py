@@ -1,6 +1,7 @@
 """The figures of the paper by their numbers.
 
-16 is the data efficiency that it speaks of; 17 and 18 are on what is asked of its method since.
+Number 16 is on the data efficiency that the paper claims, 17 and 18 on later questions about the
+method.
 """
 
 from experiments.figures import (

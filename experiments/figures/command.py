@@ -1,4 +1,4 @@
-"""What the commands have in common that do the jobs of many runs."""
+"""The options and the start shared by all commands that do the jobs of many runs."""
 
 import argparse
 
@@ -13,7 +13,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
     """The options of a command: those that its parser has, and those that all have.
 
     Raises:
-      UserError: there is no such preset, too few seeds, or a shard that is none.
+      UserError: the preset, the number of seeds or the shard is not valid.
     """
     parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
     parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
@@ -31,7 +31,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
 
 
 def begin(options: argparse.Namespace, interruption: Interruption) -> None:
-    """What comes before the first job.
+    """Prepares for the first job: signals, memory, logging and the first line of output.
 
     Raises:
       UserError: there is no workdir.

@@ -2,9 +2,9 @@
 
     python -m experiments.figures.document [--preset=PRESET WORKDIR/figures]
 
-The figures of that preset in a workdir are copied there first. A figure that is kept of another
-preset stays, and nothing is copied, unless --replace is given. What a person has to say about a
-figure stands in docs/figures/notes.json.
+With a folder, its figures of that preset are copied to docs/figures first. If one of them would
+replace a figure of another preset, nothing is copied, unless --replace is given. The notes on the
+figures are in docs/figures/notes.json.
 """
 
 import argparse

@@ -35,7 +35,7 @@ NOISE_FREE = "ED, noise-free expert"
 
 
 def runs(preset: str):
-    """Four in each environment, and in the grid worlds ED of a better expert than the source."""
+    """Four per environment, and in the grid worlds also ED on an expert better than the source."""
     made = {
         "AD": presets.ad,
         "ED": presets.ed,
@@ -104,13 +104,13 @@ def bounds_of(results: Results) -> list[dict[str, Any]]:
 
 
 def _risen(panel: Mapping[str, Any], name: str) -> np.ndarray:
-    """What a curve gains from its first episode to its end, as a part of what there is to gain."""
+    """A curve's gain from start to end, as a fraction of that from random to optimal; [seed]."""
     found, level = find(panel["curves"], name), lambda n: find(panel["levels"], n)["value"]
     return (last(found) - at(found, 0)) / (level("optimum") - level("random"))
 
 
 def ahead(panel: Mapping[str, Any]) -> np.ndarray:
-    """From a tenth of the shown steps on, AD is above the source's summed actors."""
+    """From a tenth of the shown steps on, AD is above the source, by steps of all its actors."""
     ad, source = (find(panel["curves"], name) for name in ("AD", "source"))
     compared = [part * panel["xlim"] for part in (0.1, 0.25, 0.5, 1)]
     return least(*(at(ad, x) - at(source, x) for x in compared))

@@ -56,14 +56,20 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
 
 
 def improves(found: Panels) -> np.ndarray:
-    """Every prompt that leaves something to gain: AD ends above it, and above where it began."""
+    """After every prompt, AD ends above the prompt's return and above its own first episode.
+
+    A slack of 2 % of the optimum covers prompts that leave nothing to gain.
+    """
     slack = 0.02 * found[0]["levels"][0]["value"]
     gains = lambda c: last(c) - np.maximum(c["prompt"], at(c, 0)) + slack
     return least(*map(gains, found[0]["curves"]))
 
 
 def keeps(found: Panels) -> np.ndarray:
-    """ED ends within a quarter of the optimum of its prompt, and its prompts stay in order."""
+    """ED ends near its prompt's return, and higher after better prompts.
+
+    Near is within a quarter of the optimum.
+    """
     optimum, curves = found[1]["levels"][0]["value"], found[1]["curves"]
     near = [optimum / 4 - abs(last(c) - c["prompt"]) for c in curves]
     steps = [last(better) - last(worse) for worse, better in itertools.pairwise(curves)]

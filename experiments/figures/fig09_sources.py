@@ -43,7 +43,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
 
 
 def learns(panel: Mapping[str, Any]) -> np.ndarray:
-    """Each task has a learner of its own, so these are the sample."""
+    """The margin of each task: each has a learner of its own, so tasks are the sample."""
     return np.array(panel["final_by_task"]) / np.array(panel["optimum_by_task"]) - LEARNT
 
 

@@ -27,14 +27,15 @@ def runs(preset: str):
 def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
     """One for each layer: weights averaged over heads, of the first steps on a held-out task.
 
-    They are those of the first training seed; what earlier episodes get is told of every seed.
+    The weights are those of the first training seed; the share of earlier episodes is given for
+    every seed.
     """
     found = results["AD"]
     config = found.config
     world = build.world(config)
     model = build.model(config, world.env)
     mesh = sharding.make_mesh(**config.mesh)
-    # Fetched: from here on, each process is on its own.
+    # Fetched to the host: from here on, processes do not communicate.
     of_seeds = [
         sharding.fetch(params)
         for folder in found.checkpoints
@@ -62,7 +63,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
         return np.asarray(weights), np.flatnonzero(np.asarray(seen["is_first"][0]))
 
     def to_earlier(weights: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """What the last episode gives to those before it, [layer]."""
+        """The share of the last episode's attention that goes to earlier ones, [layer]."""
         episode = np.searchsorted(starts, np.arange(steps), side="right")
         earlier = episode[:, None] > episode  # keys of episodes before the query's
         return (weights * earlier)[:, episode == episode[-1]].sum(-1).mean(-1)

@@ -1,4 +1,4 @@
-"""Data efficiency: how much of a new task AD has to see, and how much its source."""
+"""Data efficiency: how many steps of a new task AD needs, and how many its source."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ from experiments.figures.panels import STEPS, curve, rounded, source_curve
 from experiments.figures.runs import Results
 
 PART = 0.8  # of the optimal return
-EVERY = "AD, every episode"  # of the source's, where it usually learns from some of them
+EVERY = "AD, every episode"  # if the preset trains on only some of the source's episodes
 STREAM, ACTORS = "source, one stream", "source"
 
 
 def runs(preset: str):
-    """Those of figure 4, and AD of histories that nothing is left out of."""
+    """AD and the source as in figure 4, and AD trained on every episode of the histories."""
     made = {}
     for environment in SHOWN[preset]:
         title, ad = TITLES[environment], presets.ad(environment, preset)
@@ -29,7 +29,7 @@ def runs(preset: str):
 
 
 def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
-    """One for each environment; what was seen is on a logarithmic axis."""
+    """One for each environment, with a logarithmic axis of steps."""
     made = []
     for title in TITLES.values():
         if f"{title}, AD" not in results:
@@ -58,7 +58,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
 
 
 def reached(line: Mapping[str, Any]) -> list[float | None]:
-    """After how many steps a curve is first at ``PART``, for each seed; None where it never is."""
+    """Steps until a curve first reaches ``PART``, for each seed; None if it never does."""
     steps = []
     for values in line["by_seed"]:
         above = np.flatnonzero(np.array(values) >= PART)

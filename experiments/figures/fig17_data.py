@@ -1,6 +1,6 @@
-"""What data a learner in context needs: how many tasks, histories of each, and episodes of those.
+"""How much data in-context learning needs: tasks, histories of each, and episodes of a history.
 
-Tasks are decision processes drawn at random, of which there are as many as one likes.
+The tasks are random Markov decision processes, of which there are as many as needed.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from experiments.figures.panels import OF_SCORES, SCORE, point
 from experiments.figures.runs import Results, Run
 
 METHODS = ("AD", "DPT")
-# Of each panel: a key of the config, the label of its axis.
+# For each panel: the config key that varies, and the label of its axis.
 AXES = {
     "training tasks": ("tasks.num_train", "number of training tasks"),
     "histories": ("collect.streams", "histories of each task"),
     "subsampling": ("train.keep_every", "one of so many episodes is kept"),
 }
-# Of an axis while another one is looked at.
+# The value of each setting while another one varies.
 USUAL: dict[str, dict[str, int]] = {
     "smoke": {"training tasks": 16, "histories": 2, "subsampling": 1},
     "cpu": {"training tasks": 1024, "histories": 4, "subsampling": 5},
@@ -38,7 +38,7 @@ TRAINING = "training tasks"
 
 
 def runs(preset: str):
-    """Each axis by itself, the others as usual."""
+    """Varies one setting at a time; the others keep their usual values."""
     usual: dict[str, Any] = {AXES[axis][0]: value for axis, value in USUAL[preset].items()}
     usual |= presets.BRIEF[preset]
     return {
@@ -50,7 +50,7 @@ def runs(preset: str):
 
 
 def _run(preset: str, changes: Mapping[str, Any]) -> Run:
-    """Few tasks are the first of many, whose histories are collected once."""
+    """AD with changes. Runs on few tasks share the histories that are collected for many."""
     most, few = max(VALUES[preset]["training tasks"]), USUAL[preset]["training tasks"]
     usual = changes["collect.streams"] == USUAL[preset]["histories"]
     run = presets.ad(presets.RANDOM_MDP, preset, changes)
@@ -86,7 +86,7 @@ MORE = 16  # times as much of something
 
 
 def gained(found: Panels, axis: str) -> np.ndarray:
-    """What AD earns on held-out tasks with ``MORE`` times as many, less what with as many."""
+    """AD's gain on held-out tasks from ``MORE`` times as many tasks or histories; float [seed]."""
     points = find(find(found, axis)["series"], "AD")["points"]
     earned = {int(point["x"]): np.array(point["value"]["by_seed"]) for point in points}
     few = next(x for x in earned if MORE * x in earned)

@@ -18,13 +18,13 @@ from experiments.figures.sweeps import same_tokens
 
 
 class Room(NamedTuple):
-    """A room of a size.
+    """A room, and the amount of data in it.
 
     Attributes:
       size: cells along each side.
-      steps: of an episode.
-      episodes: of a history.
-      tasks: to train on.
+      steps: steps of an episode.
+      episodes: episodes of a history.
+      tasks: number of training tasks.
     """
 
     size: int
@@ -34,7 +34,7 @@ class Room(NamedTuple):
 
 
 def _seeking(preset: str, room: Room, changes: Mapping[str, Any]) -> Run:
-    """Of histories of R-max."""
+    """AD on histories of R-max."""
     own = {
         "source.name": "rmax",
         "source.rmax.num_streams": 8,
@@ -47,7 +47,7 @@ def _seeking(preset: str, room: Room, changes: Mapping[str, Any]) -> Run:
 
 
 def _fading(preset: str, room: Room, changes: Mapping[str, Any]) -> Run:
-    """Of histories of an expert whose noise fades, one episode of five."""
+    """AD on every fifth episode of histories of an expert whose noise fades."""
     own = {
         "source.noise.rollout_steps": room.steps,
         "source.noise.epsilon_steps": room.steps * room.episodes,
@@ -58,12 +58,12 @@ def _fading(preset: str, room: Room, changes: Mapping[str, Any]) -> Run:
 
 
 class World(NamedTuple):
-    """A world in several sizes.
+    """An environment in several sizes.
 
     Attributes:
       make: ``make(preset, room, changes)``, AD in a room.
-      rooms: those of "smoke", and those of other presets.
-      spans: how many episodes contexts span, alike.
+      rooms: those of the preset "smoke", and those of the other presets.
+      spans: lengths of the context in episodes, for "smoke" and for the other presets.
     """
 
     make: Callable[[str, Room, Mapping[str, Any]], Run]
@@ -145,7 +145,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
 
 
 def _missed(found: Panels, title: str, room: int) -> np.ndarray:
-    """What a context of two episodes misses of what the longest one earns; float [seed]."""
+    """How far a context of two episodes falls short of the longest one; float [seed]."""
     points = find(found, title)["series"][room]["points"]
     short, longest = (np.array(points[i]["value"]["by_seed"]) for i in (1, -1))
     return longest - short

@@ -1,4 +1,4 @@
-"""What a figure is."""
+"""The parts of a figure, and the verdicts on its claims."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from experiments.figures.runs import Results, Run
 
 Panels = Sequence[Mapping[str, Any]]
 VERDICTS = HOLDS, UNDECIDED, DOES_NOT_HOLD = "holds", "undecided", "does not hold"
-MIN_SEEDS = 3  # of a verdict
+MIN_SEEDS = 3  # with fewer training seeds, a claim is undecided
 
 
 class Figure(NamedTuple):
@@ -20,13 +20,13 @@ class Figure(NamedTuple):
 
     Attributes:
       title: what it shows.
-      runs: ``runs(preset)``, what it is made of, by name.
-      panels: ``panels(results)``, from the results of these runs to what is drawn; see panels.py.
-      claims: what the paper says with it, as effects that have a size: each with
-        ``margin(panels)``, float [seed], by how much it holds for each training seed, not above 0
-        where it does not; None where a panel is not there. See ``verdict``.
-      sample: what a margin has one number of, each an independent learner.
-      draw: ``draw(made)``, the picture of what figNN.json holds, a figure of matplotlib.
+      runs: ``runs(preset)``, the runs that it needs, by name.
+      panels: ``panels(results)``, what is drawn, from the results of these runs; see panels.py.
+      claims: the paper's claims about it, each with ``margin(panels)``: float [seed], by how much
+        the claim holds for each training seed, positive if it does; None if its panel is missing.
+        See ``verdict``.
+      sample: what the entries of a margin are, each an independent learner.
+      draw: ``draw(made)``, a Matplotlib figure from the contents of figNN.json.
     """
 
     title: str
@@ -66,7 +66,7 @@ def of_panels(
 
 
 def at(curve: Mapping[str, Any], x: float) -> np.ndarray:
-    """A curve at a number of steps, float [seed]; its first or last value outside of it."""
+    """A curve's value at a number of steps, float [seed]; constant beyond its ends."""
     return np.array([np.interp(x, curve["x"], of_seed) for of_seed in curve["by_seed"]])
 
 
@@ -76,12 +76,12 @@ def last(curve: Mapping[str, Any]) -> np.ndarray:
 
 
 def least(*margins: np.ndarray) -> np.ndarray:
-    """The margin of several claims that all have to hold."""
+    """The least of several margins: that of a claim whose parts must all hold."""
     return np.minimum.reduce(np.broadcast_arrays(*margins))
 
 
 def verdict(margin: np.ndarray) -> dict[str, Any]:
-    """What training seeds say of a claim.
+    """The verdict on a claim, from its margin for each training seed.
 
     Args:
       margin: float [seed], by how much it holds.
@@ -103,7 +103,7 @@ def verdict(margin: np.ndarray) -> dict[str, Any]:
 
 
 def judged(figure: Figure, preset: str, panels: Panels) -> list[dict[str, Any]]:
-    """The claims with their verdicts; none are made of the smoke preset, which measures nothing."""
+    """The claims with their verdicts; none for the smoke preset, which measures nothing."""
     if preset == "smoke":
         return []
     margins = {text: margin(panels) for text, margin in figure.claims.items()}

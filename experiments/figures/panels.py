@@ -41,23 +41,23 @@ def curve(name: str, values: np.ndarray, steps: int, paper: Sequence = ()) -> di
 
 
 def point(values: np.ndarray) -> dict[str, Any]:
-    """One number of float [seed, task, rollout]."""
+    """The mean of float [seed, task, rollout], with its interval and the means by seed."""
     return {k: rounded(v) for k, v in across_seeds(values).items()}
 
 
 def level(name: str, values: np.ndarray) -> dict[str, Any]:
-    """A line across, the mean of float [seed, task, rollout]."""
+    """A horizontal line at the mean of float [seed, task, rollout]."""
     found = point(values)
     return {"name": name, "value": found.pop("mean"), **found}
 
 
 def bins(episodes: int) -> np.ndarray:
-    """Where bins of episodes begin, and the end: narrow at first, where most is learnt."""
+    """Edges of bins of episodes, int [bin + 1]: narrow at first, where most is learned."""
     return np.unique(np.round(np.geomspace(1, episodes + 1, _POINTS + 1)).astype(int)) - 1
 
 
 def source_curve(name: str, results: Results, streams: int, paper: Sequence = ()) -> dict[str, Any]:
-    """The source's mean return from scratch; its steps are those of so many streams together."""
+    """The source's mean return from scratch, against the steps of ``streams`` streams together."""
     returns = np.array(results.source["mean_return_by_episode"])
     x, mean = _binned(returns, results.episode_steps * streams)
     marks = [list(p) for p in paper]
@@ -72,7 +72,7 @@ def _binned(values: np.ndarray, steps: int) -> tuple[list[int], np.ndarray]:
 
 
 def rounded(values: np.ndarray) -> list:
-    """As lists of short numbers."""
+    """An array as nested lists, rounded to four decimals."""
     return np.round(np.asarray(values, float), 4).tolist()
 
 
@@ -102,7 +102,7 @@ def draw(made: Mapping[str, Any]) -> Figure:
 
 
 def _note(made: Mapping[str, Any]) -> str:
-    """What bands are, of how many seeds and rollouts, and whose the open marks are."""
+    """The explanation below a figure: its bands, seeds, rollouts and open marks."""
     panels, seeds = made["panels"], style.counted(made["seeds"], "training seed")
     if panels[0]["kind"] == "map":
         return "One rollout on one held-out task, by the model of the first training seed."

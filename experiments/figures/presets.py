@@ -10,7 +10,7 @@ BANDIT, KEY_TO_DOOR, RANDOM_MDP = "adversarial_bandit", "dark_key_to_door", "ran
 OF_THE_PAPER = (BANDIT, "dark_room", "dark_room_hard", KEY_TO_DOOR, "watermaze")
 ENVIRONMENTS = (*OF_THE_PAPER, RANDOM_MDP, "point_robot", "xland")
 
-# What the figures change of an environment's own preset.
+# Changes that the figures make to an environment's own preset.
 _SMOKE = {
     "train.steps": 4,
     "train.log_every": 2,
@@ -30,16 +30,16 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "evaluation.rollouts": 4,
         },
     },
-    # Models of Dark Room's size are too small for an accelerator: all seeds at once.
+    # Such small models do not fill an accelerator, so all seeds are trained at once.
     "paper": {
         name: {"train.seeds": SEEDS["paper"]}
         for name in (*OF_THE_PAPER, RANDOM_MDP)
         if name != "watermaze"
     },
 }
-# Where many models are compared that are not the paper's.
+# For comparisons of many models that are not in the paper.
 BRIEF: dict[str, dict[str, Any]] = {"smoke": {}, "cpu": {"train.steps": 1000}, "paper": {}}
-# Tasks of Key-to-Door that are collected, where figure 12 wants more than others train on.
+# Tasks of Key-to-Door to collect: figure 12 needs more than the other figures train on.
 COLLECTED = {"smoke": 40, "cpu": 512, "paper": 2424}
 
 # RL² as in Dark Room's preset, but for the trials, the discount and the number of updates.
@@ -59,7 +59,7 @@ RL2: dict[str, dict[str, dict[str, Any]]] = {
         BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.95, "train.steps": 1500},
         "dark_room_hard": {"train.steps": 900},
         KEY_TO_DOOR: {"rl2.discount": 0.99, "rl2.episodes": 10, "train.steps": 600},
-        # It would draw each frame at every step of its own: it sees poses.
+        # RL² acts in training and would have to render every frame, so it sees poses instead.
         "watermaze": {
             "env.name": "PoseWatermaze",
             "rl2.discount": 0.95,
@@ -79,14 +79,14 @@ RL2: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def ad(environment: str, preset: str, changes: Mapping[str, Any] | None = None) -> Run:
-    """Algorithm distillation, changed by dotted key."""
+    """Algorithm distillation; ``changes`` are config values by dotted key."""
     config = changed(config_of(environment, preset), CHANGES[preset].get(environment, {}))
     num_train = COLLECTED[preset] if environment == KEY_TO_DOOR else None
     return Run(changed(config, changes or {}), num_train)
 
 
 def ed(environment: str, preset: str) -> Run:
-    """Expert distillation: of the last tenth of the histories; of bandits, of the best arm."""
+    """Expert distillation, on the last tenth of the histories; for bandits, on the best arm."""
     if environment == BANDIT:  # whose source never becomes an expert: a trial is all it has
         return noise_free_ed(environment, preset)
     return ad(environment, preset, {"method": "ED", "train.keep_begin": 0.9, "train.keep_every": 1})
@@ -108,7 +108,7 @@ def noise(environment: str, preset: str, changes: Mapping[str, Any] | None = Non
 
 
 def noise_free_ed(environment: str, preset: str) -> Run:
-    """ED of the optimal policy, as many and as long histories as the source's."""
+    """ED on the optimal policy, with as many and as long histories as the source's."""
     expert = {"method": "ED", "source.noise.epsilon_start": 0.0}
     return noise(environment, preset, {**expert, "train.keep_every": 1})
 
@@ -126,10 +126,10 @@ def rl2(environment: str, preset: str, core: str = "lstm") -> Run:
     }
     config = ad(environment, preset).config
     encoder = {"model.image_encoder": config.model.image_encoder}
-    # Where rewards are rarer than in Dark Room, a bonus like its own would drown them.
+    # Rewards are rarer than in Dark Room, so its entropy bonus would outweigh them.
     rare = {} if environment == "dark_room" else {"rl2.entropy_cost": 0.02}
     config = changed(config, learner | encoder | rare | RL2[preset].get(environment, {}))
-    # It is judged in trials like those that it learns from; the last episode is its asymptote.
+    # Tested in trials as long as those in training; the last episode is taken as its asymptote.
     steps = config.rl2.episodes * episode_steps(config)
     limits = {"model.context": steps, "evaluation.episodes": config.rl2.episodes}
     return Run(changed(config, limits))

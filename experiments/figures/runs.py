@@ -1,7 +1,7 @@
-"""What figures are made of: runs, cut into jobs that several figures share.
+"""The runs that figures need, split into jobs that several figures can share.
 
-A job is one stage of a run, in a folder named by what it depends on: two figures that want the same
-histories, the same model or the same evaluation find it there.
+A job is one stage of a run. Its folder is named by everything that the stage depends on, so figures
+that need the same histories, model or evaluation share it.
 """
 
 import functools
@@ -30,13 +30,13 @@ STAGES = ("collect", "train", "evaluate")
 
 
 class Run(NamedTuple):
-    """A model to be trained and evaluated, or with ``stage`` "collect" a source to be watched.
+    """A model to train and evaluate or, with ``stage`` "collect", a source to watch.
 
     Attributes:
-      config: of its first training seed; it says how many are trained at once.
-      num_train: tasks whose histories are collected, of which the config's are trained on; None
-        for those of the config alone.
-      stage: the last one.
+      config: of its first training seed; ``train.seeds`` says how many are trained at once.
+      num_train: number of tasks to collect, of which the config's ``tasks.num_train`` are trained
+        on; None collects only those.
+      stage: the last stage.
     """
 
     config: ml_collections.ConfigDict
@@ -61,11 +61,11 @@ class Job(NamedTuple):
     model: str | None = None
 
     def workdir(self, root: Path) -> Workdir:
-        """Its folder, locked; raises UserError where that can't be had."""
+        """Opens and locks its folder; raises a UserError if that is impossible."""
         return Workdir(root / self.folder, self.config, **self._read(root))
 
     def done(self, root: Path) -> bool:
-        """Whether its output is complete, and of the inputs that are there now."""
+        """Whether its output is complete, and made from the inputs that are there now."""
         return pipeline.is_done(self.stage, self.config, self.folders(root))
 
     def folders(self, root: Path) -> Folders:
@@ -80,7 +80,7 @@ class Job(NamedTuple):
 
     @property
     def work(self) -> float:
-        """How much of it there is: steps of environments, or transitions to learn from."""
+        """The amount of work: environment steps, or transitions to train on."""
         c, world = self.config, build.world(self.config)
         if self.stage == "collect":
             source = build.source(c, world.env)
@@ -116,7 +116,7 @@ def episode_steps(config: ml_collections.ConfigDict) -> int:
 def jobs(run: Run, seeds: int) -> Iterator[Job]:
     """The jobs of a run in the order in which they can be done.
 
-    The seeds share their histories: they are of training and evaluation.
+    All training seeds share the histories; each is trained and evaluated.
     """
     collected = run.config
     if run.num_train is not None:
@@ -138,9 +138,9 @@ def jobs(run: Run, seeds: int) -> Iterator[Job]:
 
 
 def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: str | None) -> str:
-    """A name that is the same for whatever gives the same output, today and in later versions.
+    """A folder name that is the same for all configs with the same output, in later versions too.
 
-    So it is made from the values that are not the default's: a key that is new changes no name.
+    It is made from the values that differ from the defaults, so a new key changes no name.
     """
     until = STAGES[: STAGES.index(stage) + 1]
 
@@ -164,20 +164,20 @@ def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: s
 
 
 class Results:
-    """What the evaluations of a run gave, over its training seeds.
+    """The evaluation results of a run, over its training seeds.
 
     Attributes:
-      returns: float [seed, task, rollout, episode]; ``prompt_returns`` alike.
-      group: str [task], as of ``evaluate.EvaluationTasks``.
+      returns, prompt_returns: float [seed, task, rollout, episode].
+      group: str [task], as in ``evaluate.EvaluationTasks``.
       optimum, chance: float [task], returns of the optimal and of the random policy; the optimum
-        is 1 where it is not known,
-      optimum_is_known: which this says.
+        is 1 if it is not known.
+      optimum_is_known: whether it is.
       episode_steps: length of an episode.
       config: of the first seed, and of those trained together with it.
-      metrics: for each seed, its lines of a metrics.jsonl.
-      checkpoints: their folders; a seed, or several, in each.
-      source: what the histories' provenance says; None where there are none.
-      costs: seconds, and the device of the last stage.
+      metrics: for each seed, its lines of metrics.jsonl.
+      checkpoints: folders of checkpoints, each with one seed or several.
+      source: the provenance of the histories; None if there are none.
+      costs: seconds of each stage, and the device of the last one.
     """
 
     def __init__(self, root: Path, run: Run, seeds: int):
@@ -222,10 +222,12 @@ class Results:
         return self._normalized(self.returns, group, 1)
 
     def normalized_by_step(self, group: str = evaluate.HELDOUT) -> np.ndarray:
-        """The same of rewards, beside an episode's mean ones; float [seed, task, 1, time].
+        """Normalised rewards of each step, float [seed, task, 1, time], means over rollouts.
+
+        0 and 1 are the mean rewards per step of the random and of the optimal policy.
 
         Raises:
-          UserError: evaluations are of a version that stored means over models.
+          UserError: the evaluations are of an older version, with means over models.
         """
         reward = np.concatenate([x.reshape(-1, *x.shape[-2:]) for x in self._mean_rewards])
         if len(reward) != len(self.returns):

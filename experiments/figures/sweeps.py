@@ -1,4 +1,4 @@
-"""Figures 7, 8, 10, 12 and 13: one setting of AD after the other."""
+"""Figures 7, 8, 10, 12 and 13: settings of AD, varied one at a time."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,7 +33,7 @@ def sweep(
         scale, the paper's values).
       chosen: for each preset, the values of each axis.
       claims: of the figure.
-      also: ``also(config, key, value)``, what has to change with it.
+      also: ``also(config, key, value)``, further settings that depend on the value.
     """
 
     def runs(preset: str):
@@ -78,7 +78,7 @@ def named(values: Mapping[Any, float]) -> dict[str, float]:
 
 
 def value(found: Panels, x: Any, panel: int = 0) -> np.ndarray:
-    """What a setting earns, float [seed]."""
+    """The return with the value ``x`` of a panel's setting, float [seed]."""
     points = found[panel]["series"][0]["points"]
     return next(np.array(p["value"]["by_seed"]) for p in points if p["x"] == str(x))
 
@@ -91,7 +91,7 @@ def _longest(found: Panels) -> np.ndarray:
 
 
 def same_tokens(config: Any, key: str, context: int) -> dict[str, Any]:
-    """As many transitions in a batch, however long the windows are."""
+    """A batch size with about as many transitions as the config's, for another context."""
     size = config.train.batch_size * config.model.context // context
     shared = config.train.accumulate * processes.MAX_CPU_DEVICES
     return {"train.batch_size": max(size - size % shared, shared)}

@@ -1,6 +1,7 @@
-"""Doing the jobs that figures are made of: in order, once, and with an estimate of what is left.
+"""Does the jobs of figures: in order, each once, with an estimate of the remaining time.
 
-Several processes can share a folder: each does what no other one is at, and waits for the rest.
+Several processes can share a folder. A process that comes to a job that another one is doing waits
+for it, and then skips it.
 """
 
 import contextlib
@@ -29,13 +30,13 @@ from experiments.runtime.workdir import InUse
 _PRESET = "preset.json"  # in the folder: whose results it holds
 _SECONDS = "seconds.json"  # in a job's folder: how long it took
 _UNITS = (" steps to collect", " transitions to train on", " steps to evaluate")
-_PATIENCE = 5.0  # seconds between two looks at what another process does
+_PATIENCE = 5.0  # seconds between two checks whether another process has finished a job
 
 
 def open_root(folder: str | os.PathLike, preset: str) -> Path:
-    """A folder for the jobs of a preset, which it remembers.
+    """Opens the folder for all jobs, and records their preset in it.
 
-    JAX keeps there what it has compiled, since runs of a figure compile much the same.
+    JAX's compilation cache is kept there too, since a figure's runs compile similar programs.
 
     Raises:
       UserError: it can't be used, or holds results of another preset.
@@ -65,7 +66,7 @@ def open_root(folder: str | os.PathLike, preset: str) -> Path:
 
 
 def part(plan: list[Job], index: int, count: int) -> list[Job]:
-    """The jobs of a shard: a share of the models, and what they are made of."""
+    """The jobs of a shard: a share of the models, with the histories that they need."""
     whole = list(dict.fromkeys(job.model or job.folder for job in plan if job.stage != "collect"))
     mine = set(whole[index::count])
     chosen = [job for job in plan if job.folder in mine or job.model in mine]
@@ -78,13 +79,13 @@ def part(plan: list[Job], index: int, count: int) -> list[Job]:
 def do(
     root: Path, plan: list[Job], interruption: Interruption, published: Mapping[str, float] = {}
 ) -> None:
-    """Does what is not done yet; waits for what another process does.
+    """Does the jobs that are not done yet; waits for those that another process is doing.
 
     Args:
-      root: of the folders.
+      root: the folder of all jobs.
       plan: all jobs, each after those whose results it reads.
-      interruption: is asked between and within jobs.
-      published: seconds that jobs took elsewhere, by folder, for want of any like them done here.
+      interruption: checked between and during jobs.
+      published: seconds that jobs took elsewhere, by folder, used until a similar job is done here.
     """
     left = [job for job in plan if not is_done(job, root)]
     for config in {job.config.to_json(): job.config for job in left}.values():
@@ -108,7 +109,7 @@ def do(
 
 
 def is_done(job: Job, root: Path) -> bool:
-    """What process 0 sees, on all of them."""
+    """Whether a job is done, as process 0 sees it; the same on all processes."""
     return processes.first_decides(lambda: job.done(root))
 
 
@@ -128,7 +129,7 @@ def _wait(root: Path, job: Job, interruption: Interruption):
 
 @contextlib.contextmanager
 def _timed(root: Path, job: Job) -> Iterator[None]:
-    """Adds the seconds of its body to those that the job's folder has, also if it is stopped."""
+    """Adds the seconds of its body to those stored in the job's folder, even if it is stopped."""
     began = time.monotonic()
     try:
         yield
@@ -144,7 +145,7 @@ def _seconds(root: Path, job: Job) -> float:
 
 
 def _like(job: Job) -> str:
-    """What jobs have in common of which one tells how long another takes."""
+    """A key that jobs share if the time of one is an estimate for the others."""
     return job.folder.rsplit("-", 2)[0]  # without the seed and the digest
 
 
@@ -157,7 +158,7 @@ def _learn(rates: dict[str, list[float]], root: Path, job: Job) -> None:
 def estimated(
     job: Job, rates: Mapping[str, list[float]], published: Mapping[str, float]
 ) -> float | None:
-    """Seconds, as jobs like it took here, or as it took elsewhere; None if neither is known."""
+    """Estimated seconds, from similar jobs here, else from elsewhere; None if neither is known."""
     if _like(job) in rates:
         return job.work * float(np.mean(rates[_like(job)]))
     return published.get(job.folder)
@@ -175,7 +176,7 @@ def overview(left: list[Job], estimate: Callable[[Job], float | None]) -> list[s
 
 
 def remaining(left: list[Job], estimate: Callable[[Job], float | None]) -> str:
-    """How long jobs will take together, and how many of them nothing is known of."""
+    """How long jobs will take together, and how many of them have no estimate."""
     known = [seconds for job in left if (seconds := estimate(job)) is not None]
     unknown = len(left) - len(known)
     parts = [_duration(sum(known))] if known else []

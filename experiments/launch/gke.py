@@ -3,10 +3,11 @@
     python -m experiments.launch.gke --name=ad --image=IMAGE --topology=4x4 -- \\
         --config=FILE.py:PRESET --workdir=gs://BUCKET/DIR [--config.x=…] | kubectl apply -f -
 
-IMAGE is made from the project's Dockerfile, which says how. The workdir is in a bucket, which the
-pods may use as --service-account=NAME (Workload Identity), or below /runs, where a persistent
-volume that all pods can write (Filestore, say) is mounted for --claim=CLAIM. A pod that has to go
-saves in its grace period and fails, so that the JobSet starts all pods again and they go on.
+IMAGE is built from the project's Dockerfile, as its first lines show. The workdir is in a bucket,
+which the pods access as --service-account=NAME (Workload Identity), or below /runs, where
+--claim=CLAIM mounts a persistent volume that all pods can write to (Filestore, say). A pod that is
+evicted saves within its grace period and then fails, so the JobSet restarts all pods, and they
+resume the run.
 ``kubectl apply --dry-run=server -f -`` asks the cluster whether it would take the JobSet.
 """
 
@@ -31,13 +32,13 @@ def jobset(
       image: of the container.
       topology: chips along each axis of the slice, such as 4x4.
       accelerator: GKE's name of the kind of TPU.
-      claim: of the volume at /runs; None where the workdir is in a bucket.
+      claim: the persistent volume claim mounted at /runs; None if the workdir is in a bucket.
       service_account: of Kubernetes, for the pods; None for the default one.
       restarts: how often all pods are started again after one has failed.
       arguments: of ``ad-jax run``.
 
     Raises:
-      UserError: the topology is none, or the workdir would be lost with the pods.
+      UserError: the topology is not valid, or the workdir would be lost with the pods.
     """
     workdirs = [a.partition("=")[2] for a in arguments if a.startswith("--workdir=")]
     kept = ("gs://", "/runs/") if claim else "gs://"

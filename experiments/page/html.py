@@ -15,7 +15,7 @@ def html(data: dict[str, Any]) -> str:
       data: JSON values, without NaN; see ``Player.document`` and ``run_page.document``.
     """
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    # An element of script ends at the first "</", wherever it is.
+    # A script element ends at the first "</", even within a string.
     return _TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/", text.replace("</", "<\\/"))
 
 

@@ -13,7 +13,7 @@ from experiments.page import scenes
 from experiments.pictures.rollouts import episode_ends, shown_episodes
 from experiments.stages.evaluate import LABELS, is_tested
 
-_TASKS = {True: 24, False: 12}  # whose rollouts are in the page: tested ones, and others
+_TASKS = {True: 24, False: 12}  # the most tasks with rollouts in the page: tested ones, others
 _EPISODES = 40  # of each rollout
 
 
@@ -34,7 +34,7 @@ def document(
       env: the environment.
       params: EnvParams of the evaluated tasks, with a leading axis.
       results: of the stage "evaluate", with returns ``by_task``.
-      zero, reference: float [task], the returns that are 0 and 1 once they are normalised.
+      zero, reference: float [task], the returns that normalise to 0 and to 1.
       chance: float [task], of a random policy.
       summary: of the run, JSON values.
       config: of the run, JSON values.
@@ -90,7 +90,7 @@ def _chosen(tested: np.ndarray, final: np.ndarray) -> list[int]:
 
 
 def of_predictions(summary: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """What page.html draws of a run that has no world to act in.
+    """What page.html draws of a run that has no environment to act in.
 
     Args:
       summary: of ``stages.predictions``, JSON values.
@@ -113,7 +113,7 @@ def _name(task: dict[str, Any]) -> str:
 
 
 def _steps(results: dict[str, np.ndarray], i: int) -> dict[str, Any]:
-    """Of the first rollout of a task: its steps in at most ``_EPISODES`` of the episodes."""
+    """The steps of a task's first rollout, in at most ``_EPISODES`` of its episodes."""
     last, ends = results["is_last"][i], episode_ends(results, i)
     begins = np.append(0, ends[:-1])
     episodes = shown_episodes(len(ends), _EPISODES)

@@ -18,9 +18,10 @@ class Scene(NamedTuple):
     """How tasks of an environment are shown and chosen.
 
     Attributes:
-      kind: the name of what draws it in page.html.
-      facts: ``facts(env)``, what that needs to know.
-      places: the fields of EnvParams that make a task; the page shows them and sends them back.
+      kind: the name of its drawing code in page.html.
+      facts: ``facts(env)``, the values that this code needs.
+      places: ``places(env)``, the fields of EnvParams that define a task; the page shows them and
+        sends them back.
       check: ``check(env, field, value)`` raises a UserError if a field can't have this value.
     """
 
@@ -130,7 +131,7 @@ def params_of(env: Any, places: Any) -> Any:
 
 
 def pictures(env: Any) -> Callable[[Any], np.ndarray] | None:
-    """From observations to the pictures that they are or stand for, uint8; None without any."""
+    """A function from observations to their images, uint8; None if the environment has none."""
     if render := getattr(env, "render_observation", None):
         draw = jax.jit(render)
         return lambda observation: np.asarray(draw(observation))

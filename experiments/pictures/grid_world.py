@@ -64,7 +64,7 @@ def goals(
 def rollout(
     results: dict[str, np.ndarray], params: Any, optimum: np.ndarray, size: int, path: Any
 ) -> None:
-    """The tested task whose first rollout ends at the median return, step by step."""
+    """Writes an animation of the tested task whose first rollout ends at the median return."""
     task = median_task(results, optimum)
     observation, reward = results["observation"][task], results["reward"][task]
     ends = episode_ends(results, task)

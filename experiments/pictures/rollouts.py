@@ -21,9 +21,9 @@ def median_task(results: dict[str, np.ndarray], reference: np.ndarray) -> int:
 
 
 def episode_ends(results: dict[str, np.ndarray], task: int) -> np.ndarray:
-    """Steps of the rollout of a task after which its episodes end: of those that were asked for.
+    """The ends of a task's evaluated episodes, int [episode]: steps of the rollout, exclusive.
 
-    There are more where they end before their time.
+    The rollout has more episodes than were asked for if episodes end before their step limit.
     """
     episodes = results["returns"].shape[-1]
     return np.flatnonzero(results["is_last"][task])[:episodes] + 1

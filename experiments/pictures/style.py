@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-# The colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), which stay apart for colour-blind
-# eyes. Each has a dash and a marker of its own, which stay apart in print without colours.
+# The colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can
+# tell apart. Each has its own dash pattern and marker, for print in black and white.
 LINES = (
     {"color": "#d55e00", "ls": "-", "marker": "o"},
     {"color": "#0072b2", "ls": (0, (6, 2)), "marker": "s"},
@@ -21,7 +21,7 @@ LINES = (
     {"color": "#7b3f00", "ls": (0, (3, 1, 3, 3)), "marker": "p"},
 )
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo", "**")
-# Who has which line in every picture; everybody else has that of its position in the picture.
+# Names that have the same line style in every picture; others get the style of their position.
 OF_NAME = {
     "AD": 0, "ED": 1, "RL2": 2, "RL2, LSTM": 2, "RL2, transformer": 4, "source": 6,
     "source, one stream": 7, "random pulls": 7, "heldout": 0, "validation": 0,
@@ -35,17 +35,17 @@ _LETTER, _LINE = 0.0077, 0.0175  # inches for each point of a font: how wide, ho
 
 
 def number(name: str, position: int = 0) -> int:
-    """Which of the lines somebody has."""
+    """The index in ``LINES`` of the style for a name at a position in the picture."""
     return OF_NAME.get(name, position) % len(LINES)
 
 
 def line(i: int) -> dict[str, Any]:
-    """Keywords of ``plot`` for one of the lines. Their markers are not at the same places."""
+    """Keyword arguments of ``plot`` for a line style; markers of the styles are staggered."""
     return {"lw": 1.6, "ms": 4.5, "markevery": (0.015 * (i + 1), 0.14), **LINES[i]}
 
 
 def sampled(seeds: int, what: str = "rollout") -> str:
-    """What an interval of a mean over all of them is taken over."""
+    """What the intervals of means are taken over, in words."""
     return f"training seeds, tasks and {what}s" if seeds > 1 else f"tasks and {what}s of one model"
 
 
@@ -84,12 +84,12 @@ def counted(count: int, what: str) -> str:
 
 
 def explain(figure: Figure, text: str, preset: str, legend: dict[str, Any] | None = None) -> None:
-    """Makes a figure higher, for a legend and what a reader has to know.
+    """Adds a legend and an explanation below a figure, which becomes taller.
 
     Args:
-      figure: is complete otherwise.
-      text: what the lines and bands are, of how many seeds and rollouts.
-      preset: is named below; one of a smoke test is stamped across the figure as well.
+      figure: complete otherwise.
+      text: explains the lines and bands, and says how many seeds and rollouts there are.
+      preset: named in the explanation; a smoke preset is also stamped across the figure.
       legend: artists by name.
     """
     legend = legend or {}
@@ -118,7 +118,7 @@ def explain(figure: Figure, text: str, preset: str, legend: dict[str, Any] | Non
 
 
 def named(*axes: Any) -> dict[str, Any]:
-    """What axes have of a legend: artists by name."""
+    """The legend entries of some axes: artists by name."""
     return {
         name: artist
         for each in axes

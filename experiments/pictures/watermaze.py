@@ -14,7 +14,7 @@ from experiments.pictures.rollouts import episode_ends, median_task, shown_episo
 _EPISODES = 4
 _STRIDE = 2  # steps between two pictures of an animation
 _ZOOM = 2
-_DISTANCE = 300  # units between a landmark and who looks at it
+_DISTANCE = 300  # units between a landmark and the viewer
 _MAP = _ZOOM * raycast.FRAME_SHAPE[0]  # pixels along a side, as high as the frame
 _HEADER = 22
 
@@ -58,7 +58,7 @@ def rollout(results: dict, task: int, platform: np.ndarray, picture: Any, path: 
 
 
 def landmarks(picture: Any) -> Figure:
-    """What is seen of each landmark from a place before its wall."""
+    """The view of each landmark from a place in front of its wall."""
     angles = np.arange(0, raycast.TURN, raycast.TURN // 8)
     radians = 2 * np.pi * angles / raycast.TURN
     distance = (raycast.APOTHEM - _DISTANCE) * raycast.POSITION_SCALE

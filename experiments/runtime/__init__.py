@@ -1,1 +1,1 @@
-"""How a run lives on a machine: processes, signals, memory, its folder and its metrics."""
+"""The runtime of a run: processes, signals, memory, its folder and its metrics."""

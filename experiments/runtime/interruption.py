@@ -14,7 +14,7 @@ from ad_jax.distributed import processes
 from ad_jax.errors import UserError
 from data_pipelines.files import disk_is_full
 
-# Signals that come together are one request: launchers hand on what a process may have got already.
+# Signals that arrive together are one request: a launcher may forward one that already arrived.
 TOGETHER_SECONDS = 1.0
 _ACKNOWLEDGED = b"\nstopping: saving what is finished; the same signal once more stops at once\n"
 
@@ -24,14 +24,15 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Catches the signals from ``install`` on; ``check`` raises at the next safe place.
+    """Catches stop signals after ``install``; ``check`` raises at the next safe point.
 
-    Where there are several processes, JAX takes the SIGTERM to any one of them to all. They agree
-    on the number of a question, and stop when each asks that one. So all of them must ask equally
-    often from the start of the process on, and nothing else may ask JAX.
+    With several processes, JAX forwards a SIGTERM that one of them receives to all. They agree on
+    the number of a query ("sync point"), and each stops at its query with that number. So all of
+    them must query equally often, counted from the start of the process, and nothing else may use
+    JAX's sync points.
 
     Attributes:
-      signal: the number of the signal that came; SIGTERM if another process got it.
+      signal: the number of the signal received; SIGTERM if another process received it.
     """
 
     def __init__(self):
@@ -40,7 +41,7 @@ class Interruption:
         self.signal = signal.SIGTERM
 
     def install(self) -> None:
-        """Handles SIGTERM and SIGINT; one that comes later ends the process at once."""
+        """Handles SIGTERM and SIGINT; a second signal ends the process at once."""
         alone = jax.process_count() == 1
         signal.signal(signal.SIGINT, self._request if alone else self._pass_on)
         if alone:
@@ -70,7 +71,7 @@ class Interruption:
         _wait_for_the_same(signal.SIGTERM, signal.SIGINT)
 
     def _pass_on(self, number, frame) -> None:
-        """Tells all processes, by what JAX looks for."""
+        """Stops all processes: turns SIGINT into the SIGTERM that JAX forwards to them."""
         del frame
         if self.signal == number:
             return
@@ -80,9 +81,9 @@ class Interruption:
 
 
 def _wait_for_the_same(*numbers: int) -> None:
-    """Lets signals that come together with the first one pass; then one ends the process at once.
+    """Waits while copies of the first signal arrive; later ones then end the process at once.
 
-    That is left to the system, since the interpreter may be waiting for a device by then.
+    The system's default handlers do that, since the interpreter may be waiting for a device.
     """
     time.sleep(TOGETHER_SECONDS)
     for number in numbers:
@@ -94,11 +95,11 @@ def end_well(
     interruption: Interruption,
     stopped_status: Callable[[], int | None] = lambda: None,
 ) -> None:
-    """Does the work; what a user can mend ends the process in one line and a non-zero status.
+    """Runs a program; an error that the user can fix ends it with one line and a non-zero status.
 
     Args:
-      work: of a whole program.
-      interruption: that the work is given.
+      work: the whole program.
+      interruption: the one that the program uses.
       stopped_status: exit status after a signal; None for 128 + its number.
     """
     try:

@@ -1,7 +1,7 @@
-"""The start of a program that may have several processes.
+"""Starts a program that may have several processes.
 
-JAX does not say which of them others wait for in vain. So each leaves its number in the workdir
-while it waits.
+JAX does not report which processes are missing when others wait for them. So each process leaves
+its number in the workdir while it waits.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from ad_jax.errors import UserError
 from ad_jax.paths import Path, as_path, reason
 
 FOLDER = "joining"
-# JAX's settings with which nothing would run: their values, and why.
+# Settings of JAX that are not supported: their values, and why.
 UNSUPPORTED = {
     "jax_disable_jit": ((True,), "the stages are made to be compiled"),
     "jax_enable_x64": ((True,), "all is written for 32 bits"),
@@ -33,9 +33,9 @@ UNSUPPORTED = {
 
 
 def join(arguments: list[str]) -> None:
-    """Joins the processes of a run, or ends this one in one line.
+    """Joins the processes of a run, or exits with an error of one line.
 
-    Comes before whatever imports gymnax, which starts JAX's backend.
+    Must be called before anything imports gymnax, which starts JAX's backend.
 
     Args:
       arguments: of the command line, of which only the workdir is read.
@@ -45,7 +45,7 @@ def join(arguments: list[str]) -> None:
         with contextlib.ExitStack() as stack:
             absent = None
             if count > 1 and (folder := _workdir(arguments)):
-                with contextlib.suppress(Exception):  # it is the workdir's to complain of a folder
+                with contextlib.suppress(Exception):  # Workdir reports a folder that can't be used
                     absent = stack.enter_context(_present(folder / FOLDER, number, count))
             processes.start(absent)
         _start_backend()
@@ -77,7 +77,7 @@ def _workdir(arguments: list[str]) -> Path | None:
 
 @contextlib.contextmanager
 def _present(folder: Path, number: int, count: int) -> Iterator[Callable[[], list[int]]]:
-    """Is seen by the others meanwhile; gives a function that says who is not there."""
+    """Marks this process as present; yields a function that returns who is absent."""
     own = folder / str(number)
     folder.mkdir(parents=True, exist_ok=True)
     own.write_text(str(time.time()))

@@ -1,4 +1,4 @@
-"""What is logged."""
+"""Which messages are logged."""
 
 import logging as standard
 import sys
@@ -10,10 +10,11 @@ _unraisable = sys.unraisablehook
 
 
 def set_level(verbosity: int | None) -> None:
-    """Logs warnings and errors, of Orbax errors only, unless told otherwise.
+    """Sets which messages are logged.
 
     Args:
-      verbosity: absl's, from 1 (debug) to -3 (fatal), of everything; None for the usual.
+      verbosity: absl's level for everything, from 1 (debug) to -3 (fatal); None for the default:
+        warnings and errors, but from Orbax errors only.
     """
     logging.set_verbosity(logging.WARNING if verbosity is None else verbosity)
     if verbosity is None:
@@ -29,6 +30,6 @@ def _is_no_chatter(record: standard.LogRecord) -> bool:
 
 
 def _show_unless_late(raised: Any) -> None:
-    """Leaves out what TensorStore says once Orbax, after a first failure, has stopped listening."""
+    """Hides the message that TensorStore gives once Orbax has closed its loop after an error."""
     if str(raised.exc_value) != "Event loop is closed":
         _unraisable(raised)

@@ -22,14 +22,14 @@ _SENT = "tracker.jsonl"
 
 
 class Metrics:
-    """Writes metrics to metrics.jsonl and to TensorBoard, each step once, also after a restart.
+    """Writes metrics to metrics.jsonl and to TensorBoard, each step once, even after a restart.
 
-    A line is of a step and a training seed; where there are several seeds, each has a folder below
-    tensorboard/. ``publish`` brings what was written to a workdir in a store.
+    Each line is for one step and one training seed. With several seeds, each has a folder below
+    tensorboard/. If the workdir is in a store, ``publish`` copies the files there.
 
-    Both are written here and now: TensorBoard's usual writer has a thread, and waits for it for
-    ever once a full disk has ended it. A tracker reads metrics.jsonl, and gets each step once too:
-    tracker.jsonl says which ones it has.
+    Both are written synchronously: TensorBoard's own writer uses a thread, and waits for it forever
+    once a full disk has ended it. A tracker reads metrics.jsonl, and also gets each step once:
+    tracker.jsonl records the steps that were sent.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Metrics:
             started = SessionLog(status=SessionLog.START)
             self._boards[seed].write_event(Event(step=first_step + 1, session_log=started))
         if config.tracker:
-            sent = _read(workdir.path / _SENT) if first_step else []  # of another training
+            sent = _read(workdir.path / _SENT) if first_step else []  # obsolete if it starts anew
             run = _run(config, workdir, workdir.path.name)
             if config.tracker not in {line["tracker"] for line in sent}:
                 sent.append({"tracker": config.tracker, "id": run["id"], "step": 0})
@@ -60,7 +60,7 @@ class Metrics:
             self._growing.enter_context(tracked(config.tracker, **run, sent=str(folder / _SENT)))
 
     def write(self, step: int, of_seeds: dict[str, np.ndarray], of_all: dict[str, float]) -> None:
-        """Adds a line of each seed: values [seed], and those that all share."""
+        """Adds a line for each seed: its values from ``of_seeds`` [seed], and all of ``of_all``."""
         for i, (seed, board) in enumerate(self._boards.items()):
             metrics = {**{name: float(values[i]) for name, values in of_seeds.items()}, **of_all}
             self._file.write(json.dumps({"step": step, "seed": seed, **metrics}) + "\n")
@@ -110,11 +110,10 @@ def write_returns(
 class Means:
     """The means of metrics over the steps since the last row, each [seed].
 
-    A checkpoint keeps the sums so far, so a row is the same whether training was interrupted
-    within it or not.
+    Checkpoints keep the sums so far, so an interruption of training does not change a row.
 
     Args:
-      stored: from ``stored`` of an earlier process; nothing without one.
+      stored: what ``stored`` returned in an earlier process; None if there was none.
     """
 
     def __init__(self, stored: dict[str, Any] | None = None):
@@ -147,7 +146,7 @@ def _run(config: ml_collections.ConfigDict, workdir: Workdir, name: str) -> dict
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of JSON values, but for one that was cut off; none without a file."""
+    """The complete lines of a file of JSON values; none if there is no file."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [parsed for line in lines if (parsed := _parse(line))]
 

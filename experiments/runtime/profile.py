@@ -20,7 +20,7 @@ class Profile:
         self._running = False
 
     def before(self, step: int, state: Any) -> None:
-        """Is called before each step with what the one before has computed."""
+        """To be called before each step, with the state that the previous step computed."""
         if self._folder is None:
             return
         if step == self._first_step + _END:

@@ -1,8 +1,9 @@
-"""The models that a run trains at once, one of each training seed.
+"""The models that a run trains at once, one for each training seed.
 
-All devices share the windows of a single model. Of several, each device has whole models of its
-own: nothing is summed over devices, and what is too small to keep one busy fills it. Where the
-devices do not share them equally, the last is trained on more than one, to no end.
+If there is one model, its windows are shared by all devices. If there are several, each device
+trains whole models: nothing is summed over devices, and models that are too small to fill a device
+fill it together. If the devices can't share them equally, copies of the last one are trained too,
+and not used.
 """
 
 import itertools
@@ -19,14 +20,14 @@ from ad_jax.distributed import sharding
 
 
 class Seeds:
-    """How the models of a run lie on the devices.
+    """How the models of a run are placed on the devices.
 
-    Where there are several, all arrays of a model get a leading axis [slot], which is spread over
-    the devices.
+    If there are several, all arrays of a model get a leading axis [slot], which is sharded over the
+    devices.
 
     Attributes:
       numbers: the training seeds.
-      slots: the training seed of each slot.
+      slots: the training seed of each slot; the last may be repeated, see the module.
 
     Args:
       config: of the run.
@@ -41,7 +42,7 @@ class Seeds:
         self.slots = [int(seed) for seed in slots]
 
     def stack(self, parts: Sequence[Any]) -> Any:
-        """What each slot has, keys or arrays on the host, as one."""
+        """Stacks the values of all slots, which are keys or host arrays."""
         if self._alone:
             return parts[0]
         on_device = lambda x: isinstance(x, jax.Array)
@@ -65,11 +66,11 @@ class Seeds:
         return sharding.put(self.stack(list(map(jax.device_get, made))), self._each)
 
     def of_all(self, function: Callable, num_shared: int = 0) -> Callable:
-        """A function of one model as one of all.
+        """Turns a function of one model into a function of all models.
 
         Args:
           function: from arrays to arrays, to be jitted.
-          num_shared: so many of its first arguments are the same for all models.
+          num_shared: how many of its first arguments are the same for all models.
         """
         if self._alone:
             return function
@@ -79,11 +80,11 @@ class Seeds:
         """Where each array of the states lives.
 
         Args:
-          state: the shapes of one.
-          rules: as of ``sharding.state_shardings``.
+          state: shapes of one model's state.
+          rules: as for ``sharding.state_shardings``.
 
         Raises:
-          UserError: they do not fit there.
+          UserError: the states do not fit into the devices' memory.
         """
         if self._alone:
             shardings = sharding.state_shardings(self._mesh, state, rules)
@@ -95,18 +96,18 @@ class Seeds:
         return shardings
 
     def inputs_sharding(self) -> jax.sharding.NamedSharding:
-        """Where what a training step reads lives: its windows or, of several models, each one's."""
+        """The sharding of a training step's inputs: by window or, with several models, by model."""
         return sharding.batch_sharding(self._mesh) if self._alone else self._each
 
     def metrics_sharding(self) -> jax.sharding.NamedSharding:
-        """Where the scalars of a training step live: of several models, where each is.
+        """The sharding of a training step's scalars: with several models, by model.
 
-        So nothing is exchanged between devices, and none waits for another.
+        So devices exchange nothing, and none waits for another.
         """
         return sharding.replicated(self._mesh) if self._alone else self._each
 
     def to_store(self, state: Any) -> Any:
-        """The state as a checkpoint holds it: with an axis [seed], the same on any devices."""
+        """The state as checkpoints hold it: with an axis [seed] if there are several models."""
         if self._alone:
             return state
         rows = np.arange(len(self.numbers))

@@ -1,9 +1,9 @@
-"""Curves in Weights & Biases or trackio, sent by a process of their own.
+"""Sends curves to Weights & Biases or trackio, from a separate process.
 
-A tracker talks to a network, starts threads, prints, and may ask for a password. In a process of
-its own, which reads what training writes to metrics.jsonl, it can do all of that as slowly as it
-likes: training neither waits for it nor fails with it. That process runs this file, so nothing is
-imported here but what comes with Python.
+A tracker uses the network, starts threads, prints, and may ask for a password. In a separate
+process, which reads what training writes to metrics.jsonl, it may be slow or fail: training neither
+waits for it nor fails with it. That process runs this file, so this file only imports Python's
+standard library and the tracker.
 """
 
 import contextlib
@@ -52,8 +52,8 @@ def _trackio(run: dict[str, Any]) -> tuple[Any, str]:
     return opened, f"trackio show --project {PROJECT}"
 
 
-# Each opens a run, and says where it is seen. Their packages have these names, and so have the
-# extras that bring them.
+# Each opens a run, and returns it with where to view it. The names are also those of the packages
+# and of the extras that install them.
 TRACKERS: dict[str, Callable[[dict[str, Any]], tuple[Any, str]]] = {
     "wandb": _wandb,
     "trackio": _trackio,
@@ -62,16 +62,16 @@ TRACKERS: dict[str, Callable[[dict[str, Any]], tuple[Any, str]]] = {
 
 @contextlib.contextmanager
 def tracked(tracker: str, **run: Any) -> Iterator[None]:
-    """Sends rows to a tracker as long as it is open, and then waits for it, but not for ever.
+    """Sends rows to a tracker while it is open; at the end waits ``FINISH_SECONDS`` at most.
 
-    Whatever goes wrong is one line on stderr.
+    Any failure is reported in one line on stderr.
 
     Args:
       tracker: one of ``TRACKERS``.
-      run: JSON values: the run's id, name, group and config; and what is sent, either ``rows``,
-        (step, values by name) each, or ``metrics``: a file like metrics.jsonl that still grows, the
-        number of seeds in it, and the step after which it is read. A file ``sent`` gets a line of
-        each step.
+      run: JSON values: the run's id, name, group and config; and what to send. This is either
+        ``rows``, a list of (step, values by name), or ``metrics``: a file like metrics.jsonl that
+        still grows, the number of seeds in it, and the last step that was already sent. If there is
+        ``sent``, a file name, a line is added to it for each step.
     """
     arguments = [sys.executable, "-P", __file__]
     try:
@@ -104,7 +104,7 @@ def _say(line: str) -> None:
 
 
 def _followed(path: str, seeds: int, after: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """(step, row) of a file that grows until stdin ends: means over seeds, and each's values."""
+    """Yields (step, row) from a file that grows until stdin ends: means over seeds, and by seed."""
     for lines in zip(*[_lines(path)] * seeds, strict=False):  # those of a step follow each other
         step = lines[0]["step"]
         if step <= after:
@@ -130,7 +130,7 @@ def _lines(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _end_with_the_parent() -> None:
-    """Whoever has started this process may have been killed, and then does not end it."""
+    """Ends this process after stdin ends, in case its parent was killed and can't end it."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     time.sleep(FINISH_SECONDS + 5)

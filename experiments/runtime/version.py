@@ -12,9 +12,9 @@ from ad_jax.distributed import sharding
 
 
 def commit() -> str:
-    """The commit of the source tree, "-dirty" where files were changed.
+    """The commit of the source tree, with "-dirty" if files were changed.
 
-    Without a tree, in a container, AD_JAX_COMMIT says it; else it is "unknown".
+    Without a source tree, as in a container, it is AD_JAX_COMMIT; without that, "unknown".
     """
     without = os.environ.get("AD_JAX_COMMIT", "unknown")
     root = pathlib.Path(ad_jax.__file__).parents[1]
@@ -53,5 +53,5 @@ def line(workdir: str, mesh: Mapping[str, int] | None = None) -> str:
 
 
 def made() -> dict[str, str]:
-    """What a summary says of the program."""
+    """The versions that a summary records."""
     return {"version": ad_jax.__version__, "commit": commit(), "jax": jax.__version__}

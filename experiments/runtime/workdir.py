@@ -16,21 +16,21 @@ from ad_jax.methods import METHODS
 from ad_jax.paths import Path, as_path, is_remote, reason
 from data_pipelines.files import Lease, read_json, write_text_atomically
 
-# What each stage leaves, in their order.
+# The output of each stage, in the order of the stages.
 OUTPUT = {
     "collect": ("histories",),
     "train": ("checkpoints", "metrics.jsonl"),
     "evaluate": ("evaluation",),
     "report": ("report",),
 }
-# The first stage that reads a part of the config. The rest is of "collect" or names the run; the
-# mesh is a matter of the machine.
+# The first stage that reads each part of the config; for all other parts it is "collect". None: the
+# mesh depends on the machine, and may change.
 READ_BY = {
     "method": "train", "model": "train", "optimizer": "train",
     **{spec.group: "train" for spec in METHODS.values()},
     "evaluation": "evaluate", "mesh": None,
 }  # fmt: skip
-# Keys that change nothing that a run leaves but its curves.
+# Keys that change only the curves of a run, not its other output.
 WATCHING = ("train.evaluate_every", "tracker")
 
 
@@ -45,8 +45,8 @@ class Folders:
       path: the folder; ``histories``, ``checkpoints``, ``evaluation`` and ``report`` are in it.
 
     Args:
-      path: is taken as it is.
-      histories, checkpoints: of another run, that this one reads; its own where they are None.
+      path: the folder; it is neither created nor checked.
+      histories, checkpoints: folders of another run to read instead of its own; None for its own.
     """
 
     def __init__(
@@ -66,23 +66,23 @@ class Folders:
 class Workdir(Folders):
     """The folder of one run, locked against other runs while it is open.
 
-    Where a run has several processes, they share the folder, and the first one locks it. A run on
-    a disk that can't be written to is opened as it is, without a lock.
+    If a run has several processes, they share the folder, and the first one locks it. If the folder
+    of an existing run can't be written to, it is opened read-only, without a lock.
 
     Attributes:
       read_only: whether it can't be written to, as process 0 sees it.
-      profile: as it was given.
+      profile: as given.
 
     Args:
-      path: is made if it does not exist.
-      config: is stored. What a stage has read must stay as it was while the output of that stage,
-        or of a later one, is there.
-      histories, checkpoints: of another run, that this one reads; its own where they are None.
-      profile: where training leaves a trace of a few steps; None for nowhere.
+      path: the folder; created if it does not exist.
+      config: stored in the folder. A value can't change while the folder has output of the first
+        stage that reads it, or of a later stage.
+      histories, checkpoints: folders of another run to read instead of its own; None for its own.
+      profile: folder for a trace of a few training steps; None for no trace.
 
     Raises:
-      UserError: the folder can't be used, or another config was.
-      InUse: another process is at work there.
+      UserError: the folder can't be used, or has output made with another config.
+      InUse: another process is using the folder.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Workdir(Folders):
         write_text_atomically(path, text)
 
     def _refuse(self, changes: dict[str, str]) -> None:
-        """Raises UserError if what is in the folder was made with the former value of a key."""
+        """Raises a UserError if the folder has output made with the old value of a changed key."""
         stages = list(OUTPUT)
         refused, outdated = [], []
         for key in sorted(changes):
@@ -186,7 +186,7 @@ class Workdir(Folders):
             )
 
     def close(self) -> None:
-        """Lets go of the lock."""
+        """Releases the lock."""
         if self._lock:
             self._lock.close()
 

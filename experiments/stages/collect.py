@@ -27,8 +27,8 @@ from experiments.runtime.workdir import Folders, Workdir
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "array_record")
 # JAX's settings that change the numbers.
 SETTINGS = ("jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
-MAX_ACTION_SHARE = 0.95  # of one action in the first tenth of a task's histories,
-MIN_ACTIONS = 100  # and in at least so many
+MAX_ACTION_SHARE = 0.95  # the largest share of one action in the first tenth of a task's histories
+MIN_ACTIONS = 100  # that tenth is extended to at least so many actions
 QUANTILES = (0.1, 0.5, 0.9)  # over tasks
 
 
@@ -38,10 +38,10 @@ def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
 
 
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
-    """Collects what is missing, checks it, and makes it a data set.
+    """Collects the missing histories, checks them, and turns them into a data set.
 
     Raises:
-      UserError: the histories are not fit to be distilled.
+      UserError: the histories can't be stored, or show too little learning to be distilled.
     """
     world = build.world(config)
     source = build.source(config, world.env)
@@ -52,8 +52,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     streams = source.num_streams if options.streams is None else options.streams
     ids = collected_tasks(config, world)
     tiles = np.split(ids, range(options.tasks_per_tile, len(ids), options.tasks_per_tile))
-    # What a task does depends on no other: nothing is exchanged between processes, and a device
-    # that would have no tile is left out.
+    # Tasks are independent: processes exchange nothing, and a device that would have no tile is
+    # left out.
     mesh = sharding.local_mesh(-(-len(tiles) // jax.process_count()))
     init, advance = make_collector(source, schema, options.updates_per_chunk, streams, mesh)
     writer = Writer(workdir.histories, schema, len(tiles))
@@ -69,7 +69,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     ) as progress:  # fmt: skip
         for group in groups(missing, [len(tile) for tile in tiles], together):
             mine = group[first : first + mesh.size]
-            busy = (mine + [group[0]] * mesh.size)[: mesh.size]  # who has no tile keeps step
+            busy = (mine + [group[0]] * mesh.size)[: mesh.size]  # idle devices repeat a tile
             tasks_DxB = np.stack([tiles[tile] for tile in busy])
             shape = tasks_DxB.shape
             params = jax.tree.map(
@@ -107,9 +107,9 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 def pipelined(
     advance: Callable[[Any], tuple[Any, Any]], state: Any, number: int, interruption: Interruption
 ) -> Iterator[Any]:
-    """What so many calls of ``advance(state) -> (state, made)`` make, one after the other.
+    """Calls ``advance(state) -> (state, made)`` ``number`` times; yields what each call made.
 
-    Each call is started before what the last one made is fetched: the devices do not wait.
+    Each call is started before the result of the previous one is fetched, so devices do not wait.
     """
     running = None
     for call in range(number + 1):
@@ -128,7 +128,7 @@ def describe(
     summaries: list[dict[str, Any]],
     env_steps: int,
 ) -> dict[str, Any]:
-    """The provenance of the histories of some tasks, from what each shard says of itself.
+    """The provenance of the histories of some tasks, from the summaries of the shards.
 
     Raises:
       UserError: the histories are not fit to be distilled.
@@ -159,7 +159,7 @@ def describe(
 
 
 def collected_tasks(config: ml_collections.ConfigDict, world: build.World) -> np.ndarray:
-    """The tasks that the source learns: the training tasks, or others for it to be seen there.
+    """The tasks that the source learns: the training tasks, or another group to watch it on.
 
     Raises:
       UserError: there is no such group.
@@ -171,7 +171,7 @@ def collected_tasks(config: ml_collections.ConfigDict, world: build.World) -> np
 
 
 def groups(tiles: list[int], sizes: list[int], devices: int) -> list[list[int]]:
-    """Tiles that are collected at once, one on each device: at most so many, of one size."""
+    """Groups of tiles to collect at once, one per device: at most ``devices``, of equal size."""
     by_size = [list(same) for _, same in itertools.groupby(tiles, key=lambda tile: sizes[tile])]
     return [same[i : i + devices] for same in by_size for i in range(0, len(same), devices)]
 
@@ -179,16 +179,17 @@ def groups(tiles: list[int], sizes: list[int], devices: int) -> list[list[int]]:
 def make_collector(
     source: Source, schema: Schema, updates: int, streams: int, mesh: jax.sharding.Mesh
 ):
-    """The jitted parts of collection, of one tile of tasks on each device.
+    """The jitted functions of collection, for one tile of tasks on each device.
+
+    A task's histories depend on the key and its id, not on the other tasks. Every device runs the
+    program of one tile, so the histories are bit for bit the same on any number of devices.
 
     Returns:
-      ``init(key, task_ids, env_params) -> state`` and
-      ``advance(state) -> (state, (chunk, faults))``, where ids and params are [device, task, ...],
-      chunk is encoded steps [device, task, streams, updates * steps_per_update, ...] of the first
-      streams of each task, and faults is how many steps of each task, int32 [device, task], have
-      each of ``Schema.faults``, in all its streams. A task's histories depend
-      on the key and its id, not on the tasks beside it; and since every device runs the program of
-      one tile, they are bit for bit the same on any number of devices.
+      ``init(key, task_ids, env_params) -> state``, where ids and params are [device, task, ...],
+      and ``advance(state) -> (state, (chunk, faults))``. The chunk holds encoded steps
+      [device, task, streams, updates * steps_per_update, ...] of the first ``streams`` streams of
+      each task. ``faults`` counts, for each of ``Schema.faults``, the steps of each task that have
+      it, in all its streams: int32 [device, task].
     """
 
     def init(key, task_ids, env_params):
@@ -216,8 +217,8 @@ def check_faults(environment: str, tasks: np.ndarray, faults: dict[str, np.ndarr
     Args:
       environment: its name.
       tasks: int [device, task], their ids.
-      faults: from what is wrong to how many steps have it, int [device, task], perhaps of more
-        devices.
+      faults: for each kind of fault, in words, the number of steps that have it, int
+        [device, task]; there may be more devices than in ``tasks``.
 
     Raises:
       UserError: a step is at fault.
@@ -233,7 +234,7 @@ def check_faults(environment: str, tasks: np.ndarray, faults: dict[str, np.ndarr
 
 
 class TileStatistics:
-    """What each task's histories earned, and how they began, gathered as chunks come.
+    """Returns and first actions of each task's histories, accumulated over chunks.
 
     Args:
       num_tasks, num_streams: of the tile.
@@ -282,15 +283,15 @@ class TileStatistics:
         self._seen += reward.shape[-1]
 
     def summary(self) -> dict[str, list]:
-        """JSON values.
+        """The statistics as JSON values.
 
         Returns:
-          mean_return [task, episode] over the streams, of the episodes that all of them finished;
-          early and late [task], the mean return in the first and in the last tenth of these or,
-          where a history is a single trial, the reward in the first and last tenth of its steps;
-          first_action_share [task], part of the commonest action (or value of the component that
-          varies most) in the first tenth of the steps,
-          or more where these are fewer than MIN_ACTIONS.
+          mean_return [task, episode]: mean over streams, for the episodes that all of them
+          finished. early, late [task]: the mean return in the first and in the last tenth of these
+          episodes or, if a history has at most one episode, the reward in the first and in the last
+          tenth of its steps. first_action_share [task]: the share of the most common action in the
+          first tenth of the steps, extended to at least ``MIN_ACTIONS`` actions; for vectors, that
+          of the component that varies most.
         """
         whole = (self._ended == self._streams).all(0)
         returns = (self._returns / np.maximum(self._ended, 1))[:, whole]
@@ -317,14 +318,14 @@ def check_quality(
 
     Args:
       tasks: int [task], their ids.
-      early, late: [task], what was earned at the beginning and at the end.
-      shares: [task], part of the commonest action in the first tenth of the histories.
-      min_improved: part of the tasks whose earnings must have risen; with 0 nothing is refused, for
-        the histories may be an expert's.
+      early, late: [task], mean returns at the beginning and at the end.
+      shares: [task], share of the most common action in the first tenth of the histories.
+      min_improved: fraction of the tasks whose return must have risen; 0 accepts everything, for
+        histories of an expert.
 
     Raises:
-      UserError: earnings rose for too few tasks, or a task's actions were all but constant from
-        the beginning.
+      UserError: the return rose on too few tasks, or a task's actions were nearly constant from the
+        beginning.
     """
     if not min_improved:
         return

@@ -1,8 +1,7 @@
-"""Stage 3: the frozen model learns in context, on training tasks and on those it is tested on.
+"""Stage 3: the frozen model learns in context, on training tasks and on the tasks it is tested on.
 
-These are held out for results, or, as long as settings are chosen, those for validation.
-
-Where an environment has shifted distributions of tasks, it is tested on as many of theirs.
+It is tested on held-out tasks for results and, while settings are being chosen, on validation
+tasks. If the environment has shifted task distributions, it is tested on as many of their tasks.
 """
 
 import contextlib
@@ -53,12 +52,18 @@ def done(config: ml_collections.ConfigDict, workdir: Folders) -> bool:
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
     """Rolls out the models of the last checkpoint, one after the other, and stores the returns.
 
-    The results hold task (int [task]) and group (str [task]), returns (float [seed, task, rollout,
-    episode]), prompt_returns (the demonstrator's, of the episodes before them), mean_reward (float
-    [seed, task, time], over rollouts), the first seed's first rollout of every task
-    (observation, action, reward, is_last [task, time, ...]), cut after the last episode asked for,
-    and device, seconds and env_steps, with train_seconds and train_transitions_per_s of the
-    training.
+    The results hold:
+
+    - task, int [task], and group, str [task];
+    - returns, float [seed, task, rollout, episode];
+    - prompt_returns, likewise, of the demonstrator's episodes before them;
+    - mean_reward, float [seed, task, time], mean over rollouts;
+    - observation, action, reward and is_last, [task, time, ...]: the first seed's first rollout of
+      every task;
+    - device, seconds and env_steps, and train_seconds and train_transitions_per_s of the training.
+
+    The time axes have ``evaluation.episodes`` times the step limit, after any prompt. If episodes
+    end before the limit, there are more of them than in the returns.
     """
     mesh = sharding.make_mesh(**config.mesh)
     world = build.world(config)
@@ -158,10 +163,10 @@ def _store(
 
 
 def check_returns(returns: np.ndarray, environment: str) -> None:
-    """Refuses returns that say nothing.
+    """Refuses returns that are not finite.
 
     Args:
-      returns: float [...], of episodes; NaN where they did not end.
+      returns: float [...], of episodes; NaN for those that did not end.
       environment: its name.
 
     Raises:
@@ -191,9 +196,12 @@ def load_results(folder: Path) -> dict[str, np.ndarray]:
 
 
 class EvaluationTasks(NamedTuple):
-    """Tasks in the order of the results, those that are tested first.
+    """Tasks in the order of the results, starting with those that the model is tested on.
 
-    ids are int32 [task], group str [task], and params batched.
+    Attributes:
+      ids: int32 [task].
+      group: str [task], the name of each task's group.
+      params: EnvParams, with a leading axis [task].
     """
 
     ids: np.ndarray
@@ -208,10 +216,10 @@ def evaluation_tasks(world: build.World, tested: str, train_tasks: int) -> Evalu
       world: with all tasks.
       tested: which of them the model is tested on, "heldout" or "validation"; the tasks of a
         shifted distribution have the same ids.
-      train_tasks: at most so many training tasks are there as well.
+      train_tasks: the most training tasks to evaluate as well.
 
     Raises:
-      UserError: there is no such group, or none in it.
+      UserError: there is no such group, or it is empty.
     """
     ids = tested_tasks(world, tested)
     spread = np.linspace(0, len(world.train) - 1, min(len(world.train), train_tasks))
@@ -234,7 +242,7 @@ def tested_tasks(world: build.World, group: str) -> np.ndarray:
 def _with_shifts(
     tasks: TaskDistribution, tested: str, ids: np.ndarray, train: np.ndarray
 ) -> EvaluationTasks:
-    """Tasks that are tested, training tasks, and those of each shift; no group that is empty."""
+    """Tested tasks, training tasks, and those of each shift; empty groups are left out."""
     groups = {
         tested: (tasks, ids),
         TRAIN: (tasks, train),
@@ -257,8 +265,8 @@ def is_tested(group: np.ndarray) -> np.ndarray:
 def make_evaluator(env: Any, make_agent: Callable[[Any, Any], Agent], mesh: Mesh):
     """The jitted rollouts of an agent, spread over the tasks.
 
-    Parameters may be spread over the devices, and then a call sends them around: on a CPU fetch
-    what it returns before the next one, see ``sharding.jit_on_mesh``.
+    Parameters may be sharded over the devices, and then each call exchanges them: on a CPU, fetch
+    the result of a call before the next one; see ``sharding.jit_on_mesh``.
 
     Args:
       env: a gymnax environment.
@@ -295,9 +303,9 @@ def _inputs(tasks: EvaluationTasks, mesh: Mesh) -> tuple[Any, Any]:
 def make_probe(
     config: ml_collections.ConfigDict, world: build.World, method: Method, mesh: Mesh
 ) -> Callable[[list[Any]], dict[str, np.ndarray]]:
-    """A short evaluation for the curves of training, on few tasks and episodes, without prompts.
+    """A short evaluation for the training curves, on few tasks and episodes, without prompts.
 
-    It tests on tasks for validation: nobody need look at held-out ones while settings are chosen.
+    It tests on validation tasks, so that settings are never chosen on held-out tasks.
 
     Args:
       config: of the run.
@@ -340,13 +348,13 @@ def make_probe(
 def trained(
     config: ml_collections.ConfigDict, folder: Path, model: SequenceModel, mesh: Mesh
 ) -> tuple[list[Any], dict[str, float]]:
-    """The last parameters of each seed in a folder of checkpoints, and what they cost.
+    """The last parameters of each seed in a folder of checkpoints, and what training them cost.
 
-    Nothing of the optimizer is read. The parameters of a single seed are spread over the devices as
-    in training; of several seeds, every device holds all of them.
+    The optimizer's state is not read. The parameters of a single seed are sharded over the devices
+    as in training; with several seeds, every device holds all of them.
 
     Raises:
-      UserError: training has not come to its end.
+      UserError: there is no checkpoint, or training has not finished.
     """
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
         step = checkpoints.latest_step()

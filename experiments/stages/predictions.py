@@ -1,7 +1,7 @@
-"""Evaluation and report where only histories are known: how well the source is predicted.
+"""Evaluation and report for recorded histories: how well the model predicts the source.
 
-A model that has learnt to learn predicts the source's actions better the more of its history it
-has seen, also on tasks that it was not trained on.
+A model that has learned to learn predicts the source's actions better the more of a history it has
+seen, even on tasks that it was not trained on.
 """
 
 import json
@@ -40,10 +40,13 @@ PICTURE = "predictions.png"
 def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Interruption) -> None:
     """Predicts the actions in ``evaluation.rollouts`` windows of each task, and stores how well.
 
-    The results hold task (int [task]), group (str [task]), loss (cross-entropy in nats) and
-    agreement (whether the most probable action was the source's), float [seed, task, window,
-    step of the context], baseline (float [task], the loss of always giving the frequencies of the
-    actions of training tasks), seconds and steps, and those of the training.
+    The results hold:
+
+    - task, int [task], and group, str [task];
+    - loss, float [seed, task, window, step of the context], the cross-entropy in nats;
+    - agreement, bool, likewise, whether the most probable action was the source's;
+    - baseline, float [task], the loss of predicting the action frequencies of the training tasks;
+    - device, seconds and steps, and train_seconds and train_transitions_per_s of the training.
 
     Raises:
       UserError: a task has no history that is as long as the context.
@@ -109,7 +112,7 @@ def _windows(config: ml_collections.ConfigDict, histories: Histories, task: int)
 
 
 def _log_frequencies(histories: Histories, rows: np.ndarray) -> np.ndarray:
-    """Of the actions in some rows, with one of each added; float [num_logits], as a model's."""
+    """Log frequencies of the actions in some rows, with add-one smoothing; float [num_logits]."""
     actions = histories.schema.actions
     counts = [np.ones(size) for size in actions.sizes]
     for row in rows:

@@ -27,8 +27,8 @@ from experiments.stages import evaluate
 SUMMARY, PAGE = "summary.json", "index.html"
 CURVE, SOURCE = "learning_curve.png", "source.png"
 _SOURCE_TRIALS = 32  # of each bandit
-# Beside the learning curve: ``draw(env, params, results, reference, summary, folder)`` gives the
-# names of the files it wrote.
+# Besides the learning curve: ``draw(env, params, results, reference, summary, folder)`` returns the
+# names of the files that it wrote.
 PICTURES = {
     AdversarialBandit: bandit.draw,
     GridWorld: grid_world.draw,
@@ -103,7 +103,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
             if isinstance(world.env, kind):
                 scale = np.where(reference > 0, reference, np.nan)
                 pictures += draw(world.env, tasks.params, results, scale, summary, folder)
-        # The page itself draws curves, and what there is to see of a room.
+        # The page itself draws the curves, and the goals and rollouts of grid worlds.
         shown = lambda name: name not in (CURVE, SOURCE) and not name.endswith(".pdf")
         embedded = [] if isinstance(world.env, GridWorld) else filter(shown, pictures)
         page = document(
@@ -130,13 +130,13 @@ def null_for_nan(value: Any) -> Any:
 def summarize(
     results: dict[str, np.ndarray], zero: np.ndarray, reference: np.ndarray, chance: np.ndarray
 ) -> dict[str, Any]:
-    """Each group of tasks, and the bounds of those that are tested; see docs/running.md.
+    """Statistics of each group of tasks, and bounds of the tested ones; see docs/running.md.
 
     Args:
       results: of the stage "evaluate".
-      zero, reference: float [task], the returns that are 0 and 1 once they are normalised. Tasks
-        where the second is not the higher one count in "return" only, and where all tasks of a
-        group are so, its other numbers are NaN.
+      zero, reference: float [task], the returns that normalise to 0 and to 1. Tasks whose reference
+        is not above zero count in "return" only. If a group has no other tasks, its normalised
+        numbers are NaN.
       chance: float [task], returns of a random policy.
     """
 
@@ -176,7 +176,7 @@ def summarize(
 
 
 def _ratio(part: np.ndarray, whole: float) -> np.ndarray:
-    """NaN where the whole is not positive."""
+    """``part / whole``; NaN if the whole is not positive."""
     return part / (whole if whole > 0 else np.nan)
 
 
@@ -206,10 +206,10 @@ def bandit_scores(
     results: dict[str, np.ndarray],
     chance: np.ndarray,
 ) -> dict[str, dict[str, Any]]:
-    """(r - r_random) / (r_source - r_random) of each group, its mean returns taken first.
+    """(r - r_random) / (r_source - r_random) of each group, from mean returns of the group.
 
-    The source runs once more, from scratch, on the very tasks of the evaluation; its mean rewards
-    by pull are put into ``results`` as source_reward, float [task, time].
+    The source runs again, from scratch, on the same tasks as the evaluation. Its mean rewards by
+    pull are added to ``results`` as source_reward, float [task, time].
     """
     source = build.source(config, env)
     trials = -(-_SOURCE_TRIALS // source.num_streams)

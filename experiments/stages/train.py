@@ -42,8 +42,8 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     """Trains from the newest checkpoint, or from scratch if there is none.
 
     Raises:
-      UserError: the data, the mesh or the checkpoint do not suit the config, or the loss or the
-        gradient is NaN.
+      UserError: the data, the mesh or the checkpoint do not suit the config, or the loss, the
+        gradient or a reward is NaN or infinite.
       Interrupted: after a signal, once the state is saved.
     """
     mesh = sharding.make_mesh(**config.mesh)
@@ -86,7 +86,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
     tokens = method.transitions * len(seeds.numbers)
 
     def fetch() -> None:
-        """Fetches the metrics of the steps since the last time; stops on a NaN."""
+        """Fetches the metrics of the steps since the last call; raises if one is not finite."""
         steps = [step for step, _ in pending]
         for step, metrics in zip(steps, seeds.fetch([m for _, m in pending]), strict=True):
             means.add(metrics)
@@ -159,7 +159,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
 
 
 def check_rewards(metrics: dict[str, np.ndarray], step: int) -> None:
-    """Refuses rewards of a method that acts in the tasks itself, if they are NaN or infinite.
+    """Refuses rewards that are NaN or infinite, for methods that act in the tasks themselves.
 
     Args:
       metrics: of one step, float [seed] each.
@@ -176,12 +176,12 @@ def check_rewards(metrics: dict[str, np.ndarray], step: int) -> None:
 
 
 class Feed(NamedTuple):
-    """What the updates of a method read, apart from the state.
+    """The inputs of a method's updates, apart from the state.
 
     Attributes:
-      first: ``first(seed)``, arrays from which ``example`` makes what a fresh state depends on.
-      example: ``example(*first)``, inside jit.
-      measured: ``measured(params)``, fresh parameters with what was measured of the data.
+      first: ``first(seed)``, arrays for ``example``.
+      example: ``example(*first)``, inside jit: the example for ``Method.init``.
+      measured: ``measured(params)``, initial parameters with the data's statistics filled in.
       data: arrays that the updates of all seeds share.
       inputs: ``inputs(seed, first_step)``, host arrays for each update after ``first_step``.
       batch: ``batch(data, inputs)``, what an update learns from, inside jit.
@@ -277,10 +277,10 @@ def make_step(
     Args:
       config: of the run.
       mesh: of all its devices.
-      method: how they are trained.
-      feed: what it reads.
+      method: how the models are trained.
+      feed: the inputs of the method.
       seeds: of the models.
-      shardings: of their state.
+      shardings: of the models' state.
     """
     replicated = sharding.replicated(mesh)
     keys = seeds.stack([build.key(config, "train", seed) for seed in seeds.slots])
