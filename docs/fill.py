@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def load(root: pathlib.Path = ROOT) -> dict[str, Any]:
     """All results that are committed, by their paths."""
-    folders = ("docs/results", "ad_jax/weights", "benchmarks/results")
+    folders = ("docs/results", "docs/figures", "ad_jax/weights", "benchmarks/results")
     paths = [path for folder in folders for path in sorted((root / folder).glob("*.json"))]
     return {path.relative_to(root).as_posix(): json.loads(path.read_text()) for path in paths}
 

@@ -11,14 +11,17 @@ from docs.blocks.words import (
     improves,
     interval,
     link,
+    mean,
     number,
     optimum,
     preset,
+    rate,
     seconds,
     summary_of,
     table,
 )
 from experiments.figures import fig03_bandits, fig04_main
+from experiments.figures.figure import find
 
 
 class Run(NamedTuple):
@@ -48,6 +51,9 @@ TRIALS = "docs/results/watermaze_trials.json"
 PUBLISHED = "docs/results/published.json"
 SUBSAMPLING = "docs/results/subsampling_trials.json"
 EXPERTS = "docs/results/expert_trials.json"
+RL2_TRIALS = "docs/results/rl2_trials.json"
+BANDIT_TRIALS = "docs/results/bandit_trials.json"
+BANDITS = "docs/figures/fig03.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
 # Of the preset `cpu`: the README shows these.
@@ -259,6 +265,39 @@ def expert_trials(results: Results) -> str:
     )
 
 
+def rl2_trials(results: Results) -> str:
+    """What RL² reaches with other settings, on training and on validation tasks."""
+    rows = [
+        [row["world"], f"{row['num_trials']} × {row['episodes']}", f"{row['num_epochs']}",
+         f"{row['num_minibatches']}", f"{row['learning_rate']}", f"{row['discount']}",
+         f"{row['entropy_cost']}", f"{row['steps'] / 1e6:.0f} M",
+         rate(row["steps"] / row["seconds"]), number(row["training"]),
+         f"{number(row['final'])} ({interval(row['final_ci95'])})"]
+        for row in results[RL2_TRIALS]["rows"]
+    ]  # fmt: skip
+    return table(
+        "world | trials × episodes | epochs | minibatches | learning rate | γ | entropy | steps "
+        "| steps per second | training tasks | validation tasks (95 %)",
+        rows,
+    )
+
+
+def bandit_trials(results: Results) -> str:
+    """Scores in bandits, by the share of training tasks that pay on odd arms."""
+    (panel,) = results[BANDITS]["panels"]
+    trials, rows = results[BANDIT_TRIALS]["rows"], []
+    for method in dict.fromkeys(row["method"] for row in trials):
+        points, name = find(panel["series"], method)["points"], method.replace("RL2", "RL²")
+        rows.append([name, "95 %, figure 3", *(mean(point["value"]) for point in points)])
+        for row in trials:
+            if row["method"] == method:
+                scores = (f"**{number(row[g]['score'])}** ({interval(row[g]['ci95'])})"
+                          for g in GROUPS)  # fmt: skip
+                rows.append([name, f"{100 * row['usual']:.0f} %", *scores])
+        rows.append([name, "the paper", *(number(point["paper"]) for point in points)])
+    return table("method | training tasks that pay on odd arms | odd | even | uniform", rows)
+
+
 def watermaze_encoders(results: Results) -> str:
     """The errors of encoders that were trained to predict poses."""
     rows = [
@@ -325,6 +364,8 @@ BLOCKS = (
     published,
     subsampling_trials,
     expert_trials,
+    rl2_trials,
+    bandit_trials,
     watermaze_encoders,
     ablations,
     quickstart_seeds,

@@ -36,6 +36,11 @@ def interval(ends: Iterable[float | None]) -> str:
     return " – ".join(map(number, ends))
 
 
+def mean(found: Mapping[str, Any]) -> str:
+    """A mean of a figure, with its interval."""
+    return f"**{number(found['mean'])}** ({interval(found['ci95'])})"
+
+
 def final(group: Mapping[str, Any]) -> str:
     """The last tenth, normalised, with its interval."""
     if group["final"] is None:
