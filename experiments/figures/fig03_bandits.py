@@ -64,17 +64,17 @@ def _score(found: Panels, name: str, group: str) -> np.ndarray:
 
 
 FIGURE = Figure(
-    title="Bandits outside of the training distribution",
+    title="Bandits outside the training distribution",
     runs=runs,
     panels=panels,
     claims={
         "AD generalises to even arms: at least three quarters of UCB's score": lambda found: (
             _score(found, "AD", "even") - 0.75
         ),
-        "on even arms ED and both RL² earn less than a random policy": lambda found: least(
-            *(-_score(found, name, "even") for name in PAPER if name != "AD")
+        "on even arms, ED and both versions of RL² are worse than a random policy": lambda found: (
+            least(*(-_score(found, name, "even") for name in PAPER if name != "AD"))
         ),
-        "ED earns less than AD in every test": lambda found: least(
+        "ED is worse than AD in every test": lambda found: least(
             *(_score(found, "AD", group) - _score(found, "ED", group) for group in GROUPS)
         ),
     },

@@ -122,12 +122,17 @@ def _flat_of_noise_free(panel: Mapping[str, Any]) -> np.ndarray | None:
 
 
 CLAIMS = {
-    "AD improves in context on held-out tasks by at least 0.3 of what there is to gain": (
-        lambda panel: _risen(panel, "AD") - 0.3
+    "AD improves in context: on held-out tasks its return rises by at least 0.3 of the range from "
+    "random to optimal": (lambda panel: _risen(panel, "AD") - 0.3),
+    "ED stays flat: its return rises by less than 0.1 of that range": (
+        lambda panel: 0.1 - _risen(panel, "ED")
     ),
-    "ED stays flat: it gains less than 0.1 of it": lambda panel: 0.1 - _risen(panel, "ED"),
-    "AD per step is ahead of the source, whose steps are summed over its actors": ahead,
-    "ED of a noise-free expert stays flat: it gains less than 0.1 of it": _flat_of_noise_free,
+    "AD is ahead of the source after as many steps, if those of all its actors are added up": (
+        ahead
+    ),
+    "ED of a noise-free expert stays flat: its return rises by less than 0.1 of that range": (
+        _flat_of_noise_free
+    ),
 }
 
 

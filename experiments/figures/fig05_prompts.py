@@ -81,7 +81,8 @@ FIGURE = Figure(
     runs=runs,
     panels=panels,
     claims={
-        "AD improves prompts of every quality (or keeps what is near the optimum)": improves,
-        "ED keeps them: it ends within a quarter of the optimum of the prompt's return": keeps,
+        "AD improves on prompts of every quality, or stays near the optimum": improves,
+        "ED stays at the level of its prompt: it ends within a quarter of the optimum of the "
+        "prompt's return": keeps,
     },
 )

@@ -68,8 +68,8 @@ def faster(found: Panels) -> np.ndarray:
 
 
 FIGURE = Figure(
-    title="Distilled from a single actor for each task, every tenth episode",
+    title="Distilled from a single actor per task, every tenth episode",
     runs=runs,
     panels=panels,
-    claims={"AD learns faster than the source that it came from": faster},
+    claims={"AD learns faster than the source it was distilled from": faster},
 )

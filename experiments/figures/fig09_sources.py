@@ -48,11 +48,11 @@ def learns(panel: Mapping[str, Any]) -> np.ndarray:
 
 
 FIGURE = Figure(
-    title="The sources, from scratch on the held-out tasks",
+    title="The sources, learning the held-out tasks from scratch",
     runs=runs,
     panels=panels,
     claims=of_panels(
-        TITLES.values(), {f"the source ends at {LEARNT} of the optimum or more": learns}
+        TITLES.values(), {f"the source ends at {LEARNT} of the optimum or above": learns}
     ),
     sample="held-out tasks",
 )

@@ -46,7 +46,7 @@ def better(found: Panels) -> np.ndarray:
 
 
 FIGURE = Figure(
-    title="Distilled into a transformer, and into an LSTM",
+    title="Distillation into a transformer and into an LSTM",
     runs=runs,
     panels=panels,
     claims={"the transformer ends above the LSTM": better},

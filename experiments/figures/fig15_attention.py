@@ -87,10 +87,12 @@ def reaches_back(found: Panels) -> np.ndarray:
 
 
 FIGURE = Figure(
-    title="Attention over the episodes of a context, mean over heads (lines: episodes)",
+    title="Attention over the episodes of a context, averaged over heads "
+    "(lines: starts of episodes)",
     runs=runs,
     panels=panels,
     claims={
-        "attention reaches back over several episodes: a quarter of a layer's or more": reaches_back
+        "attention reaches back over several episodes: in some layer, a quarter of it or more goes "
+        "to earlier ones": reaches_back
     },
 )

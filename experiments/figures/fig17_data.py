@@ -18,8 +18,8 @@ METHODS = ("AD", "DPT")
 # For each panel: the config key that varies, and the label of its axis.
 AXES = {
     "training tasks": ("tasks.num_train", "number of training tasks"),
-    "histories": ("collect.streams", "histories of each task"),
-    "subsampling": ("train.keep_every", "one of so many episodes is kept"),
+    "histories": ("collect.streams", "histories per task"),
+    "subsampling": ("train.keep_every", "kept: one episode in"),
 }
 # The value of each setting while another one varies.
 USUAL: dict[str, dict[str, int]] = {
@@ -94,11 +94,13 @@ def gained(found: Panels, axis: str) -> np.ndarray:
 
 
 FIGURE = Figure(
-    title="What data it takes to learn in context in random decision processes",
+    title="Data needed to learn in context in random decision processes",
     runs=runs,
     panels=panels,
     claims={
-        f"tasks are worth more than histories of each: on held-out tasks AD gains more from {MORE} "
-        "times as many": lambda found: gained(found, "training tasks") - gained(found, "histories"),
+        f"{MORE} times as many training tasks improve AD on held-out tasks more than {MORE} times "
+        "as many histories per task": lambda found: (
+            gained(found, "training tasks") - gained(found, "histories")
+        ),
     },
 )

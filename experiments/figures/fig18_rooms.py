@@ -152,12 +152,12 @@ def _missed(found: Panels, title: str, room: int) -> np.ndarray:
 
 
 FIGURE = Figure(
-    title="How the context has to grow with the room",
+    title="How the context has to grow with the size of the room",
     runs=runs,
     panels=panels,
     claims={
-        f"{title}: a context of two episodes misses more of what the longest one earns in the "
-        "largest room than in the smallest": lambda found, title=title: (
+        f"{title}: a context of two episodes falls further short of the longest one in the largest "
+        "room than in the smallest": lambda found, title=title: (
             _missed(found, title, -1) - _missed(found, title, 0)
         )
         for title in WORLDS

@@ -84,7 +84,7 @@ def value(found: Panels, x: Any, panel: int = 0) -> np.ndarray:
 
 
 def _longest(found: Panels) -> np.ndarray:
-    """The longest context earns half as much again as every context below two episodes."""
+    """The return with the longest context is 1.5 times that with any below two episodes."""
     lengths = [int(p["x"]) for p in found[0]["series"][0]["points"]]
     longest = value(found, lengths[-1])
     return least(*(longest - 1.5 * value(found, x) for x in lengths if x < 100))
@@ -98,7 +98,7 @@ def same_tokens(config: Any, key: str, context: int) -> dict[str, Any]:
 
 
 CONTEXT_LENGTH = sweep(
-    "How many episodes a context has to span (an episode is 50 steps)",
+    "How many episodes a context has to span (an episode has 50 steps)",
     presets.KEY_TO_DOOR,
     {
         "context": ("model.context", "length of the context (steps of the environment)", "log",
@@ -109,8 +109,8 @@ CONTEXT_LENGTH = sweep(
         "cpu": {"context": (20, 30, 40, 50, 100, 200)},
         "paper": {"context": (20, 30, 40, 50, 100, 200)},
     },
-    {"contexts of at least two episodes are needed: the longest earns half as much again as any "
-     "below two episodes": _longest},
+    {"a context has to span at least two episodes: the return with the longest is at least 1.5 "
+     "times that with any shorter than two episodes": _longest},
     same_tokens,
 )  # fmt: skip
 
@@ -119,7 +119,7 @@ _LAYERS = {2: 1.61, 4: 1.89, 6: 1.93, 8: 1.92, 10: 1.91}
 _HEADS = {1: 1.70, 2: 1.85, 4: 1.91, 8: 1.92}
 _SIZES = {"width": tuple(_WIDTHS), "layers": tuple(_LAYERS), "heads": tuple(_HEADS)}
 MODEL_SIZE = sweep(
-    "How large a model has to be",
+    "How large the model has to be",
     presets.KEY_TO_DOOR,
     {
         "width": ("model.width", "width (units)", "log", named(_WIDTHS)),
@@ -131,8 +131,8 @@ MODEL_SIZE = sweep(
         "cpu": {**_SIZES, "width": (16, 32, 64, 128)},
         "paper": _SIZES,
     },
-    {"a width of 16 is too small: 64 earns a quarter more": lambda found: (
-        value(found, 64) - 1.25 * value(found, 16))},
+    {"a width of 16 is too small: the return with 64 is at least 1.25 times as high": (
+        lambda found: value(found, 64) - 1.25 * value(found, 16))},
 )  # fmt: skip
 
 _SMOOTHING = {0.0: 0.25, 0.1: 0.36, 0.2: 0.68, 0.3: 0.59}
@@ -152,13 +152,17 @@ LABEL_SMOOTHING = sweep(
         "cpu": {"label smoothing": tuple(_SMOOTHING)},
         "paper": {"label smoothing": tuple(_SMOOTHING)},
     },
-    {"0.2 is better than none": lambda found: value(found, 0.2) - value(found, 0.0)},
+    {
+        "label smoothing of 0.2 is better than none": lambda found: (
+            value(found, 0.2) - value(found, 0.0)
+        )
+    },
 )
 
 _TASKS = {1: .44, 9: .50, 18: .52, 37: .71, 75: .84, 151: .95, 303: 1.31, 606: 1.64,
           1212: 1.87, 2424: 1.89}  # fmt: skip
 TRAINING_TASKS = sweep(
-    "How many tasks have to be trained on",
+    "How many training tasks are needed",
     presets.KEY_TO_DOOR,
     {"training tasks": ("tasks.num_train", "number of training tasks", "log", named(_TASKS))},
     {
@@ -166,24 +170,24 @@ TRAINING_TASKS = sweep(
         "cpu": {"training tasks": (1, 9, 37, 151, 512)},
         "paper": {"training tasks": tuple(_TASKS)},
     },
-    {"more training tasks help: 151 earn a third more than 9": lambda found: (
-        value(found, 151) - 4 / 3 * value(found, 9))},
+    {"more training tasks help: the return with 151 is at least a third higher than with 9": (
+        lambda found: value(found, 151) - 4 / 3 * value(found, 9))},
 )  # fmt: skip
 
 _MASKS = {0.1: 1.80, 0.3: 1.87, 0.5: 1.86, 0.7: 1.43, 0.9: 0.20}
 INPUT_MASK = sweep(
-    "Hiding input tokens in training",
+    "Masking input tokens during training",
     presets.KEY_TO_DOOR,
-    {"mask probability": ("model.mask_probability", "probability that an input token is hidden",
+    {"mask probability": ("model.mask_probability", "probability that an input token is masked",
                           "linear", named(_MASKS))},
     {
         "smoke": {"mask probability": (0.3, 0.9)},
         "cpu": {"mask probability": tuple(_MASKS)},
         "paper": {"mask probability": tuple(_MASKS)},
     },
-    {"0.3 and 0.5 are both better than 0.9, which hides too much": lambda found: (
+    {"0.3 and 0.5 are both better than 0.9, which masks too much": lambda found: (
         least(value(found, 0.3), value(found, 0.5)) - value(found, 0.9)),
-     "0.3 and 0.5 do no harm: both earn at least 0.95 of what 0.1 does": lambda found: (
-        least(value(found, 0.3), value(found, 0.5)) - 0.95 * value(found, 0.1))},
+     "0.3 and 0.5 do no harm: the return with each is at least 0.95 of that with 0.1": (
+        lambda found: least(value(found, 0.3), value(found, 0.5)) - 0.95 * value(found, 0.1))},
     lambda config, key, probability: {"model.mask": "token"},
 )  # fmt: skip
