@@ -12,11 +12,11 @@ import sys
 
 COMMANDS = {
     "run": ("experiments.run", "collect, train, evaluate, report"),
-    "reproduce": ("experiments.reproduce", "the paper's figures"),
-    "play": ("experiments.play", "a learner in a browser"),
-    "export": ("experiments.export", "a learner to give away"),
-    "compare": ("experiments.compare", "several runs in one picture"),
-    "convert": ("data_pipelines.convert", "histories in and out"),
+    "reproduce": ("experiments.reproduce", "reproduce the paper's figures"),
+    "play": ("experiments.play", "watch a learner in a browser"),
+    "export": ("experiments.export", "export a learner to share"),
+    "compare": ("experiments.compare", "compare several runs in one picture"),
+    "convert": ("data_pipelines.convert", "import and export histories"),
 }
 USAGE = "\n".join(
     ["usage: ad-jax COMMAND [--help] [options]", ""]

@@ -51,7 +51,7 @@ class Actions:
         if sizes is None or len(space.shape) != 1 or np.any(np.asarray(space.low)):
             raise UserError(
                 f"{env.name} has actions of space {type(space).__name__}: give Discrete, a bounded "
-                "Box of floats or a Box of whole numbers from 0 on, both with one axis"
+                "Box of floats or a Box of whole numbers that start at 0; a Box must have one axis"
             )
         return cls(tuple(sizes.tolist()))
 
@@ -83,7 +83,9 @@ class Actions:
           UserError: actions have several components.
         """
         if not self.scalar:
-            raise UserError(f"{who} compares all actions, and these have {len(self.sizes)} parts")
+            raise UserError(
+                f"{who} needs a single discrete action, but here it has {len(self.sizes)} parts"
+            )
         return self.sizes[0]
 
     def split(self, logits: jax.Array) -> list[jax.Array]:

@@ -83,7 +83,7 @@ def check_version(env: Any, provenance: dict[str, Any]) -> None:
     stored = provenance["environment"]
     if (env.name, version(env)) != (stored["name"], stored["version"]):
         raise UserError(
-            f"the histories are of {stored['name']} {stored['version']}, this program has "
+            f"the histories are from {stored['name']} {stored['version']}, but this program has "
             f"{env.name} {version(env)}: collect them again in another workdir"
         )
 

@@ -228,9 +228,9 @@ class Checkpoints:
         )
         if found != wanted:
             raise UserError(
-                f"checkpoint {step} in {self._folder} is of another optimizer, or of a version of "
-                "this program whose optimizer was another: go on with that version, or train anew "
-                "in another workdir"
+                f"checkpoint {step} in {self._folder} was written with another optimizer, or by a "
+                "version of this program with a different optimizer state: continue with that "
+                "version, or train again in another workdir"
             )
 
     def _name(self, step: int) -> str:
@@ -250,7 +250,7 @@ def check_architecture(name: str, params: Any, like: Any) -> None:
         return
     leaf = sorted(k for k in found.keys() | wanted if found.get(k) != wanted.get(k))[0]
     raise UserError(
-        f"{name} is of another architecture: {leaf} is {found.get(leaf, 'absent')} there and "
+        f"{name} has another architecture: {leaf} is {found.get(leaf, 'absent')} there and "
         f"{wanted.get(leaf, 'absent')} in the config: restore the model's settings, or use another "
         "workdir"
     )

@@ -125,7 +125,9 @@ class TaskEnv(gymnasium.Env):
         self._world = _World(name, tasks, kwargs)
         env = self._world.env
         if render_mode is not None and not isinstance(env, GridWorld):
-            raise UserError(f"render_mode={render_mode!r}: there are pictures of dark rooms only")
+            raise UserError(
+                f"render_mode={render_mode!r}: only dark rooms have pictures: give None"
+            )
         self.observation_space = self._world.observation_space
         self.action_space = self._world.action_space
         if not isinstance(env, GridWorld):
@@ -163,7 +165,7 @@ class TaskEnv(gymnasium.Env):
     def step(self, action: Any):
         """One step; after the end of an episode, ``reset`` must be called."""
         if self._state is None:
-            raise UserError("step comes after reset")
+            raise UserError("call reset before step")
         if not self.action_space.contains(action):
             raise UserError(f"action={action!r}: give one of {self.action_space}")
         self._key, self._state, made = self._compiled_step(
@@ -257,7 +259,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
     def step(self, actions: Any):
         """One step everywhere."""
         if self._state is None:
-            raise UserError("step comes after reset")
+            raise UserError("call reset before step")
         given = np.asarray(actions)
         dtype = self._world.action_dtype
         fits = given.dtype.kind in ("iuf" if dtype.kind == "f" else "iu")
@@ -308,7 +310,7 @@ def evaluate(
     stepped: Any = envs if vector else _Several([envs] if isinstance(envs, gymnasium.Env) else envs)
     if vector and envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
         raise UserError(
-            "a vector must reset in the same step: make it with "
+            "a vector environment must reset in the same step: create it with "
             "vector_kwargs={'autoreset_mode': AutoresetMode.SAME_STEP}"
         )
     _check_spaces(learner, stepped.single_observation_space, stepped.single_action_space)

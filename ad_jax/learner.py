@@ -297,7 +297,8 @@ def _read(
     if path.is_dir():
         return _read_workdir(path, step, seed)
     raise UserError(
-        f"{source!r} is no learner: give one of {shipped()}, a file of Learner.save, or a workdir"
+        f"{source!r} is not a learner: give one of {shipped()}, a file that Learner.save has "
+        "written, or a workdir"
     )
 
 
@@ -312,22 +313,22 @@ def _read_file(
         told = json.loads(json.loads(content[8 : 8 + header])["__metadata__"]["ad_jax"])
         leaves = safetensors.numpy.load(content)
         if told["format"] != FORMAT:
-            raise UserError(f"{path} is {told['format']!r}, this version reads {FORMAT!r}")
+            raise UserError(f"{path} is {told['format']!r}, but this version reads {FORMAT!r}")
         config = configs.stored(told["config"])
         checksum = told["checksum"]
     except UserError:
         raise
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise UserError(
-            f"{path} is no file of Learner.save, or is damaged ({type(error).__name__}): write it "
-            "again"
+            f"{path} was not written by Learner.save, or is damaged ({type(error).__name__}): save "
+            "it again"
         ) from error
 
     def params(module: SequenceModel) -> Any:
         params = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(leaves, sep="/"))
         checkpoint.check_architecture(str(path), params, _shapes(module))
         if checkpoint.checksum(params) != checksum:
-            raise UserError("it is damaged (its checksum differs): write it again")
+            raise UserError("it is damaged (its checksum differs): save it again")
         return params
 
     return config, params
@@ -339,12 +340,12 @@ def _read_workdir(
     try:
         config = configs.stored(json.loads((path / "config.json").read_text()))
     except FileNotFoundError:
-        raise UserError(f"{path} is no workdir: it has no config.json") from None
+        raise UserError(f"{path} is not a workdir: it has no config.json") from None
     except ValueError as error:
         raise UserError(f"{path / 'config.json'} is damaged ({error})") from error
     seeds = [config.seed + i for i in range(config.train.seeds)]
     if seed is not None and seed not in seeds:
-        raise UserError(f"seed={seed}: {path} has trained {seeds}")
+        raise UserError(f"seed={seed}: {path} was trained with seeds {seeds}")
     folder = path / "checkpoints"
     steps = checkpoint.steps(folder)
     if not steps:
@@ -378,11 +379,11 @@ def _array(name: str, value: Any, shape: tuple[int, ...], kinds: str, dtype: Any
       UserError: it has another shape, or is not of these kinds of NumPy's dtypes.
     """
     if isinstance(value, jax.core.Tracer):
-        raise UserError("act checks values, which jit does not have: use learner.agent there")
+        raise UserError("act checks values, which are unknown inside jit: use learner.agent there")
     try:
         array = np.asarray(value)
     except ValueError as error:  # a ragged list
-        raise UserError(f"{name} is no array: {error}") from error
+        raise UserError(f"{name} is not an array: {error}") from error
     if array.dtype.kind not in kinds:
         words = {"b": "bool", "iu": "whole numbers", "biuf": "numbers"}[kinds]
         raise UserError(f"{name} has dtype {array.dtype}: give {words}")

@@ -36,8 +36,8 @@ def as_path(path: str | os.PathLike) -> Path:
     except Exception as error:
         kinds = ", ".join(f"{name}://" for name in STORES)
         raise UserError(
-            f"{path} can't be opened ({reason(error)}): stores are {kinds}, each with a package of "
-            "its own; pip install '.[gcs]' brings that of gs://"
+            f"{path} can't be opened ({reason(error)}): stores are {kinds}, and each needs a "
+            "package of its own; pip install '.[gcs]' installs the one for gs://"
         ) from error
     return opened
 

@@ -57,10 +57,10 @@ ROWS = {
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations")
-    parser.add_argument("--runs", default="runs/ablations", help="where the workdirs are")
-    parser.add_argument("--rows", default=",".join(ROWS), help="which of them")
-    parser.add_argument("--config", default=CONFIG, help="of the preset")
-    parser.add_argument("--output", default="runs/ablations.json", help="where the table goes")
+    parser.add_argument("--runs", default="runs/ablations", help="folder of the workdirs")
+    parser.add_argument("--rows", default=",".join(ROWS), help="rows to measure")
+    parser.add_argument("--config", default=CONFIG, help="config and preset to change")
+    parser.add_argument("--output", default="runs/ablations.json", help="file for the table")
     options = parser.parse_args(arguments)
     rows = options.rows.split(",")
     if unknown := set(rows) - set(ROWS):

@@ -97,7 +97,7 @@ def _turns(line: str, condition: str, computations: dict) -> int:
     constant = r"= [su]32\[\]\S* constant\((\d+)\)"
     limits = [int(n) for text in lines for n in re.findall(constant, text)]
     if len(limits) != 1:
-        raise ValueError(f"how often does this loop turn? {line.strip()[:200]}")
+        raise ValueError(f"the trip count of this loop is not known: {line.strip()[:200]}")
     return limits[0]
 
 

@@ -36,9 +36,9 @@ ROUNDS = 5  # in each of which all take turns
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("--quick", action="store_true", help="short contexts, small sizes")
-    parser.add_argument("--device", help="what it must run on: cpu or gpu")
-    parser.add_argument("--stages", default=",".join(STAGES), help="what to time")
-    parser.add_argument("--output", default="runs/benchmarks.json", help="where the table goes")
+    parser.add_argument("--device", help="device that it must run on: cpu or gpu")
+    parser.add_argument("--stages", default=",".join(STAGES), help="stages to time")
+    parser.add_argument("--output", default="runs/benchmarks.json", help="file for the table")
     options = parser.parse_args(arguments)
     stages = options.stages.split(",")
     if unknown := set(stages) - set(STAGES):

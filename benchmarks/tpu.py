@@ -56,11 +56,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--topology", default="v5e:4x4", help="what to compile for: CHIP:SLICE")
     for axis in (sharding.FSDP, sharding.MODEL, sharding.SEQUENCE):
         parser.add_argument(f"--{axis}", type=int, default=1, help=f"mesh.{axis}; data is the rest")
-    parser.add_argument("--output", default="runs/tpu.json", help="where the result goes")
+    parser.add_argument("--output", default="runs/tpu.json", help="file for the result")
     options = parser.parse_args(arguments)
     chip = options.topology.split(":")[0]
     if chip not in CHIPS:
-        parser.error(f"--topology={options.topology}: its chip is one of {', '.join(CHIPS)}")
+        parser.error(f"--topology={options.topology}: the chip must be one of {', '.join(CHIPS)}")
     devices = topologies.get_topology_desc(platform="tpu", topology_name=options.topology).devices
     sizes = {axis: getattr(options, axis) for axis in sharding.AXES[1:]}
     mesh = sharding.make_mesh(**sizes, devices=devices)

@@ -99,26 +99,26 @@ def record(given: Iterable[Part], num_actions: int | None = None, streams: int =
             shape = arrays[key].shape[1:]
             if shapes.setdefault(key, shape) != shape:
                 raise UserError(
-                    f"{part.name}: {key} have shape {shape}, those before it {shapes[key]}: give "
-                    "all the same"
+                    f"{part.name}: {key} have shape {shape}, but earlier ones {shapes[key]}: give "
+                    "all of them the same shape"
                 )
         for label, chosen in _split(part, number):
             rows.setdefault(label, []).append({k: v[chosen] for k, v in arrays.items()})
     if not rows:
-        raise UserError("no step was given")
+        raise UserError("the input holds no steps")
 
     names = _sorted({task for task, _ in rows})
     if len(names) < 2:
         raise UserError(
-            f"all steps are of one task ({names[0]!r}): a model learns in context from several, so "
-            "give an array 'task', or a file for each task"
+            f"all steps belong to one task ({names[0]!r}): learning in context takes several, so "
+            "give an array 'task', or one file per task"
         )
     made, dropped, longest = [], 0, 0
     for task, name in enumerate(names):
         of_task = _sorted({stream for other, stream in rows if other == name})
         if len(of_task) < streams:
             raise UserError(
-                f"task {name!r} has {len(of_task)} stream(s), and --streams={streams} are needed"
+                f"task {name!r} has {len(of_task)} stream(s), fewer than --streams={streams}"
             )
         for stream, label in enumerate(of_task):
             blocks = rows[name, label]
@@ -143,8 +143,8 @@ def _checked(part: Part, rounded: set[str]) -> dict[str, np.ndarray]:
     for key, values in flat.items():
         if len(values) != steps:
             raise UserError(
-                f"{name}: {key} have {len(values)} steps, actions {steps}: give one of each per "
-                "step (the observation before the action, and none after the last)"
+                f"{name}: {key} have {len(values)} steps, but actions have {steps}: give one of "
+                "each per step (the observation before the action, and none after the last)"
             )
     for key in ENDS:
         if key in flat and flat[key].dtype != bool and not np.isin(flat[key], (0, 1)).all():
@@ -153,7 +153,7 @@ def _checked(part: Part, rounded: set[str]) -> dict[str, np.ndarray]:
     if actions.ndim > 2 or 0 in actions.shape[1:] or actions.dtype.kind not in "iu":
         raise UserError(
             f"{name}: actions are {actions.dtype} {list(actions.shape[1:])}: give a whole number, "
-            "or a vector of them, for each step; put continuous actions on a grid"
+            "or a vector of them, for each step; discretize continuous actions"
         )
     if rewards.ndim != 1 or rewards.dtype.kind not in "biuf":
         raise UserError(
@@ -179,14 +179,14 @@ def _as_stored(name: str, key: str, values: np.ndarray, rounded: set[str]) -> np
         with np.errstate(over="ignore"):
             single = values.astype(np.float32)
         if not np.isfinite(single).all():
-            raise UserError(f"{name}: {key} are too large for float32, {np.abs(values).max()}")
+            raise UserError(f"{name}: {key} are too large for float32: {np.abs(values).max()}")
         if not np.array_equal(single, values):
             rounded.add(key)
         return single
     if values.dtype == np.uint8 and values.ndim == 4:
         return values
     if values.size and (values.min() < -(2**31) or values.max() >= 2**31):
-        raise UserError(f"{name}: {key} go to {values.max()}: whole numbers must fit into int32")
+        raise UserError(f"{name}: {key} reach {values.max()}: whole numbers must fit into int32")
     return values.astype(np.int32)
 
 
@@ -199,7 +199,9 @@ def _split(part: Part, number: int) -> Iterator[tuple[tuple[Any, Any], Any]]:
         if values.ndim == 0:
             values = np.broadcast_to(values, steps)
         if values.shape != (steps,):
-            raise UserError(f"{part.name}: {key} has shape {values.shape}: give ({steps},) or one")
+            raise UserError(
+                f"{part.name}: {key} has shape {values.shape}: give ({steps},) or a single value"
+            )
         found, code = np.unique(values, return_inverse=True)
         names.append([v.decode() if isinstance(v, bytes) else v for v in found.tolist()])
         codes.append(code)
@@ -476,19 +478,21 @@ def take_out(workdir: str, kind: str, folder: str) -> Path:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m data_pipelines.convert")
-    parser.add_argument("--workdir", required=True, help="that is made, or read with --to")
+    parser.add_argument("--workdir", required=True, help="folder to create, or to read with --to")
     parser.add_argument(
-        "--from", dest="sources", action="append", default=[], help="file or folder"
+        "--from", dest="sources", action="append", default=[], help="file or folder to import"
     )
     parser.add_argument(
-        "--num_actions", type=int, help="of the world, or each component; else those in the data"
+        "--num_actions", type=int, help="actions, or values of each component; else as in the data"
     )
-    parser.add_argument("--streams", type=int, default=1, help="that each task must have")
-    parser.add_argument("--to", help=f"instead of --from: {', '.join(OUT)}")
-    parser.add_argument("--out", help="the folder for --to")
+    parser.add_argument("--streams", type=int, default=1, help="minimum number of streams per task")
+    parser.add_argument("--to", help=f"format to export to, instead of --from: {', '.join(OUT)}")
+    parser.add_argument("--out", help="folder to export to, with --to")
     options = parser.parse_args(arguments)
     if bool(options.sources) == bool(options.to) or bool(options.to) != bool(options.out):
-        raise UserError("give --from=FILE to bring histories in, or --to=FORMAT --out=FOLDER")
+        raise UserError(
+            "give --from=FILE to import histories, or --to=FORMAT --out=FOLDER to export them"
+        )
     if options.to:
         print(take_out(options.workdir, options.to, options.out))
         return
@@ -496,7 +500,7 @@ def main(arguments: list[str]) -> None:
     steps = sum(len(s.history.action) for s in made.streams)
     print(f"{steps:,} steps of {len(made.task_names)} tasks in {len(made.streams)} streams")
     if made.dropped:
-        print(f"left out: {made.dropped:,} steps after the last end of their stream")
+        print(f"left out: {made.dropped:,} steps after the last episode end of their stream")
     for name in made.rounded:
         print(f"rounded: {name} were float64, and are stored as float32")
     print(f"next: ad-jax run --config={options.workdir}/config.json --workdir={options.workdir}")

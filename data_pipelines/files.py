@@ -222,7 +222,7 @@ def read_json(path: Path, mend: str) -> dict[str, Any]:
     except ValueError as error:  # not JSON, or not UTF-8
         raise UserError(f"{path} is damaged ({error}): {mend}") from error
     if not isinstance(document, dict):
-        raise UserError(f"{path} is damaged (it holds no JSON object): {mend}")
+        raise UserError(f"{path} is damaged (it is not a JSON object): {mend}")
     expected = document.pop("checksum", None)
     if expected not in (None, _crc(document)):
         raise UserError(f"{path} is damaged (its checksum differs): {mend}")

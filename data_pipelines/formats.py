@@ -61,7 +61,7 @@ def parts(path: Path) -> Iterator[Part]:
                 text = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UserError(f"{path} can't be read as {name} ({text})") from error
             return
-    raise UserError(f"{path} is none of {', '.join(FORMATS)}: give a file or folder of these")
+    raise UserError(f"{path} is in none of the known formats: give {', '.join(FORMATS)}")
 
 
 def _named(name: str, arrays: dict[str, Any]) -> Part:

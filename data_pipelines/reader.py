@@ -50,13 +50,13 @@ class Selection:
     def __post_init__(self):
         if not 0 <= self.begin < self.end <= 1:
             raise UserError(
-                f"begin={self.begin} and end={self.end} must be parts of a history, from 0 to 1, "
-                "the first below the second"
+                f"begin={self.begin} and end={self.end} must be fractions of a history, from 0 "
+                "to 1, the first below the second"
             )
         if self.every < 1:
-            raise UserError(f"every={self.every}: keep every first episode, every second, ...")
+            raise UserError(f"every={self.every}: give 1 for every episode, 2 for every second, …")
         if self.streams is not None and self.streams < 1:
-            raise UserError(f"streams={self.streams}: keep one or more, or None")
+            raise UserError(f"streams={self.streams}: give 1 or more, or None for all")
 
 
 class Episodes(NamedTuple):
@@ -228,7 +228,7 @@ class Histories:
         fields = self._parse(records.tolist(), names)
         found = {k: fields[k][block.reshape(record.shape), steps % size] for k in names}
         if fault := self.schema.fault(found):
-            raise UserError(f"{self.folder} has {fault}: mend the environment, and collect again")
+            raise UserError(f"{self.folder} has {fault}: fix the environment, and collect again")
         return found
 
     def kept_episodes(self, selection: Selection) -> Episodes:
@@ -266,7 +266,7 @@ def _read_provenance(folder: Path) -> dict[str, Any]:
     provenance = read_json(path, _mend(folder))
     if provenance["version"].split(".")[0] != VERSION.split(".")[0]:
         raise UserError(
-            f"{folder} has format {provenance['version']}, this program reads {VERSION}: "
+            f"{folder} has format {provenance['version']}, but this program reads {VERSION}: "
             "collect the histories again in another workdir"
         )
     return provenance

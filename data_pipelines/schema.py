@@ -202,7 +202,7 @@ class Schema:
         if self.reward_levels is not None:
             level = reward[..., None] == np.array(self.reward_levels, np.float32)
             undeclared = ~level.any(-1) & jnp.isfinite(reward)
-            found[f"rewards that its reward_levels {self.reward_levels} do not list"] = undeclared
+            found[f"rewards that are not in its reward_levels {self.reward_levels}"] = undeclared
         found["actions outside its action space"] = self.actions.outside(history.action)
         components = observation.reshape(*reward.shape, -1)
         if self.observation_sizes is not None:
@@ -237,7 +237,7 @@ class Schema:
           UserError: a value is invalid; see ``fault``.
         """
         if fault := self.fault(block):
-            raise UserError(f"task {task} has {fault}: mend the environment")
+            raise UserError(f"task {task} has {fault}: fix the environment")
         packed = [*FLAGS, "reward"] if self._reward_is_bit else list(FLAGS)
         return {
             "task": np.array([task], np.int32),
@@ -253,10 +253,10 @@ class Schema:
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 return f"a NaN or infinite {name}"
         if (largest := fields.get("action", np.zeros(0, int)).max(initial=0)) >= self.num_actions:
-            return f"an action {largest}, and there are {self.num_actions}"
+            return f"an action {largest}, but there are only {self.num_actions}"
         levels = self.reward_levels
         if levels is not None and fields.get("reward", np.zeros(0)).max(initial=0) >= len(levels):
-            return f"a reward that the environment's reward_levels {levels} do not list"
+            return f"a reward that is not in the environment's reward_levels {levels}"
         return None
 
     def from_record(self, record: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -106,7 +106,7 @@ class DeviceWindows:
     def __init__(self, histories: Histories, sampler: WindowSampler, selection: Selection):
         self._context = sampler.context
         if sampler.lengths.sum() > np.iinfo(np.int32).max:
-            raise UserError("the histories do not fit into device memory: train.windows='disk'")
+            raise UserError("the histories do not fit into device memory: set train.windows='disk'")
         kept, number = histories.kept_episodes(selection), int(sampler.lengths.sum())
         parts = [
             histories.read(*kept.place(np.arange(at, min(at + _STEPS, number))), RAW_FIELDS)

@@ -74,7 +74,7 @@ class Writer:
         Raises:
           UserError: a summary is damaged.
         """
-        mend = "remove it, and the same command writes that shard again"
+        mend = "remove it, and run the same command to write that shard again"
         paths = [summary_path(self.path(s)) for s in range(self.num_shards)]
         return [read_json(path, mend) for path in paths]
 

@@ -43,13 +43,13 @@ def load(path: str) -> tuple[ml_collections.ConfigDict, np.ndarray, np.ndarray]:
     """
     folders = Folders(path)
     if not (folders.path / "config.json").exists():
-        raise UserError(f"{path} is no workdir: it has no config.json")
+        raise UserError(f"{path} is not a workdir: it has no config.json")
     config = get_config(folders.path / "config.json")
     if not evaluate.done(config, folders):
         raise UserError(f"{path} is not evaluated: run its stage 'evaluate' first")
     results = evaluate.load_results(folders.evaluation)
     if "returns" not in results:
-        raise UserError(f"{path} has predictions, no returns: give runs that act")
+        raise UserError(f"{path} has predictions but no returns: give runs that act")
     tested = evaluate.is_tested(results["group"])
     return config, results["task"][tested], results["returns"][:, tested]
 
@@ -82,7 +82,8 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
             raise UserError(f"{run} was evaluated on other tasks than {first}")
         if other_shape != shape:
             raise UserError(
-                f"{run} has {other_shape} rollouts and episodes, {first} {shape}: evaluate alike"
+                f"{run} has {other_shape} rollouts and episodes, but {first} has {shape}: evaluate "
+                "both with the same numbers"
             )
     world = build.world(config)
     params = world.tasks.params(tasks)
@@ -153,16 +154,16 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
     curves.set(xlabel="episode in context", ylabel=facts["unit"])
     curves.xaxis.get_major_locator().set_params(integer=True)
     profiles.set(
-        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="part of the rollouts above"
+        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="fraction of rollouts above"
     )
     figure.suptitle(f"{facts['environment']}: learning in context, weights frozen", fontsize=11)
     tasks = style.counted(facts["tasks"], f"{facts['group']} task")
     sample = style.counted(facts["rollouts"], "rollout")
     style.explain(
         figure,
-        f"Lines: means over {tasks} and {sample} of each by every training seed. Bands: 95 % "
-        "interval over training seeds, tasks and rollouts; with one seed it is that of one model. "
-        "Right: means over the last tenth of the episodes.",
+        f"Lines: means over {tasks} and {sample} of each for every training seed. Bands: 95 % "
+        "intervals over training seeds, tasks and rollouts; with one seed, they are those of one "
+        "model. Right: means over the last tenth of the episodes.",
         ", ".join(facts["presets"]),
         style.named(curves),
     )
@@ -182,14 +183,14 @@ def table(made: dict[str, dict[str, Any]], facts: dict[str, Any]) -> str:
             gain = show(of_name["improvement"], of_name["improvement_ci95"])
         lines.append(f"{name:{width}}  {of_name['seeds']:5}  {mean:19}  {gain}")
     if any(of_name["seeds"] == 1 for of_name in made.values()):
-        lines.append("of one seed, an interval is that of one model: no verdict on methods")
+        lines.append("with one seed, an interval describes that model: no verdict on methods")
     return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.compare")
     parser.add_argument("runs", nargs="+", help="workdirs, or NAME=workdir")
-    parser.add_argument("--out", required=True, help="folder of the picture and the numbers")
+    parser.add_argument("--out", required=True, help="folder for the picture and the numbers")
     options = parser.parse_args(arguments)
     logs.set_level(None)
     scores, chance, facts = gather(options.runs)

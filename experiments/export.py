@@ -47,7 +47,7 @@ def export(workdir: str, name: str, folder: str, seed: int | None = None, note: 
     learner = load(workdir, seed=seed)
     path = Folders(workdir).report / report.SUMMARY
     if not path.exists():
-        raise UserError(f"{workdir} has no report: run its stages to their end first")
+        raise UserError(f"{workdir} has no report: run all of its stages first")
     to = as_path(folder)
     to.mkdir(parents=True, exist_ok=True)
     learner.save(to / f"{name}{SUFFIX}")
@@ -93,21 +93,21 @@ action, state = learner.act(state, observation, reward, done)
 
 {unit} by episode, from an empty context, with sampled actions (temperature
 {temperature}): mean over tasks and {rollouts} rollouts of each. "End" is the last tenth of the
-episodes, with a 95 % interval for {models}, not for all that could be trained
-so. "Fail" is the part of the rollouts that earn less than half of it at the end, on
-all tasks and on the worst one.
+episodes, with a 95 % interval for {models}, not for the training procedure.
+"Fail" is the fraction of rollouts below 0.5 at the end, on all tasks and on the
+worst one.
 
 | tasks | {marks} | end | fail | worst |
 |{ruler}
 {rows}
 
-On {tested} tasks the {reference} is {optimum:.2f}, and a random policy earns {random:.2f}.
+On {tested} tasks, the {reference} is {optimum:.2f}, and a random policy gets {random:.2f}.
 {notes}
 ## Limits
 
-It knows one kind of world: its observations, its actions, its rewards and the length of its
-episodes. Elsewhere it is no better than a random policy. A rollout that has not found the reward
-early may stop looking for it.
+It was trained for one kind of environment: its observations, actions, rewards and episode length.
+Elsewhere it is no better than a random policy. A rollout that does not find the reward early may
+stop looking for it.
 """
 
 
@@ -157,7 +157,7 @@ def card(results: dict[str, Any]) -> str:
 def _data(results: dict[str, Any]) -> str:
     source = results["summary"].get("source")
     if source is None:
-        return f"it acted in {results['training_tasks']:,} training tasks itself"
+        return f"its own experience in {results['training_tasks']:,} training tasks"
     every = results["config"]["train"]["keep_every"]
     kept = f", of which every {every}th episode was kept" if every > 1 else ""
     return (
@@ -192,11 +192,11 @@ def command(config: ml_collections.ConfigDict) -> str:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.export")
-    parser.add_argument("--workdir", required=True, help="of a run that is complete")
-    parser.add_argument("--name", required=True, help="of the learner")
-    parser.add_argument("--to", required=True, help="the folder of its three files")
-    parser.add_argument("--seed", type=int, help="which of the trained ones")
-    parser.add_argument("--note", default="", help="a sentence for the card")
+    parser.add_argument("--workdir", required=True, help="workdir of a finished run")
+    parser.add_argument("--name", required=True, help="name of the learner: letters, digits and _")
+    parser.add_argument("--to", required=True, help="folder for the learner's three files")
+    parser.add_argument("--seed", type=int, help="training seed to export; by default the first")
+    parser.add_argument("--note", default="", help="a sentence for the model card")
     options = parser.parse_args(arguments)
     logs.set_level(None)
     export(options.workdir, options.name, options.to, options.seed, options.note)

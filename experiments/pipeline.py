@@ -149,8 +149,8 @@ def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> No
     """
     if workdir.read_only:
         raise UserError(
-            f"{workdir.path} can't be written to, and the stage {name!r} is not done there: copy "
-            "it to another folder"
+            f"{workdir.path} can't be written to, and its stage {name!r} is not done: copy it to "
+            "another folder"
         )
     now, made_from = STAGES[name].inputs(config, workdir), _made_from(workdir)
     if now is None:
@@ -159,8 +159,8 @@ def _begin(name: str, config: ml_collections.ConfigDict, workdir: Workdir) -> No
     if name == "train" and not same and checkpoint.newest(workdir.checkpoints):
         raise UserError(
             f"{workdir.checkpoints} was trained on other histories than those in "
-            f"{workdir.histories}: remove {workdir.checkpoints}, and it trains again, or put "
-            "the former histories back"
+            f"{workdir.histories}: remove {workdir.checkpoints} to train again, or restore the "
+            "former histories"
         )
     if name == "evaluate":
         (workdir.evaluation / evaluate.RESULTS).unlink(missing_ok=True)

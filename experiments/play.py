@@ -70,7 +70,7 @@ class Player:
             batch = self.learner.tasks.params(np.array([task], np.int32))
             params = jax.tree.map(lambda x: x[0], batch)
         else:
-            raise UserError(f"task={task!r} is none of those to choose from")
+            raise UserError(f"task={task!r} is not one of the tasks to choose from")
         with self._lock:
             state = self._begin(secrets.randbits(31), jax.tree.map(lambda x: x[None], params))
             session = secrets.token_hex(8)
@@ -126,7 +126,7 @@ class Player:
                 states.pop()
             if not states:
                 del self._sessions[session]
-                raise UserError("that step is not known any more: begin again")
+                raise UserError("that step is no longer known: start again")
             if not places:
                 return {}
             params = scenes.params_of(self.learner.env, places)
@@ -160,7 +160,7 @@ class Player:
 
     def _states(self, session: Any) -> collections.deque:
         if session not in self._sessions:
-            raise UserError("this page was forgotten: begin again")
+            raise UserError("the session of this page has expired: start again")
         self._sessions.move_to_end(session)
         return self._sessions[session]
 
@@ -223,16 +223,16 @@ def serve(app: Any, host: str, port: int) -> Any:
         return waitress.create_server(app, host=host, port=port)
     except (OSError, ValueError, OverflowError) as error:
         address = f"--host={host} --port={port}"
-        raise UserError(f"{address} can't be used ({reason(error)}): give others") from error
+        raise UserError(f"{address} can't be used ({reason(error)}): choose others") from error
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.play")
     parser.add_argument("--learner", default="dark_room", help=f"{', '.join(shipped())}, or a path")
-    parser.add_argument("--step", type=int, help="of a workdir's checkpoints")
-    parser.add_argument("--seed", type=int, help="of a workdir's trained seeds")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
+    parser.add_argument("--step", type=int, help="checkpoint of a workdir; by default the last")
+    parser.add_argument("--seed", type=int, help="training seed of a workdir; by default the first")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines connect")
+    parser.add_argument("--port", type=int, default=8000, help="0 picks a free one")
     options = parser.parse_args(arguments)
     logs.set_level(None)
     if missing := [name for name in ("flask", "waitress") if not importlib.util.find_spec(name)]:
@@ -241,7 +241,7 @@ def main(arguments: list[str]) -> None:
     learner = load(options.learner, step=options.step, seed=options.seed)
     app = make_app(Player(learner), options.learner)
     server = serve(app, options.host, options.port)
-    print(f"http://{options.host}:{server.effective_port}  (Ctrl-C ends it)", flush=True)
+    print(f"http://{options.host}:{server.effective_port}  (Ctrl-C stops it)", flush=True)
     server.run()
 
 

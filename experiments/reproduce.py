@@ -39,7 +39,7 @@ PUBLISHED = pathlib.Path(__file__).parents[1] / "docs" / "figures"  # in a clone
 def main(arguments: list[str], interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.reproduce")
     parser.add_argument(
-        "--figure", default="all", help=f"a number from 1 to {max(FIGURES)}, several, or all"
+        "--figure", default="all", help=f"a number from 1 to {max(FIGURES)}, several (3,7), or all"
     )
     options = command.parse(parser, arguments)
     numbers = _figures(options.figure)
@@ -83,7 +83,7 @@ def reproduce(
     for number in numbers:
         if missing := sum(not work.is_done(job, root) for job in plan[number].values()):
             work.say(
-                f"figure {number} waits for {missing} jobs of other shards: run this once more "
+                f"figure {number} waits for {missing} jobs of other shards: run this again "
                 "without --shard when they are done"
             )
         else:

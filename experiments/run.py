@@ -30,7 +30,7 @@ config_flags.register_flag_parser_for_type(int, validation.IntegerOrNone())
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "FILE.py:PRESET, NAME:PRESET of one of ours, or DIR/config.json of a run.",
+    "FILE.py:PRESET, NAME:PRESET for a config of this project, or DIR/config.json of a run.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -38,7 +38,7 @@ _WORKDIR = flags.DEFINE_string(
 )
 _STAGES = flags.DEFINE_list("stages", list(pipeline.STAGES), "Which stages to run.")
 _STOPPED_STATUS = flags.DEFINE_integer(
-    "stopped_status", None, "Exit status after a signal; 128 + its number unless given."
+    "stopped_status", None, "Exit status after a signal; by default 128 + its number."
 )
 _PROFILE = flags.DEFINE_string(
     "profile", None, "Folder for a trace of a few steps of training, for TensorBoard or Perfetto."
@@ -120,7 +120,7 @@ def _with_files(argv: list[str]) -> list[str]:
         if not pathlib.Path(found[3]).exists():
             known = sorted(path.stem for path in folder.glob("*.py"))
             ours = ", ".join(n for n in known if n not in ("__init__", "common", "stored"))
-            raise UserError(f"--config={found[2]}: give a file, or one of ours: {ours}")
+            raise UserError(f"--config={found[2]}: no such config: give a file, or one of {ours}")
         return argument
 
     return list(map(one, ["", *argv], argv))
@@ -141,7 +141,7 @@ def _located(text: str, argv: Sequence[str]) -> str:
         key = argument.partition("=")[0].lstrip("-")
         if key.startswith("config.") and _first_missing(key.split(".")[1:]) == missing:
             if not hint and key.startswith(("config.env.", "config.source.", "config.model.")):
-                hint = "a part of your own is named, and then has its settings, in a config file"
+                hint = "settings of your own components exist once a config file names them"
             more = f": {hint[0].lower()}{hint[1:]}" if hint else ""
             return f"--{key}: the config has no {missing} there{more}"
     return text

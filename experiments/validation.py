@@ -51,10 +51,10 @@ class Range(NamedTuple):
     def __str__(self) -> str:
         if (self.low, self.high) == (-math.inf, math.inf):
             return "a finite number"
-        low = f"more than {self.low}" if self.low_open else f"from {self.low}"
+        low = f"greater than {self.low}" if self.low_open else f"from {self.low}"
         if self.high == math.inf:
-            return f"a finite number {low}" if self.low_open else f"a finite number {low} up"
-        return f"a number {low} {'to below' if self.high_open else 'to'} {self.high}"
+            return "a finite number" + (f" {low}" if self.low_open else f", {self.low} or more")
+        return f"a number {low} to {self.high}" + f", excluding {self.high}" * self.high_open
 
 
 COUNT = Range(1, LARGEST)
@@ -126,7 +126,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
     if acts and build.reads_windows(config):
         _check_histories(config, world)
     if not acts and not build.reads_windows(config):
-        raise UserError(f"method={config.method!r} acts in its tasks, of which only histories are")
+        raise UserError(
+            f"method={config.method!r} acts in its tasks, but there are only histories of them: "
+            "choose a method that learns from histories"
+        )
     if not acts and config.train.evaluate_every:
         raise UserError("train.evaluate_every: there is no environment to act in: give 0")
     _check_method(config, model, limit)
@@ -171,14 +174,14 @@ def _check_type(key: str, value: Any, usual: Any) -> None:
     if usual is None:  # a placeholder, whose type ml_collections checks
         return
     if value is None:
-        raise UserError(f"{key}=None: give a value, as {usual!r}")
+        raise UserError(f"{key}=None: give a value, such as {usual!r}")
     if isinstance(usual, float) and type(value) is int:
         return
     if type(value) is not type(usual):
         raise UserError(f"{key}={value!r}: give a value like {usual!r}")
     kind = type(usual[0]) if isinstance(usual, tuple) and usual else int
     if isinstance(usual, tuple) and any(type(item) is not kind for item in value):
-        raise UserError(f"{key}={value!r}: give a tuple of {kind.__name__}, as {usual!r}")
+        raise UserError(f"{key}={value!r}: give a tuple of {kind.__name__}, such as {usual!r}")
 
 
 def _leaves(config: ml_collections.ConfigDict, prefix: str = ""):
@@ -212,8 +215,8 @@ def episode_limit(world: build.World) -> int:
     for ids, params in groups:
         if any(np.shape(leaf)[:1] != (len(ids),) for leaf in jax.tree.leaves(params)):
             raise UserError(
-                f"env.name: the tasks of {world.env.name} are no batch: params(task_ids) must give "
-                "every leaf a leading axis, one entry for each id"
+                f"env.name: the tasks of {world.env.name} are not a batch: params(task_ids) must "
+                "give every leaf a leading axis with one entry for each id"
             )
     return limit
 
@@ -258,7 +261,7 @@ def _check_method(config: ml_collections.ConfigDict, model: Any, limit: int) -> 
     settings = build.method_settings(config)
     if config.model.normalize and not build.reads_windows(config):
         raise UserError(
-            f"model.normalize needs the statistics of histories, and method={config.method!r} "
+            f"model.normalize needs the statistics of histories, but method={config.method!r} "
             "reads none: leave it out"
         )
     with build.named_by_key(build.method_keys(config)):
@@ -298,12 +301,12 @@ def _check_evaluation(
         )
     if prompt * limit > context:
         raise UserError(
-            f"evaluation.prompt_episodes={prompt} of {limit} steps are more than "
+            f"evaluation.prompt_episodes={prompt} of {limit} steps each do not fit into "
             f"model.context={context}: give fewer"
         )
     most = model.config.max_steps
     if most and options.mode == "fast" and (prompt + options.episodes) * limit > most:
         raise UserError(
-            "evaluation.mode='fast' goes past the context, which learned positions can't: "
+            "evaluation.mode='fast' goes past the context, where there are no learned positions: "
             "give evaluation.mode='exact', or model.positions='rotary'"
         )

@@ -73,8 +73,8 @@ def start(absent: Callable[[], list[int]] | None = None) -> None:
     except ValueError as error:  # JAX's detection found less than ``process_index_and_count``
         names = ", ".join(sorted(n for n in os.environ if n.startswith(_PREFIXES)))
         raise UserError(
-            f"{count} processes are announced, but JAX can't join them ({error}): to run alone, "
-            f"unset {names}"
+            f"the environment variables announce {count} processes, but JAX can't connect them "
+            f"({error}): to run alone, unset {names}"
         ) from error
     finally:
         watchdog.cancel()
@@ -108,8 +108,8 @@ def process_index_and_count() -> tuple[int, int]:
             return int(said["JAX_PROCESS_ID"]), int(said["JAX_NUM_PROCESSES"])
         except (KeyError, ValueError) as error:
             raise UserError(
-                "JAX_COORDINATOR_ADDRESS is set: give JAX_NUM_PROCESSES and JAX_PROCESS_ID, two "
-                f"numbers, as well ({error})"
+                "JAX_COORDINATOR_ADDRESS is set: also set JAX_NUM_PROCESSES and JAX_PROCESS_ID to "
+                f"numbers ({error})"
             ) from error
     for names in _LAUNCHERS:
         if all(name in said for name in names):
@@ -188,14 +188,14 @@ def split_cpu() -> None:
 
 
 def _give_up(who: str, absent: Callable[[], list[int]] | None) -> None:
-    text = "not all of the others came: see in their logs which were not started, or can't reach it"
+    text = "not all of the others connected: check whether they were started and can reach it"
     with contextlib.suppress(Exception):  # a file is gone, a store is away
         if missing := absent and absent():
             numbers = ", ".join(map(str, missing))
-            text = f"process {numbers} of them did not come: see why it was not started"
+            text = f"these processes were not started: {numbers}; check why"
         elif absent:
-            text = "all others were started, but not all have reached it: see their logs"
-    print(f"error: {who}, and {text}", file=sys.stderr, flush=True)
+            text = "all of the others were started but not all have reached it: check their logs"
+    print(f"error: {who}, but {text}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
@@ -225,7 +225,7 @@ def first_decides(question: Callable[[], bool]) -> bool:
     if error:
         raise error
     if told == _FAILED:
-        raise UserError("process 0 can't go on: see what it says")
+        raise UserError("process 0 failed: see its error message")
     return bool(told)
 
 

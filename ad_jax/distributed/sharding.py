@@ -67,7 +67,7 @@ def make_mesh(
         raise UserError(
             f"mesh.data={data}, mesh.fsdp={fsdp}, mesh.model={model} and mesh.sequence={sequence} "
             f"do not multiply to the {len(devices)} devices: change them; one of them may be -1, "
-            "for what is left"
+            "which takes the remaining devices"
         )
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
@@ -288,8 +288,8 @@ def check_windows(mesh: Mesh, size: int, name: str) -> None:
     parts = mesh.shape[DATA] * mesh.shape[FSDP]
     if size % parts:
         raise UserError(
-            f"{name}={size} is not a multiple of the {parts} devices that share it: change it, or "
-            "the mesh (on a CPU, JAX_NUM_CPU_DEVICES)"
+            f"{name}={size} is not a multiple of the {parts} devices that share it: change it or "
+            "the mesh (on a CPU, set JAX_NUM_CPU_DEVICES)"
         )
 
 
@@ -308,8 +308,8 @@ def check_memory(shapes: Any, shardings: Any) -> None:
     has = _device_memory()
     if has and need > has:
         raise UserError(
-            f"the model and its optimiser take {need / 2**30:.2f} GiB of each device, which has "
-            f"{has / 2**30:.2f}: take more devices, and spread them by mesh.fsdp or mesh.model"
+            f"the model and its optimizer need {need / 2**30:.2f} GiB on each device, which has "
+            f"{has / 2**30:.2f}: use more devices, and shard over them by mesh.fsdp or mesh.model"
         )
 
 

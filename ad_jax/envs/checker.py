@@ -60,15 +60,17 @@ def check_env(env: Any, tasks: TaskDistribution | None = None) -> None:
 def _check_tasks(env: Any, tasks: TaskDistribution) -> Any:
     """Checks the tasks; returns the EnvParams of a few, as a batch."""
     if not isinstance(tasks, TaskDistribution):
-        raise UserError(f"{env.name}.tasks() returned {type(tasks).__name__}, no TaskDistribution")
+        raise UserError(
+            f"{env.name}.tasks() returned {type(tasks).__name__}, not a TaskDistribution"
+        )
     number = _TASKS if tasks.num_tasks is None else min(_TASKS, tasks.num_tasks)
     params = tasks.params(np.arange(number, dtype=np.int32))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if np.shape(leaf)[:1] != (number,):
             raise UserError(
-                f"the tasks of {env.name} are no batch: of {number} ids, the leaf "
+                f"the tasks of {env.name} are not a batch: for {number} ids, the leaf "
                 f"{jax.tree_util.keystr(path)} of params(task_ids) has shape {np.shape(leaf)}: "
-                "give every leaf a leading axis, one entry for each id"
+                "give every leaf a leading axis with one entry for each id"
             )
     return jax.tree.map(jnp.asarray, params)
 
@@ -90,13 +92,13 @@ def _check_shapes(env: Any, params: Any) -> None:
         name = sorted(k for k in found.keys() | wanted if found.get(k) != wanted.get(k))[0]
         raise UserError(
             f"{env.name}.step returned a state whose {name or 'value'} is "
-            f"{found.get(name, 'missing')}, and reset one where it is "
+            f"{found.get(name, 'missing')}, but reset's is "
             f"{wanted.get(name, 'missing')}: give both the same shape and dtype"
         )
     for name, value in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
         if jnp.shape(value) != ():
             raise UserError(
-                f"{env.name}.step returned a {name} of shape {jnp.shape(value)}: give ()"
+                f"{env.name}.step returned a {name} of shape {jnp.shape(value)}: give a scalar"
             )
     for name, value in (("terminated", terminated), ("truncated", truncated)):
         if value.dtype != bool:
@@ -117,8 +119,8 @@ def _check_step_env(env: Any, state: Any, params: Any) -> None:
         raise UserError(f"{env.name}.step_env returned {_said(made)}: {right}")
     if jax.tree.structure(made[1]) != jax.tree.structure(state):
         raise UserError(
-            f"{env.name}.step_env returned {_said(made[1])} in place of the state, which reset_env "
-            f"has as {type(state).__name__}: {right}"
+            f"{env.name}.step_env returned {_said(made[1])} in place of the state, which has "
+            f"type {type(state).__name__} in reset_env: {right}"
         )
 
 
@@ -127,14 +129,14 @@ def _check_observation(env: Any, method: str, observation: Any) -> None:
     found = jax.tree.leaves(observation)
     if len(found) != 1 or found[0].shape != tuple(space.shape):
         raise UserError(
-            f"{env.name}.{method} returned an observation of {_said(observation)}, its space has "
-            f"shape {tuple(space.shape)}"
+            f"{env.name}.{method} returned an observation of {_said(observation)}, but its space "
+            f"has shape {tuple(space.shape)}"
         )
     kind, wanted = found[0].dtype.kind, spaces.observation_dtype(space).kind
     if (kind == "f") != (wanted == "f"):
         raise UserError(
-            f"{env.name}.{method} returned an observation of {found[0].dtype}, its space is of "
-            f"{np.dtype(space.dtype)}"
+            f"{env.name}.{method} returned an observation of {found[0].dtype}, but its space has "
+            f"dtype {np.dtype(space.dtype)}"
         )
 
 
@@ -155,7 +157,9 @@ def _check_rollouts(env: Any, params: Any) -> None:
     seen = history.observation.reshape(-1, *space.shape)
     if seen.dtype.kind == "f":
         if not np.isfinite(seen).all():
-            raise UserError(f"{env.name} gave observations that are NaN or infinite: mend it")
+            raise UserError(
+                f"{env.name} gave observations that are NaN or infinite: fix the environment"
+            )
     elif (sizes := spaces.component_sizes(space)) is not None:
         components = seen.reshape(len(seen), -1)
         low = spaces.lowest(space)
@@ -166,13 +170,13 @@ def _check_rollouts(env: Any, params: Any) -> None:
                 f"{(low + sizes - 1).tolist()}"
             )
     if not np.isfinite(history.reward).all():
-        raise UserError(f"{env.name} gave rewards that are NaN or infinite: mend it")
+        raise UserError(f"{env.name} gave rewards that are NaN or infinite: fix the environment")
     levels = getattr(env, "reward_levels", None)
     if levels is not None:
         undeclared = ~np.isin(history.reward, np.array(levels, np.float32))
         if undeclared.any():
             raise UserError(
-                f"{env.name} gave rewards that its reward_levels {tuple(levels)} do not list: "
+                f"{env.name} gave rewards that are not in its reward_levels {tuple(levels)}: "
                 f"{history.reward[undeclared][0]}"
             )
     if steps == limit and not history.is_last.any(-1).all():
@@ -202,7 +206,7 @@ def _check_transformations(env: Any, params: Any) -> None:
             equal = lambda x, y: np.allclose(_plain(x), _plain(y), rtol=1e-5, atol=1e-6)
             if not all(jax.tree.leaves(jax.tree.map(equal, a, b))):
                 raise UserError(
-                    f"{env.name}.step gave another {part} {how}, with the same key, state and "
+                    f"{env.name}.step gave a different {part} {how} for the same key, state and "
                     "action: it must be a pure function of them"
                 )
 

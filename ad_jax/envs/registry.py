@@ -92,17 +92,18 @@ def make(
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"env.kwargs do not suit {name}: {error}") from error
+        raise UserError(f"env.kwargs are not valid for {name}: {error}") from error
     env = binned(env)
     if tasks is None and not callable(getattr(env, "tasks", None)):
         raise UserError(
             f"{name} has no distribution of tasks: give env.tasks='module:function', a function "
-            "from the environment to a TaskDistribution"
+            "that takes the environment and returns a TaskDistribution"
         )
     distribution = env.tasks() if tasks is None else tasks(env)
     if not isinstance(distribution, TaskDistribution):
         raise UserError(
-            f"the tasks of {name} are {type(distribution).__name__}: give a TaskDistribution"
+            f"the tasks of {name} are of type {type(distribution).__name__}: give a "
+            "TaskDistribution"
         )
     check(env, distribution)
     return env, distribution

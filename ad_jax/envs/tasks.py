@@ -62,9 +62,7 @@ class TaskDistribution:
         """
         if self.num_tasks is None:
             if num_train is None:
-                raise UserError(
-                    "tasks: num_train must be given, this environment's tasks are endless"
-                )
+                raise UserError("tasks.num_train must be set: this environment has unlimited tasks")
             total = MAX_TASK_ID
         else:
             total = self.num_tasks
@@ -74,7 +72,7 @@ class TaskDistribution:
         if min(numbers) < 0 or num_train < 1 or sum(numbers) > total:
             raise UserError(
                 f"tasks: {num_heldout} held out, {num_validation} for validation and {num_train} "
-                f"or more for training are more than the environment has, {total}: lower "
+                f"or more for training are more than the environment's {total}: lower "
                 "tasks.num_heldout, tasks.num_validation or tasks.num_train"
             )
         rng = np.random.default_rng(seed)
@@ -99,7 +97,7 @@ def episode_limit(params: Any, name: str) -> int:
     limits = getattr(params, "max_steps_in_episode", None)
     if limits is None or not np.all(np.asarray(limits) >= 1):
         raise UserError(
-            f"the tasks of {name} have no limit of steps: give their EnvParams a "
+            f"the tasks of {name} have no step limit: give their EnvParams a "
             "max_steps_in_episode of 1 or more"
         )
     return int(np.max(limits))

@@ -68,12 +68,16 @@ class Variants(environment.Environment):
         self.version = f"{importlib.metadata.version('gymnax')}, variants 1.0.0"
         actions = self.inner.action_space(self._params)
         if not is_continuous(actions) and not isinstance(actions, spaces.Discrete):
-            raise UserError(f"{name} has actions of {actions}: give Discrete, or a Box of floats")
+            raise UserError(
+                f"{name} has actions of {actions}: only Discrete and a Box of floats are supported"
+            )
         self._bounds = (actions.low, actions.high) if is_continuous(actions) else None
         self._actions = int(actions.n if self._bounds is None else actions.shape[0])
         seen, _ = jax.eval_shape(self.inner.reset, jax.random.key(0), self._params)
         if not hasattr(seen, "shape"):
-            raise UserError(f"{name} has observations of {type(seen).__name__}: give one array")
+            raise UserError(
+                f"{name} has observations of {type(seen).__name__}: only one array is supported"
+            )
         self._shape = seen.shape
         space = self.inner.observation_space(self._params)
         self._values = int(space.n) if isinstance(space, spaces.Discrete) else None
@@ -82,7 +86,7 @@ class Variants(environment.Environment):
         self.max_steps_in_episode = own if max_steps_in_episode is None else max_steps_in_episode
         if not 1 <= self.max_steps_in_episode <= own:
             raise UserError(
-                f"max_steps_in_episode={max_steps_in_episode}: {name} has 1 to {own} steps"
+                f"max_steps_in_episode={max_steps_in_episode}: {name} allows 1 to {own}"
             )
 
     @property

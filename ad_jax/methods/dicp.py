@@ -50,8 +50,8 @@ def _sizes(space: Any) -> np.ndarray:
     sizes = spaces.component_sizes(space)
     if sizes is None or sizes.max() > spaces.MAX_VALUES:
         raise UserError(
-            "method='DICP' predicts observations by their components: it needs whole numbers, at "
-            f"most {spaces.MAX_VALUES} values each"
+            "method='DICP' predicts each component of an observation: it needs whole numbers, with "
+            f"at most {spaces.MAX_VALUES} values each"
         )
     return sizes
 

@@ -29,7 +29,7 @@ def make(model, optimizer, env, env_params, settings: ADConfig) -> Method:
       UserError: no optimal policy is known.
     """
     if not has_optimal_agent(env):
-        raise UserError(f"method='DPT' does not suit {env.name}: no optimal policy is known")
+        raise UserError(f"method='DPT' can't be used in {env.name}: no optimal policy is known")
     optimal_actions = make_labels(env, env_params)
 
     def loss(params: Any, batch: dict[str, jax.Array], key: jax.Array):

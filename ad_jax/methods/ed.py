@@ -13,8 +13,8 @@ def validate(settings: ad.ADConfig, model, max_steps: int, experts: bool) -> Non
     del settings, model, max_steps
     if not experts:
         raise UserError(
-            "ED learns from experts, but keep_begin=0 keeps what a learner does: give 0.9, for the "
-            "last tenth of a history, or take a source that is an expert (noise with "
+            "ED learns from experts, but keep_begin=0 keeps the whole history of a learner: give "
+            "0.9, for its last tenth, or use a source that is an expert (noise with "
             "epsilon_start=0)"
         )
 

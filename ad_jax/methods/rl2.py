@@ -79,14 +79,14 @@ def validate(settings: RL2Config, model, max_steps: int, experts: bool) -> None:
     trial_steps, context = settings.episodes * max_steps, model.config.context
     if not model.config.recurrent and context < trial_steps:
         raise UserError(
-            f"context={context} is less than a trial of RL2, {trial_steps} steps: raise it, or "
+            f"context={context} is shorter than an RL2 trial of {trial_steps} steps: raise it, or "
             f"lower episodes={settings.episodes}"
         )
     # With these, the policy would not be the one that acted; but before the first step, the
     # probability ratios must be 1.
     for name in ("dropout", "attention_dropout", "mask_probability"):
         if value := getattr(model.config, name, 0.0):
-            raise UserError(f"{name}={value}: RL2 learns from what its own policy did: give 0")
+            raise UserError(f"{name}={value}: RL2 learns from its own policy's actions: give 0")
     if cost := model.config.shown_cost:
         raise UserError(f"shown_cost={cost}: RL2 learns from rewards alone: give 0")
 

@@ -66,7 +66,7 @@ def select_implementation(
         return impl
     warnings.warn(
         f"attention={impl!r} can't run here (platform {platform}, {dtype}, dropout {dropout}, "
-        f"heads of {head_width}): 'blocked' takes its place, which writes the scores of all "
+        f"heads of {head_width}): 'blocked' is used instead, which writes the scores of all "
         "queries to memory",
         stacklevel=2,
     )

@@ -71,8 +71,8 @@ class TransformerConfig(CoreConfig):
             )
         if not 0 <= self.attention_window <= self.context:
             raise UserError(
-                f"attention_window={self.attention_window}: give the steps that a layer looks "
-                f"back, at most context={self.context}, or 0 for all of them"
+                f"attention_window={self.attention_window}: give the number of steps that a layer "
+                f"looks back, at most context={self.context}, or 0 for all of them"
             )
 
     def choices(self) -> dict[str, tuple[str, ...]]:

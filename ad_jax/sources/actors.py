@@ -89,10 +89,10 @@ def make_actors(
         the environment is meant to be seen in pictures that the learner does not draw.
     """
     if privileged and not hasattr(env, "privileged_observation"):
-        raise UserError(f"privileged: {env.name} has no privileged_observation")
+        raise UserError(f"privileged=True: {env.name} has no privileged_observation")
     if not privileged and not draws_pictures and hasattr(env, "render_observation"):
         raise UserError(
-            f"{env.name} is to be seen in pictures, which this source does not draw: set its "
+            f"{env.name} is observed through pictures, which this source does not render: set its "
             "privileged=True, or source.name='dqn'"
         )
     space = env.observation_space(env.default_params)

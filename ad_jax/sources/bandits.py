@@ -82,7 +82,7 @@ def _index_policy(env: Any, streams: int, index: Callable) -> Source:
     sizes = component_sizes(env.observation_space(env.default_params))
     if sizes is None or np.prod(sizes) != 1:
         raise UserError(
-            f"a bandit algorithm does not suit {env.name}, which has more than one observation: "
+            f"a bandit algorithm can't be used in {env.name}, which has more than one observation: "
             "choose another source.name"
         )
 

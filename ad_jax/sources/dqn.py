@@ -113,7 +113,8 @@ def dqn(env: Any, config: DQNConfig) -> Source:
     kept = config.replay_steps // (streams * steps)  # rollouts
     if not kept:
         raise UserError(
-            f"source.dqn.replay_steps={config.replay_steps} holds no rollout of {streams} x {steps}"
+            f"source.dqn.replay_steps={config.replay_steps} is less than one rollout of "
+            f"{streams} x {steps}"
         )
     if not 1 <= config.sequence_steps <= steps:
         raise UserError(

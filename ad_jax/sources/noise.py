@@ -50,7 +50,9 @@ def noise(env: Any, config: NoiseConfig) -> Source:
       UserError: no optimal policy is known.
     """
     if not has_optimal_agent(env):
-        raise UserError(f"source.name='noise' does not suit {env.name}: no optimal policy is known")
+        raise UserError(
+            f"source.name='noise' can't be used in {env.name}: no optimal policy is known"
+        )
     epsilon = optax.linear_schedule(
         config.epsilon_start, config.epsilon_end, max(1, config.epsilon_steps)
     )

@@ -106,8 +106,8 @@ def rmax(env: Any, config: RMaxConfig) -> Source:
     sizes = spaces.component_sizes(space)
     if sizes is None or not 1 < np.prod(sizes.astype(float)) <= MAX_STATES:
         raise UserError(
-            f"source.name='rmax' does not suit {env.name}: its observations are no table of 2 to "
-            f"{MAX_STATES} states"
+            f"source.name='rmax' can't be used in {env.name}: its observations are not a table of "
+            f"2 to {MAX_STATES} states"
         )
     states = int(np.prod(sizes))
     actions = Actions.of(env).number("source.name='rmax'")

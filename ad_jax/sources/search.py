@@ -71,7 +71,9 @@ def search(env: Any, config: SearchConfig) -> Source:
       UserError: the environment has no places.
     """
     if not hasattr(env, "places"):
-        raise UserError(f"source.name='search' does not suit {env.name}: it has no places to go to")
+        raise UserError(
+            f"source.name='search' can't be used in {env.name}: it has no places to search"
+        )
     agent = searcher(env)
     return agent_source(env, lambda _: agent, config.num_streams, config.rollout_steps)
 

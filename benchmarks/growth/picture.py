@@ -21,9 +21,9 @@ PICTURE = pathlib.Path("docs/images/growth.png")
 COLUMNS, SIZE, DPI = 4, (3.1, 2.5), 110  # inches of a panel
 LAW = {"color": style.BOUND, "lw": 1, "ls": ":"}
 TEXT = (
-    "Markers are medians, bars go from the lowest to the highest of the repetitions. A dotted line "
-    "is the law: what the work needs, through the larger half of the sizes, to which both slopes "
-    "are fitted. {device}."
+    "Markers are medians; bars span all repetitions. Dotted lines are the law, which is what the "
+    "work requires, drawn through the larger half of the sizes, to which both slopes are fitted. "
+    "{device}."
 )
 
 

@@ -22,10 +22,10 @@ STAGES = ("kills", "inputs", "page")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability")
-    parser.add_argument("--kills", type=int, default=200, help="how many, in all")
+    parser.add_argument("--kills", type=int, default=200, help="total number of kills")
     parser.add_argument("--workdir", type=pathlib.Path, default="runs/reliability")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
-    parser.add_argument("--stages", default=",".join(STAGES), help="which parts to do")
+    parser.add_argument("--jobs", type=int, default=2, help="number of runs at once")
+    parser.add_argument("--stages", default=",".join(STAGES), help="parts to do")
     options = parser.parse_args()
     stages = options.stages.split(",")
     if unknown := set(stages) - set(STAGES):

@@ -62,7 +62,7 @@ def _flags() -> list[Case]:
         flag("a config that does not exist", "No such file", "--config=no.py:smoke"),
         alone("a config that is a folder", "config", f"--config={ROOT}/experiments/configs"),
         alone("a config without get_config", "get_config", f"--config={ROOT}/benchmarks/timing.py"),
-        flag("a config that is no Python", "constraints", f"--config={ROOT}/constraints.txt"),
+        flag("a config that is not Python", "constraints", f"--config={ROOT}/constraints.txt"),
         flag("a mistyped key", "stepz", "--config.train.stepz=3"),
         flag("a group instead of a value", "train", "--config.train=3"),
         flag("letters for a number", "train.steps=many", "--config.train.steps=many"),
@@ -73,7 +73,7 @@ def _flags() -> list[Case]:
         flag("an unknown stage", "trian", "--stages=collect,trian"),
         flag("no stage", "stages", "--stages="),
         flag("an argument without dashes", "again", "again"),
-        flag("a status that is no number", "stopped_status", "--stopped_status=many"),
+        flag("a status that is not a number", "stopped_status", "--stopped_status=many"),
         flag("an empty workdir", "workdir", "--workdir="),
         Case("no config", "config", ("--workdir=/tmp/none",), bare=True),
         Case("no workdir", "workdir", (f"--config={CONFIG}",), bare=True),
@@ -149,11 +149,11 @@ def _values() -> list[Case]:
         for key, (value, said) in _VALUES.items()
     ]
     pairs = {
-        "an expert's source where none is known": (
+        "an expert source where no optimal policy is known": (
             "no optimal policy", "--config=cart_pole:smoke", "--config.source.name=noise",
         ),
-        "a bandit's source in a room": ("does not suit", "--config.source.name=ucb"),
-        "a demonstrator where none is known": (
+        "a bandit source in a room": ("can't be used in", "--config.source.name=ucb"),
+        "a demonstrator where no optimal policy is known": (
             "no demonstrator", "--config=cart_pole:smoke", "--config.evaluation.prompt_episodes=1",
         ),
         "dropout with RL²": ("model.dropout", "--config.method=RL2", "--config.rl2.episodes=2",
@@ -184,11 +184,11 @@ def _worlds() -> list[Case]:
         world("an observation that is a tuple", "Tuple|Box or Discrete", "tuple_observation"),
         world("actions without bounds", "finite bounds", "unbounded_actions"),
         world("a thousand actions", "at most 256 actions", "too_many_actions"),
-        world("episodes without a limit", "limit of steps|max_steps_in_episode", "no_limit"),
+        world("episodes without a limit", "step limit|max_steps_in_episode", "no_limit"),
         world("no tasks", "tasks", "no_tasks"),
         world("tasks() raises", "no map was found", "tasks_raise"),
         world("tasks() gives a list", "task", "tasks_are_a_list"),
-        world("tasks that are not a batch", "no batch", "unbatched_tasks"),
+        world("tasks that are not a batch", "not a batch", "unbatched_tasks"),
         world("fewer tasks than are held out", "tasks.num_heldout", "too_few_tasks"),
     ]
 
@@ -274,7 +274,7 @@ def _damages() -> list[Case]:
              ("--config.model.width=32",), lambda workdir: None),
         Case("another seed than collected", "made with another config .*seed",
              ("--config.seed=5",), lambda workdir: None),
-        Case("another world than collected", "made with another config .*env.name",
+        Case("another environment than was collected in", "made with another config .*env.name",
              ("--config=dark_key_to_door:smoke",), lambda workdir: None),
     ]  # fmt: skip
 
@@ -289,14 +289,14 @@ def _file_instead(name: str) -> Callable[[pathlib.Path], None]:
 
 def _folders() -> list[Case]:
     return [
-        Case("a workdir below nothing", "give another folder", ("--workdir=/proc/x/run",)),
+        Case("a workdir that can't be created", "give another folder", ("--workdir=/proc/x/run",)),
         Case("a workdir that is a file", "give another", (f"--workdir={ROOT}/README.md",)),
         Case("a workdir below a file", "give another", (f"--workdir={ROOT}/README.md/run",)),
         Case("a workdir in a store without its client", "can't be used|gs://|install",
              ("--workdir=nope://bucket/run",)),
         Case("a workdir that another process uses", "in use by process", damage=_in_use),
         *(
-            Case(f"a file instead of {name}/", f"{name} is no folder", (), _file_instead(name))
+            Case(f"a file instead of {name}/", f"{name} is not a folder", (), _file_instead(name))
             for name in ("histories", "checkpoints", "evaluation", "report")
         ),
     ]  # fmt: skip
@@ -320,11 +320,11 @@ def _surroundings() -> list[Case]:
     return [
         case("an address without a number of processes", "JAX_NUM_PROCESSES",
              JAX_COORDINATOR_ADDRESS="127.0.0.1:1"),
-        case("a number of processes that is none", "JAX_NUM_PROCESSES",
+        case("a number of processes that is not a number", "JAX_NUM_PROCESSES",
              JAX_COORDINATOR_ADDRESS="127.0.0.1:1", JAX_NUM_PROCESSES="two", JAX_PROCESS_ID="0"),
-        case("a process that is not among them", "JAX_PROCESS_ID|process",
+        case("a process index that is out of range", "JAX_PROCESS_ID|process",
              JAX_COORDINATOR_ADDRESS="127.0.0.1:1", JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="5"),
-        case("a timeout that is no number", "AD_JAX_TIMEOUT",
+        case("a timeout that is not a number", "AD_JAX_TIMEOUT",
              JAX_COORDINATOR_ADDRESS="127.0.0.1:1", JAX_NUM_PROCESSES="2", JAX_PROCESS_ID="0",
              AD_JAX_TIMEOUT="soon"),
         case("a process that waits for another", "waited 3 s",
@@ -344,10 +344,10 @@ def _surroundings() -> list[Case]:
 GROUPS: dict[str, list[Case]] = {
     "Command line": _flags(),
     "Settings": _values(),
-    "Worlds of a user": _worlds(),
+    "User-defined environments": _worlds(),
     "Damaged or unsuitable files": _damages(),
     "Folders": _folders(),
-    "Surroundings": _surroundings(),
+    "Environment variables": _surroundings(),
 }
 
 

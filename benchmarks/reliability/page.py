@@ -32,7 +32,7 @@ def _kills(trials: list[dict[str, Any]]) -> list[str]:
         "## Kills",
         "",
         f"{len(kills)} kills in {len(trials)} runs, at commit {commits}. {len(kills) - late} ended "
-        f"the run; {late} signals came while it drew, and it finished first. "
+        f"the run; {late} signals came while it drew its report, and it finished first. "
         f"Runs that lost something: {len(lost) or 'none'}. "
         f"Runs in which a process hung or failed: {len(faults) or 'none'}.",
         "",
@@ -63,8 +63,8 @@ def _inputs(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
         "## Bad input",
         "",
         f"{len(cases)} inputs. Those that do not get one clear line before any work: "
-        f"{len(faulty) or 'none'}. What a world gives is seen while collecting, so a reward that "
-        "is NaN and its like end the first stage; whatever was there before stays as it was.",
+        f"{len(faulty) or 'none'}. What an environment returns is only known while collecting, so "
+        "a NaN reward and the like end the first stage; what was there before stays unchanged.",
     ]
     for name, group in groups.items():
         lines += ["", f"### {name}", "", "| input | what the program says |", "|---|---|"]
@@ -76,9 +76,9 @@ def _inputs(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 _HEAD = """# Reliability
 
-What a run loses when it is killed, and what the program says to bad input. `python -m
+What a run loses when it is killed, and how the program answers bad input. `python -m
 benchmarks.reliability` measures both and writes this page
-([all numbers](../benchmarks/results/reliability.json)). A short form of both is in the tests.
+([all numbers](../benchmarks/results/reliability.json)). The tests contain a short form of both.
 
 A run of a small Dark Room is started, killed, and started again by the same command, about ten
 times, until it ends. Each kill is aimed at a phase, and comes at a random moment within it; the
@@ -86,8 +86,8 @@ table counts the phases in which kills landed. Training has five rows of metrics
 checkpoints, at different steps. A third of the runs have two processes, joined over loopback; a
 signal goes to one of them or to both.
 
-Each run is then compared with one that nobody killed, bit for bit: the shards of the histories and
-their metadata, every row of metrics.jsonl, the parameters and the optimizer's state of the last
+Each run is then compared, bit for bit, with one that was not killed: the shards of the histories
+and their metadata, every row of metrics.jsonl, the parameters and the optimizer's state of the last
 checkpoint, all arrays of the evaluation, summary.json and the pictures. Only wall-clock times may
 differ, and no temporary file may be left.
 """

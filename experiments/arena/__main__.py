@@ -29,8 +29,10 @@ from experiments.runtime.interruption import Interruption, end_well
 
 def main(arguments: list[str], interruption: Interruption) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.arena")
-    parser.add_argument("--methods", default="", help="some of " + "; ".join(entries.ENTRIES))
-    parser.add_argument("--worlds", default="", help="some of the preset's")
+    parser.add_argument(
+        "--methods", default="", help="all, or some of " + "; ".join(entries.ENTRIES)
+    )
+    parser.add_argument("--worlds", default="", help="all of the preset's, or some, separated by ;")
     options = command.parse(parser, arguments)
     runs = chosen(entries.runs(options.preset), options.worlds, options.methods)
     seeds = options.seeds or entries.SEEDS[options.preset]
@@ -97,7 +99,7 @@ def compete(
     work.do(root, work.part(list(whole.values()), *shard), interruption)
     if missing := sum(not work.is_done(job, root) for job in whole.values()):
         work.say(
-            f"the report waits for {missing} jobs of other shards: run this once more without "
+            f"the report waits for {missing} jobs of other shards: run this again without "
             "--shard when they are done"
         )
         return

@@ -81,10 +81,10 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         for name in OF_CORES
     },
     **{name: {"xland": _NOT_KNOWN} for name in ("DPT", "DPT, random", "AD, noise")},
-    "ICIQL": {"point_robot": "it compares all actions, and here an action has two parts"},
+    "ICIQL": {"point_robot": "it needs a single discrete action, and here it has two components"},
     "DICP": {
         "point_robot": "it predicts observations of whole numbers only",
-        "xland": "predictions of all that is seen would be larger than the model",
+        "xland": "the outputs that predict an observation would be larger than the model",
     },
     "Thompson": {
         world: "it is an algorithm for bandits"

@@ -184,7 +184,7 @@ def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
     title = "Performance profiles over the last tenth of the episodes"
     x, label = np.array(made["thresholds"]), f"threshold: {panels.SCORE}"
-    ylabel = "part of the rollouts above"
+    ylabel = "fraction of rollouts above"
     figure = _draw(made, names, "profile", lambda _: x, title, label, ylabel)
     for axes in figure.axes:
         axes.set_ylim(-0.05, 1.05)

@@ -15,12 +15,14 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
     Raises:
       UserError: the preset, the number of seeds or the shard is not valid.
     """
-    parser.add_argument("--list", action="store_true", help="say what there is to do, and stop")
+    parser.add_argument("--list", action="store_true", help="list the work to do, and stop")
     parser.add_argument("--preset", default="cpu", help=", ".join(PRESETS))
-    parser.add_argument("--workdir", help="where all of it goes")
-    parser.add_argument("--seeds", type=int, help="of training, in place of the preset's")
-    parser.add_argument("--shard", default="1/1", help="i/n: the i-th of n parts of the work")
-    parser.add_argument("--verbosity", type=int, help="of the log: 1 debug, 0 info, -1 warning, …")
+    parser.add_argument("--workdir", help="folder for all of the work")
+    parser.add_argument(
+        "--seeds", type=int, help="number of training seeds, in place of the preset's"
+    )
+    parser.add_argument("--shard", default="1/1", help="i/n: do the i-th of n parts of the work")
+    parser.add_argument("--verbosity", type=int, help="log level: 1 debug, 0 info, -1 warning, …")
     options = parser.parse_args(arguments)
     if options.preset not in PRESETS:
         raise UserError(f"--preset={options.preset}: choose one of {', '.join(PRESETS)}")
@@ -37,7 +39,7 @@ def begin(options: argparse.Namespace, interruption: Interruption) -> None:
       UserError: there is no workdir.
     """
     if not options.workdir:
-        raise UserError("give --workdir, where all of it goes, or --list")
+        raise UserError("give --workdir, a folder for all of the work, or --list")
     interruption.install()
     memory.keep_freed_memory()
     logs.set_level(options.verbosity)

@@ -84,9 +84,13 @@ rollouts only.
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.figures.document")
-    parser.add_argument("folder", nargs="?", type=pathlib.Path, help="figures of a workdir")
-    parser.add_argument("--preset", choices=PRESETS, help="whose figures are copied")
-    parser.add_argument("--replace", action="store_true", help="also those of another preset")
+    parser.add_argument(
+        "folder", nargs="?", type=pathlib.Path, help="the folder figures of a workdir"
+    )
+    parser.add_argument("--preset", choices=PRESETS, help="preset of the figures to copy")
+    parser.add_argument(
+        "--replace", action="store_true", help="also replace figures of another preset"
+    )
     options = parser.parse_args(arguments)
     if (options.folder is None) != (options.preset is None):
         parser.error("give a folder and --preset, or neither")

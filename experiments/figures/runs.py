@@ -232,7 +232,7 @@ class Results:
         reward = np.concatenate([x.reshape(-1, *x.shape[-2:]) for x in self._mean_rewards])
         if len(reward) != len(self.returns):
             raise UserError(
-                "evaluations are of an older version, and have rewards that are means over models: "
+                "evaluations are from an older version, and have rewards averaged over models: "
                 "give another workdir"
             )
         return self._normalized(reward[:, :, None], group, self.episode_steps)

@@ -54,7 +54,7 @@ def open_root(folder: str | os.PathLike, preset: str) -> Path:
             f"--workdir={folder} can't be used ({reason(error)}): give another folder"
         ) from error
     processes.barrier("preset")
-    stored = read_json(path, "remove it, and the preset given is taken to be this folder's")
+    stored = read_json(path, "remove it, and the given preset will be used for this folder")
     if stored["preset"] != preset:
         raise UserError(
             f"{root} holds results of the preset {stored['preset']}, not of {preset}: give another "
@@ -98,7 +98,7 @@ def do(
     estimate = lambda job: estimated(job, rates, published)
     say(f"{len(plan) - len(left)} of {len(plan)} jobs are done already")
     if published:
-        say("times are those of docs/figures, until a job like it is done here")
+        say("estimates are from docs/figures until a similar job is done here")
     for line in overview(left, estimate):
         say(line)
     for number, job in enumerate(left):

@@ -104,10 +104,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--image", required=True)
     parser.add_argument("--topology", required=True, help="chips along each axis, such as 4x4")
     parser.add_argument("--accelerator", default="tpu-v5-lite-podslice")
-    parser.add_argument("--claim", help="persistent volume claim, at /runs")
-    parser.add_argument("--service-account", help="of Kubernetes, which may use the bucket")
+    parser.add_argument("--claim", help="persistent volume claim, mounted at /runs")
+    parser.add_argument(
+        "--service-account", help="Kubernetes service account with access to the bucket"
+    )
     parser.add_argument("--restarts", type=int, default=100)
-    parser.add_argument("arguments", nargs="+", help="after --, those of ad-jax run")
+    parser.add_argument("arguments", nargs="+", help="the arguments of ad-jax run, after --")
     try:
         print(json.dumps(jobset(**vars(parser.parse_args(arguments))), indent=2))
     except UserError as error:

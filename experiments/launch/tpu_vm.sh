@@ -41,7 +41,7 @@ everywhere() { # a shell command on every VM
 }
 
 make() { # the VMs
-    tpu create "$NAME" --accelerator-type="${TYPE:?say what, as in TYPE=v5litepod-16}" \
+    tpu create "$NAME" --accelerator-type="${TYPE:?set the kind of slice, such as TYPE=v5litepod-16}" \
         --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}
 }
 
@@ -68,7 +68,7 @@ run() { # ARGUMENT…, of ad-jax run
     # shellcheck disable=SC2016 # expanded over there
     everywhere 'cd ad_jax || exit
         if kill -0 $(cat run.pid) 2>/dev/null; then
-            echo "error: a run is going on: stop it first" >&2
+            echo "error: a run is already in progress: stop it first" >&2
             exit 1
         fi
         rm -f run.pid run.status stopped
@@ -78,7 +78,7 @@ run() { # ARGUMENT…, of ad-jax run
             [ -s run.pid ] && exit
             sleep 0.1
         done
-        echo "error: the run can not be started: see whether the disk is full" >&2
+        echo "error: the run could not be started: check whether the disk is full" >&2
         exit 1'
 }
 
@@ -120,13 +120,13 @@ keep() { # ARGUMENT…, of ad-jax run
         case $now in
         0) return ;;
         stopped)
-            echo "the run was stopped, as somebody asked"
+            echo "the run was stopped on request"
             return
             ;;
         running) tries=0 ;;
         bare | none)
             if ((++tries > ${RESTARTS:-3} + 1)); then
-                echo "error: no run can be started there: see above" >&2
+                echo "error: no run could be started there: see above" >&2
                 return 1
             fi
             if [[ $now == bare ]]; then
@@ -138,15 +138,15 @@ keep() { # ARGUMENT…, of ad-jax run
         143) bash "$0" run "$@" || true ;; # stopped by a preemption or for maintenance
         [0-9]*)
             if ((++failures > ${RESTARTS:-3})); then
-                echo "error: the run ended with status $now once more: see $0 log" >&2
+                echo "error: the run ended with status $now again: see $0 log" >&2
                 return "$now"
             fi
-            echo "the run ended with status $now, and is started again"
+            echo "the run ended with status $now: starting it again"
             bash "$0" run "$@" || true
             ;;
-        absent) bash "$0" make || echo "no slice could be made: the next attempt follows" >&2 ;;
+        absent) bash "$0" make || echo "no slice could be created: trying again" >&2 ;;
         PREEMPTED | TERMINATED | STOPPED)
-            echo "the slice is $now, and is made again"
+            echo "the slice is $now: creating it again"
             bash "$0" delete || true
             ;;
         esac
@@ -171,7 +171,7 @@ kept() { # whether the workdir outlives the VMs
 }
 
 if [[ "${1:-} ${2:-}" != "fetch gs://"* ]]; then
-    : "${NAME:?say which slice, as in NAME=ad}" "${ZONE:?say where, as in ZONE=us-west4-a}"
+    : "${NAME:?set the name of the slice, such as NAME=ad}" "${ZONE:?set the zone, such as ZONE=us-west4-a}"
 fi
 case ${1:-} in
 create)
@@ -183,7 +183,7 @@ install) install ;;
 run)
     run "${@:2}"
     if [[ ! ${DRY_RUN:-} ]]; then
-        echo "started: see how it goes with $0 log"
+        echo "started: follow it with $0 log"
     fi
     ;;
 keep)
@@ -200,7 +200,7 @@ status) status ;;
 log) tpu ssh "$NAME" --worker=0 --command='tail -n 100 -F ad_jax/run.log' ;;
 stop) everywhere "cd ad_jax && touch stopped && kill -TERM \$(cat run.pid)" ;;
 fetch)
-    case ${2:?say which folder} in
+    case ${2:?give the folder to fetch} in
     gs://*) call gcloud storage cp --recursive "$2" "${3:-.}" ;;
     *) tpu scp "$NAME:$2" "${3:-.}" --worker=0 --recurse ;;
     esac

@@ -23,5 +23,5 @@ def data_of(page: str) -> dict[str, Any]:
     """What is in a page; undoes ``html``."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     if found is None:
-        raise ValueError("this is no page of ours")
+        raise ValueError("this is not a page that ad_jax has written")
     return json.loads(found[1])

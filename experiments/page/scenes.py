@@ -124,7 +124,7 @@ def params_of(env: Any, places: Any) -> Any:
         try:
             given = np.asarray(value)
         except ValueError as error:
-            raise UserError(f"{name} is no array: {error}") from error
+            raise UserError(f"{name} is not an array: {error}") from error
         drawn.check(env, name, given)
         params = params.replace(**{name: jnp.asarray(given, getattr(params, name).dtype)})
     return params

@@ -56,8 +56,8 @@ def regret(
     panels[0][0].set_ylabel("cumulative regret (reward)")
     style.explain(
         figure,
-        f"Lines: means over tasks (how many: in brackets) and {sample(summary)}; no intervals. "
-        "Regret: what the best arm pays on average, less what was earned.",
+        f"Lines: means over tasks (their number: in brackets) and {sample(summary)}; no intervals. "
+        "Regret: the mean reward of the best arm minus the reward received.",
         summary["preset"],
         style.named(panels[0][0]),
     )

@@ -39,7 +39,7 @@ def learning_curve(summary: dict[str, Any]) -> Figure:
     axes.set_xlim(1, max(2, summary["episodes"]))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("episode in context")
-    axes.set_ylabel(summary["unit"] if scaled else "return of the episode")
+    axes.set_ylabel(summary["unit"] if scaled else "episode return")
     axes.set_title(f"{summary['environment']}: learning in context, weights frozen")
     text = f"Lines: means over tasks and {sample(summary)}."
     if scaled:
@@ -64,11 +64,9 @@ def source_curve(summary: dict[str, Any]) -> Figure:
     axes.set_xlim(1, max(2, len(middle)))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("episode of a stream")
-    axes.set_ylabel("return of the episode")
+    axes.set_ylabel("episode return")
     axes.set_title(f"{summary['environment']}: what {source['name']} learned on the training tasks")
-    text = (
-        "Of each task the mean over its streams. Band: all but the worst and best tenths of tasks."
-    )
+    text = "Means over the streams of each task. Band: all but the worst and best tenths of tasks."
     style.explain(figure, text, summary["preset"], style.named(axes))
     return figure
 

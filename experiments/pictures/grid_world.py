@@ -55,7 +55,7 @@ def goals(
     which = tested if len(places) == 1 else f"cells of {tested}"
     text = (
         f"Means over the last tenth of the episodes and {sample(summary)}. "
-        f"Outlined: {which}; blank: cells of no task that was evaluated."
+        f"Outlined: {which}; blank: cells without an evaluated task."
     )
     style.explain(figure, text, summary["preset"])
     return figure

@@ -70,7 +70,7 @@ def landmarks(picture: Any) -> Figure:
         axes.set_title(name, fontsize=9)
         axes.axis("off")
     figure.suptitle("Watermaze: the eight landmarks", fontsize=11)
-    text = f"Each as the agent sees it from {_DISTANCE} units before its wall."
+    text = f"Each as the agent sees it from {_DISTANCE} units in front of its wall."
     style.explain(figure, text, "")
     return figure
 

@@ -16,7 +16,7 @@ from data_pipelines.files import disk_is_full
 
 # Signals that arrive together are one request: a launcher may forward one that already arrived.
 TOGETHER_SECONDS = 1.0
-_ACKNOWLEDGED = b"\nstopping: saving what is finished; the same signal once more stops at once\n"
+_ACKNOWLEDGED = b"\nstopping: saving what is finished; the same signal again stops at once\n"
 
 
 class Interrupted(Exception):
@@ -105,7 +105,7 @@ def end_well(
     try:
         work()
     except Interrupted:
-        print("stopped as asked: what was finished is saved, and the same command goes on")
+        print("stopped on request: finished work is saved; run the same command to resume")
         status = stopped_status()
         sys.exit(128 + interruption.signal if status is None else status)
     except Exception as error:
@@ -113,7 +113,7 @@ def end_well(
         if isinstance(error, UserError):
             said = f"error: {error}"
         elif disk_is_full(error):
-            said = "error: the disk is full: make room, then the same command goes on"
+            said = "error: the disk is full: free some space, and run the same command to resume"
         processes.leave(said or traceback.format_exc())
         if said is None:
             raise

@@ -20,9 +20,9 @@ from ad_jax.paths import Path, as_path, reason
 FOLDER = "joining"
 # Settings of JAX that are not supported: their values, and why.
 UNSUPPORTED = {
-    "jax_disable_jit": ((True,), "the stages are made to be compiled"),
-    "jax_enable_x64": ((True,), "all is written for 32 bits"),
-    "jax_numpy_dtype_promotion": (("strict",), "integers and floats meet in many places"),
+    "jax_disable_jit": ((True,), "the stages have to be compiled"),
+    "jax_enable_x64": ((True,), "everything is written for 32 bits"),
+    "jax_numpy_dtype_promotion": (("strict",), "integers and floats are mixed in many places"),
     "jax_numpy_rank_promotion": (("raise",), "shapes are broadcast in many places"),
     **dict.fromkeys(
         (f"jax_transfer_guard{which}" for which in
@@ -57,7 +57,7 @@ def _start_backend() -> None:
     for name, (values, why) in UNSUPPORTED.items():
         setting = getattr(jax.config, name) or os.environ.get(name.upper())
         if (value := getattr(setting, "value", setting)) in values:
-            raise UserError(f"{name.upper()}={value} is not supported: unset it, {why}")
+            raise UserError(f"{name.upper()}={value} is not supported: unset it, since {why}")
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter without a word

@@ -96,7 +96,7 @@ def tracked(tracker: str, **run: Any) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            _say(f"warning: {tracker} was stopped, it had not finished in {FINISH_SECONDS} s")
+            _say(f"warning: {tracker} did not finish within {FINISH_SECONDS} s, and was stopped")
 
 
 def _say(line: str) -> None:
@@ -156,7 +156,9 @@ def main() -> None:
         opened.finish()
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        _say(f"warning: {tracker} has failed ({said}): metrics.jsonl and TensorBoard have it all")
+        _say(
+            f"warning: {tracker} failed ({said}): all metrics are in metrics.jsonl and TensorBoard"
+        )
 
 
 if __name__ == "__main__":

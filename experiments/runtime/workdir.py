@@ -152,11 +152,11 @@ class Workdir(Folders):
     def _check_config(self, config: ml_collections.ConfigDict) -> None:
         for folder in (self.histories, self.checkpoints, self.evaluation, self.report):
             if folder.exists() and not folder.is_dir():
-                raise UserError(f"{folder} is no folder: move it away, or give another --workdir")
+                raise UserError(f"{folder} is not a folder: move it, or give another --workdir")
         path = self.path / "config.json"
         text = json.dumps(config.to_dict(), indent=1)
         if path.exists():
-            mend = "remove it, and the config given is taken to be that of this folder"
+            mend = "remove it, and the given config will be used for this folder"
             given = flat(json.loads(text))
             stored = of_today(flat(read_json(path, mend)), given)
             keys = (given.keys() | stored) - set(WATCHING)

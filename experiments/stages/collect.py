@@ -229,7 +229,7 @@ def check_faults(environment: str, tasks: np.ndarray, faults: dict[str, np.ndarr
             more = f" and {bad.size - 1} more" if bad.size > 1 else ""
             raise UserError(
                 f"{environment} gave {what} ({number} in task {task}{more}): "
-                "mend the environment; finished shards are kept"
+                "fix the environment; finished shards are kept"
             )
 
 

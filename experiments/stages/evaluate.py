@@ -175,7 +175,7 @@ def check_returns(returns: np.ndarray, environment: str) -> None:
     if bad := int((~np.isfinite(returns)).sum()):
         raise UserError(
             f"{bad} of {returns.size} episodes of {environment} have no return: they did not end "
-            "within max_steps_in_episode, or a reward was NaN or infinite: mend the environment"
+            "within max_steps_in_episode, or a reward was NaN or infinite: fix the environment"
         )
 
 
@@ -375,8 +375,8 @@ def trained(
         params, training = checkpoints.restore_params(step, like)
         if step != config.train.steps:
             raise UserError(
-                f"training stopped at step {step} of {config.train.steps}: run the stage 'train' "
-                "to its end first"
+                f"training stopped at step {step} of {config.train.steps}: finish the stage "
+                "'train' first"
             )
     costs = {name: training[name] for name in ("seconds", "transitions_per_s")}
     of_seed = lambda i: jax.tree.map(lambda x: x[i], params)

@@ -129,7 +129,9 @@ def report(config: ml_collections.ConfigDict, workdir: Workdir, interruption: In
     if not evaluate.done(config, workdir):
         raise UserError(f"{workdir.evaluation} holds no results: run the stage 'evaluate' first")
     results = evaluate.load_results(workdir.evaluation)
-    collected = read_json(workdir.histories / PROVENANCE, "make the workdir again")
+    collected = read_json(
+        workdir.histories / PROVENANCE, "convert the data again, into another workdir"
+    )
     groups = list(dict.fromkeys(results["group"].tolist()))
     summary = {
         "environment": collected["environment"]["name"],
@@ -178,17 +180,17 @@ def draw(summary: dict[str, Any]) -> Figure:
     """Loss and agreement by the step of the context."""
     figure, [panels] = style.panels(1, 2, (9, 3.8))
     step = np.arange(1, summary["context"] + 1)
-    names = {"loss": "cross-entropy (nats)", "agreement": "part of the actions predicted"}
+    names = {"loss": "cross-entropy (nats)", "agreement": "fraction of actions predicted"}
     for axes, (name, label) in zip(panels, names.items(), strict=True):
         for i, group in enumerate(summary["groups"]):
             split, drawn = summary[group], style.number(group, i)
             text = f"{LABELS.get(group, group)} ({split['tasks']})"
             axes.plot(step, split[name], label=text, **style.line(drawn))
             style.band(axes, step, *np.array(split[f"{name}_ci95"]).T, drawn)
-        axes.set_xlabel("steps seen of the history")
+        axes.set_xlabel("steps of the history seen so far")
         axes.set_ylabel(label)
     baseline = summary[summary["groups"][0]]["baseline_loss"]
-    style.bounds(panels[0], {"frequencies of the actions": baseline})
+    style.bounds(panels[0], {"action frequencies": baseline})
     figure.suptitle("The source's next action, predicted by a frozen model", fontsize=11)
     style.explain(
         figure,

@@ -256,7 +256,7 @@ def table(summary: dict[str, Any]) -> str:
     tested = summary[summary["groups"][0]]
     random = tested["random_normalized"] if scaled else summary["random_return"]
     lines.append(
-        f"a random policy has {number(random)}; "
+        f"random policy: {number(random)}; "
         + ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())
         + "\n"
     )

@@ -71,7 +71,7 @@ def run(config: ml_collections.ConfigDict, workdir: Workdir, interruption: Inter
         state = seeds.from_store(stored)
         first_step = newest
         if processes.is_first():
-            print(f"train: going on from step {first_step}")
+            print(f"train: resuming from step {first_step}")
 
     every = config.train.evaluate_every
     probe = evaluate.make_probe(config, world, method, mesh) if every else None
@@ -171,7 +171,7 @@ def check_rewards(metrics: dict[str, np.ndarray], step: int) -> None:
     if not np.isfinite(metrics.get("trial_reward", 0.0)).all():
         raise UserError(
             f"the environment gave rewards that are NaN or infinite at training step {step}: "
-            "mend the environment"
+            "fix the environment"
         )
 
 
@@ -208,12 +208,12 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
     trained_on = frozenset(world.train.tolist())
     if not trained_on & set(histories.task.tolist()):
         raise UserError(
-            f"{workdir.histories} holds no task for training: collect with collect.tasks='train'"
+            f"{workdir.histories} holds no training tasks: collect with collect.tasks='train'"
         )
     most = np.unique(histories.task, return_counts=True)[1].max()
     if options.keep_streams is not None and options.keep_streams > most:
         raise UserError(
-            f"train.keep_streams={options.keep_streams}: {workdir.histories} has {most} of a task"
+            f"train.keep_streams={options.keep_streams}: {workdir.histories} has {most} per task"
         )
     selection = Selection(
         options.keep_every, options.keep_streams, options.keep_begin, options.keep_end, trained_on
@@ -221,8 +221,8 @@ def window_feed(config: ml_collections.ConfigDict, workdir: Workdir, world: buil
     scales = histories.provenance.get("statistics", {}) if config.model.normalize else {}
     if config.model.normalize and not scales:
         raise UserError(
-            f"model.normalize: {workdir.histories} is of an older version, without statistics: "
-            "collect or convert again, in another workdir"
+            f"model.normalize: {workdir.histories} is from an older version, without statistics: "
+            "collect or convert them again in another workdir"
         )
     with build.named_by_key({"context": "model.context"}):
         of_first = windows.make_sampler(

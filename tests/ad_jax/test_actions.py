@@ -64,5 +64,5 @@ def test_shapes_of_actions():
 
 def test_who_compares_all_actions_refuses_components():
     assert ONE.number("DQN") == 3
-    with pytest.raises(UserError, match=r"^DQN compares all actions, and these have 2 parts"):
+    with pytest.raises(UserError, match=r"^DQN needs a single discrete action, .* 2 parts"):
         TWO.number("DQN")

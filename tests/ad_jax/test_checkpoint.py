@@ -57,7 +57,7 @@ def test_another_optimizer_is_no_damage(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, state(), {})
     other = state().replace(opt_state=(jnp.arange(4),))
-    with pytest.raises(UserError, match=r"is of another optimizer, or of a version"):
+    with pytest.raises(UserError, match=r"with another optimizer, or by a version"):
         checkpoints.restore(1, other)
 
 

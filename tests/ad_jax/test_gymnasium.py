@@ -32,7 +32,7 @@ def test_rooms_have_pictures(name):
     assert picture.shape == (144, 144, 3)
     colours = {tuple(c) for c in picture.reshape(-1, 3)}
     assert len(colours) == 3
-    with pytest.raises(UserError, match="pictures of dark rooms only"):
+    with pytest.raises(UserError, match="only dark rooms have pictures"):
         make("AdversarialBandit", render_mode="rgb_array")
 
 
@@ -79,7 +79,7 @@ def test_a_task_that_is_not_there_is_refused(task):
 
 def test_actions_and_order_are_checked():
     env = TaskEnv("DarkRoom")
-    with pytest.raises(UserError, match="step comes after reset"):
+    with pytest.raises(UserError, match="call reset before step"):
         env.step(0)
     env.reset(seed=0)
     with pytest.raises(UserError, match=r"action=5: give one of Discrete\(5\)"):

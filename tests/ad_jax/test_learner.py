@@ -61,7 +61,7 @@ def test_each_of_several_training_seeds(tmp_path):
     fresh = written(tmp_path, config, seeds=2)
     assert_equal(load(tmp_path, step=20).params, fresh[0])
     assert_equal(load(tmp_path, step=20, seed=4).params, fresh[1])
-    with pytest.raises(UserError, match=r"seed=5: .* has trained \[3, 4\]"):
+    with pytest.raises(UserError, match=r"seed=5: .* was trained with seeds \[3, 4\]"):
         load(tmp_path, seed=5)
 
 
@@ -159,7 +159,7 @@ def test_whatever_holds_the_values_will_do(learner, observation, reward, done):
         ({"observation": [3, 1]}, r"observation is \[3, 1\]: its components go from \[0, 0\]"),
         ({"observation": [1]}, r"observation has shape \(1,\): give \(2,\)"),
         ({"observation": [1.0, 1.0]}, "observation has dtype float64: give whole numbers"),
-        ({"observation": [[1], [1, 2]]}, "observation is no array"),
+        ({"observation": [[1], [1, 2]]}, "observation is not an array"),
         ({"reward": [0.0]}, r"reward has shape \(1,\): give \(\)"),
         ({"reward": np.inf}, "reward is inf: give finite numbers"),
         ({"reward": None}, "reward has dtype object: give numbers"),
@@ -245,7 +245,7 @@ def test_floats_and_poses_of_pictures(tmp_path):
 
 
 def test_what_can_not_be_loaded_is_one_clear_line(workdir, learner, tmp_path):
-    with pytest.raises(UserError, match=r"no_such_name' is no learner: give one of \["):
+    with pytest.raises(UserError, match=r"no_such_name' is not a learner: give one of \["):
         load("no_such_name")
     with pytest.raises(UserError, match=r"no config\.json"):
         load(tmp_path)

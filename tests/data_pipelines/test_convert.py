@@ -222,13 +222,13 @@ def _set(key, value, step=1):
 BAD = {
     "no actions": (_without("actions"), "02.npz lacks actions: it has observations"),
     "no ends": (_without("terminations", "truncations"), "lacks terminations or truncations"),
-    "axes": (_with("observations", lambda x: x[:-1]), "observations have .* steps, actions"),
+    "axes": (_with("observations", lambda x: x[:-1]), "observations have .* steps, but actions"),
     "negative action": (_set("actions", -1), "actions go from -1 to 3"),
     "large action": (_set("actions", 300), "actions go from 0 to 300"),
-    "continuous": (_with("actions", lambda x: x * 0.5), "put continuous actions on a grid"),
+    "continuous": (_with("actions", lambda x: x * 0.5), "discretize continuous actions"),
     "vector of actions": (
         _with("actions", lambda x: np.stack([x, x], 1)),
-        r"actions have shape \(2,\), those before it \(\)",
+        r"actions have shape \(2,\), but earlier ones \(\)",
     ),
     "nan reward": (_set("rewards", np.nan), "rewards are NaN or infinite at step 1"),
     "nan observation": (
@@ -247,7 +247,7 @@ BAD = {
     "no flags": (_set("terminations", 2), "terminations are not true or false"),
     "other shape": (_with("observations", lambda x: x[:, :1]), "observations have shape"),
     "labels": (_with("task", np.arange(3)), r"task has shape \(3,\)"),
-    "one task": (lambda rows: [row.update(task=0) for row in rows], "all steps are of one task"),
+    "one task": (lambda rows: [row.update(task=0) for row in rows], "all steps belong to one task"),
 }  # fmt: skip
 
 
@@ -264,14 +264,14 @@ def test_what_would_not_come_back_equal_is_refused_in_one_line(name, tmp_path):
 
 def test_options_are_checked(tmp_path):
     given = as_folder(rows_of(), tmp_path / "given")
-    with pytest.raises(UserError, match=r"has 2 stream\(s\), and --streams=3"):
+    with pytest.raises(UserError, match=r"has 2 stream\(s\), fewer than --streams=3"):
         bring_in([given], tmp_path / "run", streams=3)
     with pytest.raises(UserError, match="actions go from 0 to 3: give 0 to 2"):
         bring_in([given], tmp_path / "run", num_actions=3)
     with pytest.raises(UserError, match="no such file or folder"):
         bring_in([tmp_path / "nothing"], tmp_path / "run")
     (tmp_path / "text.txt").write_text("hello")
-    with pytest.raises(UserError, match="is none of npz"):
+    with pytest.raises(UserError, match="is in none of the known formats: give npz"):
         bring_in([tmp_path / "text.txt"], tmp_path / "run")
     (tmp_path / "broken.npz").write_text("hello")
     with pytest.raises(UserError, match="can't be read as npz"):

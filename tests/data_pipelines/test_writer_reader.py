@@ -231,7 +231,7 @@ def test_stored_numbers_that_are_not_finite_are_refused(
         write_histories(tmp_path, schema, [([0, 1], {**steps, "reward": reward})])
     histories = Histories(tmp_path)
     assert histories.read(np.array([0]), np.array([25]))["reward"] == reward[0, 0, 25]
-    with pytest.raises(UserError, match=r"a NaN or infinite reward: mend .* collect again"):
+    with pytest.raises(UserError, match=r"a NaN or infinite reward: fix .* collect again"):
         histories.read(np.array([1]), np.array([25]))
 
 

@@ -67,7 +67,7 @@ def test_a_module_that_is_gone_is_one_clear_line(run, tmp_path):
         ("model.core", "examples.min_gru:Core", "give a subclass of CoreConfig"),
         ("method", "examples.late:make", "give a MethodSpec"),
         ("env.name", "examples.corridor:Corridors", "no attribute 'Corridors'"),
-        ("env.kwargs.width", 3, "do not suit .*width"),
+        ("env.kwargs.width", 3, "are not valid for .*width"),
         ("late.skip", "much", "late.skip='much': give a value like 0.25"),
         ("source.q_learning.epsilon", float("nan"), "source.q_learning.epsilon=nan: give a"),
         ("model.state", 0, "model.state=0"),

@@ -36,5 +36,5 @@ def test_what_was_changed_of_a_preset_is_in_the_command():
 def test_what_can_not_be_exported_is_one_clear_line(smoke_run, tmp_path):
     with pytest.raises(UserError, match="--name=a/b: give letters"):
         export.export(smoke_run[0], "a/b", tmp_path)
-    with pytest.raises(UserError, match="is no learner"):
+    with pytest.raises(UserError, match="is not a learner"):
         export.export(tmp_path / "nothing", "mine", tmp_path)

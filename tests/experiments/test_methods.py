@@ -104,5 +104,7 @@ def test_methods_that_do_not_exist(config, changes, message):
 
 def test_a_trial_longer_than_the_context(config):
     config.method, config.rl2.episodes = "RL2", 3
-    with pytest.raises(UserError, match=r"model\.context=16 is less than a trial of RL2, 24 steps"):
+    with pytest.raises(
+        UserError, match=r"model\.context=16 is shorter than an RL2 trial of 24 steps"
+    ):
         validation.validate(config)

@@ -61,7 +61,7 @@ def test_turning_back_undoes_what_was_not_shown(player):
     player.move(session, None, 0)
     player.move(session, {"goal": [0, 0]}, 0)
     assert player.steps(session, 1) == first  # the keys are those of the first time
-    with pytest.raises(UserError, match="not known any more"):
+    with pytest.raises(UserError, match="no longer known"):
         player.move(session, None, 7000)
 
 
@@ -71,7 +71,7 @@ def test_the_least_used_pages_are_forgotten(player, monkeypatch):
     player.steps(first, 1)
     player.begin(task=player.tasks()[1])
     player.steps(first, 0)
-    with pytest.raises(UserError, match="begin again"):
+    with pytest.raises(UserError, match="start again"):
         player.steps(second, 1)
 
 
@@ -79,12 +79,12 @@ def test_the_least_used_pages_are_forgotten(player, monkeypatch):
     "path, given, message",
     [
         ("begin", {"places": {"goal": [9, 9]}}, "give a cell"),
-        ("begin", {"task": 100_000}, "none of those to choose from"),
-        ("begin", {"task": []}, "none of those"),
-        ("steps", {"session": "nonsense", "temperature": 1}, "begin again"),
+        ("begin", {"task": 100_000}, "not one of the tasks to choose from"),
+        ("begin", {"task": []}, "not one of the tasks"),
+        ("steps", {"session": "nonsense", "temperature": 1}, "start again"),
         ("steps", {"session": "nonsense", "temperature": "hot"}, "give a number"),
         ("steps", {"temperature": -1}, "give a number"),
-        ("move", {"session": 3}, "begin again"),
+        ("move", {"session": 3}, "start again"),
         ("steps", "no object", "give a number"),
     ],
 )

@@ -141,8 +141,8 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(tmp_path):
         processes[signalled].send_signal(signal.SIGTERM)
         outputs = finish(processes)
         assert [status for status, _ in outputs] == [143] * count, outputs
-        assert all("stopped as asked" in output for _, output in outputs)
-        assert step == 0 or f"going on from step {step}" in outputs[0][1], outputs
+        assert all("stopped on request" in output for _, output in outputs)
+        assert step == 0 or f"resuming from step {step}" in outputs[0][1], outputs
         before, step = step, max(int(p.name) for p in (workdir / "checkpoints").iterdir())
         assert before + 10 <= step < 2000
     steps = [m["step"] for m in metrics(workdir)]
@@ -184,5 +184,5 @@ def test_waiting_for_a_process_that_never_joins_is_bounded(tmp_path):
     ((status, output),) = finish(start(tmp_path / "run", only=0, count=3, timeout=5))
     assert status == 1
     assert "error: process 0 of 3 waited 5 s" in output and len(output.splitlines()) == 1, output
-    assert "process 1, 2 of them did not come" in output, output
+    assert "these processes were not started: 1, 2" in output, output
     assert not list((tmp_path / "run").iterdir())  # nothing is left that the next one would see

@@ -125,7 +125,7 @@ def test_training_that_was_stopped_and_killed_ends_bit_equal(smoke_run, tmp_path
                and (broken / "metrics.jsonl").read_text().count("\n") >= 3, process)  # fmt: skip
     process.send_signal(signal.SIGTERM)
     status, output = finish(process)
-    assert status == 3 and "the same command goes on" in output
+    assert status == 3 and "run the same command to resume" in output
     stopped_at = Checkpoints(broken / "checkpoints").latest_step()
     assert 30 <= stopped_at < 400
 
@@ -139,7 +139,7 @@ def test_training_that_was_stopped_and_killed_ends_bit_equal(smoke_run, tmp_path
     assert Checkpoints(broken / "checkpoints").latest_step() < 400
 
     status, output = finish(start(broken, *LONG))
-    assert status == 0 and "going on from step" in output
+    assert status == 0 and "resuming from step" in output
     assert finish(uninterrupted)[0] == 0
     (step, got), (_, want) = params_of(broken), params_of(straight)
     assert step == 400
@@ -173,7 +173,7 @@ BAD_INPUT = {
     "no such config": (["--config=experiments/configs/no.py:smoke"], "No such file"),
     "mistyped config": (
         ["--config=dark_rom:smoke"],
-        "--config=dark_rom:smoke: give a file, or one of ours: adversarial_bandit, cart_pole,",
+        "--config=dark_rom:smoke: no such config: give a file, or one of adversarial_bandit,",
     ),
     "mistyped key": (
         ["--config.train.stepz=3"],
@@ -181,7 +181,7 @@ BAD_INPUT = {
     ),
     "setting of another environment": (
         ["--config.model.width=8", "--config.env.kwargs.width=3"],
-        "--config.env.kwargs.width: the config has no width there: a part of your own is named",
+        "--config.env.kwargs.width: the config has no width there: settings of your own components",
     ),
     "wrong type": (["--config.train.steps=many"], "train.steps=many"),
     "unknown flag": (["--wrkdir=x"], "wrkdir"),

@@ -109,7 +109,7 @@ LATE = {
     "encoder": ({"model.image_encoder": "vit"}, "model.image_encoder='vit'"),
     "method": ({"method": "AC"}, "method='AC'"),
     "learned positions": ({"model.positions": "learned"}, "evaluation.mode='fast' goes past"),
-    "prompt": ({"evaluation.prompt_episodes": 3}, "prompt_episodes=3 of 8 steps are more than"),
+    "prompt": ({"evaluation.prompt_episodes": 3}, "prompt_episodes=3 of 8 steps each do not fit"),
     "batch": ({"train.batch_size": 6}, "train.batch_size / train.accumulate=6 .* 4 devices"),
     "accumulate": ({"train.accumulate": 3}, "train.batch_size=16 .* train.accumulate=3"),
     "mesh": ({"mesh.data": 3}, "do not multiply to the 4 devices"),
@@ -167,14 +167,14 @@ def test_rl2_refuses_what_changes_its_policy(config, name):
     config.update_from_flattened_dict(RL2)
     validate(config)
     config.model[name] = 0.1
-    refused(config, f"^model.{name}=0.1: RL2 learns from what its own policy did")
+    refused(config, f"^model.{name}=0.1: RL2 learns from its own policy's actions")
 
 
 def test_rl2_has_no_statistics_to_normalise_by(config):
     config.model.normalize = True
     validate(config)
     config.update_from_flattened_dict(RL2)
-    refused(config, "^model.normalize needs the statistics of histories, and method='RL2' reads no")
+    refused(config, "^model.normalize needs the statistics of histories, but method='RL2' reads no")
 
 
 def test_a_world_without_a_demonstrator():
@@ -188,20 +188,20 @@ def test_a_world_without_a_limit_of_steps(config):
     world = build.world(config)
     for params in (SimpleNamespace(), SimpleNamespace(max_steps_in_episode=[0, 8])):
         tasks = SimpleNamespace(params=lambda ids, params=params: params)
-        with pytest.raises(UserError, match="have no limit of steps"):
+        with pytest.raises(UserError, match="have no step limit"):
             validation.episode_limit(world._replace(tasks=tasks))
 
 
 def test_tasks_that_are_no_batch(config):
     world = build.world(config)
     one = SimpleNamespace(params=lambda ids: world.env.default_params)
-    with pytest.raises(UserError, match="DarkRoom are no batch"):
+    with pytest.raises(UserError, match="DarkRoom are not a batch"):
         validation.episode_limit(world._replace(tasks=one))
 
 
 def test_too_large_a_model_is_refused(config, monkeypatch):
     monkeypatch.setattr(sharding, "_device_memory", lambda: 1000)
-    refused(config, "the model and its optimiser take")
+    refused(config, "the model and its optimizer need")
 
 
 def test_whatever_a_world_raises_is_one_line(config, monkeypatch):
@@ -216,10 +216,10 @@ def test_whatever_a_world_raises_is_one_line(config, monkeypatch):
 
 def test_a_range_reads_like_english():
     assert str(Range(1, 5)) == "a number from 1 to 5"
-    assert str(Range(0, 1, high_open=True)) == "a number from 0 to below 1"
+    assert str(Range(0, 1, high_open=True)) == "a number from 0 to 1, excluding 1"
     assert str(Range()) == "a finite number"
-    assert str(Range(0)) == "a finite number from 0 up"
-    assert str(Range(0, low_open=True)) == "a finite number more than 0"
+    assert str(Range(0)) == "a finite number, 0 or more"
+    assert str(Range(0, low_open=True)) == "a finite number greater than 0"
 
 
 def test_all_groups_of_the_defaults_are_checked():

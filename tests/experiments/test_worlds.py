@@ -110,7 +110,7 @@ def test_a_source_that_suits_can_be_distilled(module, source, tmp_path, never):
 
 
 UNSUITED = [
-    (dark_room, "ucb", "does not suit DarkRoom"),
+    (dark_room, "ucb", "can't be used in DarkRoom"),
     (cart_pole, "noise", "no optimal policy is known"),
 ]
 
@@ -173,7 +173,7 @@ def test_histories_of_another_renderer_are_refused(tmp_path, never, monkeypatch)
     workdir = Workdir(tmp_path, config)
     collect.run(config, workdir, never)
     monkeypatch.setattr(type(build.world(config).env), "render_version", "0.9.0")
-    with pytest.raises(UserError, match=r"histories are of Watermaze .*, this program has"):
+    with pytest.raises(UserError, match=r"histories are from Watermaze .*, but this program has"):
         train.run(config, workdir, never)
 
 

@@ -153,7 +153,7 @@ def test_what_does_not_fit_a_device_says_what_it_takes(monkeypatch):
     sharding.check_memory(shapes, everywhere)  # a CPU does not say how much it has
     monkeypatch.setattr(sharding, "_device_memory", lambda: whole - 1)
     sharding.check_memory(shapes, spread)
-    with pytest.raises(UserError, match=r"take 0.00 GiB of each device.*mesh.fsdp"):
+    with pytest.raises(UserError, match=r"need 0.00 GiB on each device.*mesh.fsdp"):
         sharding.check_memory(shapes, everywhere)
 
 

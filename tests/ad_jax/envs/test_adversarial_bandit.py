@@ -77,5 +77,5 @@ def test_bounds():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="num_arms must be a whole number from 2 on"):
+    with pytest.raises(ValueError, match="num_arms must be a whole number, 2 or more"):
         AdversarialBandit(num_arms=1)

@@ -153,7 +153,7 @@ def without_limit(self):
         ("observation_space", a_dict, "Odd has observations of space Dict: only"),
         ("observation_space", a_tuple, "Odd has observations of space Tuple: only"),
         ("action_space", a_box, "Odd has actions of space Box: give Discrete"),
-        ("tasks", without_limit, "the tasks of Odd have no limit of steps: give"),
+        ("tasks", without_limit, "the tasks of Odd have no step limit: give"),
     ],
 )
 def test_environments_that_nothing_can_act_in_are_refused_in_one_line(

@@ -103,5 +103,5 @@ def test_more_variants_than_can_be_counted_are_drawn(monkeypatch):
 def test_limits_are_checked():
     assert registry.make("CartPole-v1", max_steps_in_episode=20)[0].max_steps_in_episode == 20
     for steps in (0, 501):
-        with pytest.raises(UserError, match="CartPole-v1 has 1 to 500 steps"):
+        with pytest.raises(UserError, match="CartPole-v1 allows 1 to 500"):
             registry.make("CartPole-v1", max_steps_in_episode=steps)

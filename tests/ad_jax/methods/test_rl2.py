@@ -124,5 +124,5 @@ def test_what_would_change_the_policy_between_acting_and_learning_is_refused(nam
     noisy = model.clone(config=dataclasses.replace(model.config, **{name: 0.1}))
     with pytest.raises(UserError, match=f"^{name}=0.1: RL2 learns from"):
         rl2.validate(rl2.RL2Config(episodes=4), noisy, 5, False)
-    with pytest.raises(UserError, match=r"^context=20 is less than a trial of RL2, 25 steps"):
+    with pytest.raises(UserError, match=r"^context=20 is shorter than an RL2 trial of 25 steps"):
         rl2.validate(rl2.RL2Config(episodes=5), model, 5, False)

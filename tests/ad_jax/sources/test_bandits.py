@@ -64,5 +64,5 @@ def test_every_block_is_a_trial_that_begins_with_nothing():
 
 
 def test_an_environment_that_shows_something_is_refused():
-    with pytest.raises(UserError, match="does not suit DarkRoom"):
+    with pytest.raises(UserError, match="can't be used in DarkRoom"):
         ucb(DarkRoom(), UCBConfig())

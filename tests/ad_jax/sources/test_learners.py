@@ -72,7 +72,7 @@ def test_the_entropy_bonus_falls_to_its_end(make, settings):
 def test_settings_that_do_not_fit():
     with pytest.raises(UserError, match=r"num_groups=3 does not divide the 32"):
         a2c(ROOM, A2CConfig(num_groups=3))
-    with pytest.raises(UserError, match=r"replay_steps=100 holds no rollout"):
+    with pytest.raises(UserError, match=r"replay_steps=100 is less than one rollout"):
         dqn(ROOM, DQNConfig(replay_steps=100))
     with pytest.raises(UserError, match=r"sequence_steps=30 does not fit"):
         dqn(ROOM, DQNConfig(sequence_steps=30))

@@ -87,7 +87,7 @@ def test_the_end_of_an_episode_is_worth_nothing_but_a_limit_is_no_end():
 @pytest.mark.parametrize("name", ["Watermaze", "CartPole-v1", "AdversarialBandit"])
 def test_worlds_without_a_table_are_refused(name):
     env, _ = registry.make(name)
-    with pytest.raises(UserError, match=r"^source.name='rmax' does not suit .* no table"):
+    with pytest.raises(UserError, match=r"^source.name='rmax' can't be used in .* not a table"):
         rmax(env, RMaxConfig())
 
 

@@ -65,5 +65,5 @@ def test_places_cover_all_platforms():
 
 def test_it_needs_places():
     env, _ = registry.make("DarkRoom")
-    with pytest.raises(UserError, match="does not suit DarkRoom: it has no places"):
+    with pytest.raises(UserError, match="can't be used in DarkRoom: it has no places"):
         search(env, SearchConfig())

@@ -148,7 +148,7 @@ def test_rewards_of_an_older_version_are_not_taken_for_those_of_one_model():
     found = Results.__new__(Results)
     found.returns = np.zeros((2, 3, 4, 1))
     found._mean_rewards = [np.zeros((3, 16))]  # of both models
-    with pytest.raises(UserError, match="evaluations are of an older version"):
+    with pytest.raises(UserError, match="evaluations are from an older version"):
         found.normalized_by_step()
 
 

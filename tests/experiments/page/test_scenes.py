@@ -27,7 +27,7 @@ def test_the_places_of_a_task_are_its_params(name):
     [
         ("DarkRoom", {"goal": [9, 0]}, r"goal is \[9, 0\]: give a cell"),
         ("DarkRoom", {"goal": [0.5, 0]}, "give a cell"),
-        ("DarkRoom", {"goal": [[1], [1, 2]]}, "goal is no array"),
+        ("DarkRoom", {"goal": [[1], [1, 2]]}, "goal is not an array"),
         ("DarkRoom", {"key": [0, 0]}, r"has the places \['goal'\]"),
         ("DarkRoom", "goal", r"has the places"),
         ("DarkKeyToDoor", {"key": [0, 0]}, r"\['key', 'door'\]"),

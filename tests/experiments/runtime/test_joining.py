@@ -54,7 +54,7 @@ def test_a_platform_that_is_not_there_is_one_line(monkeypatch, error):
 @pytest.mark.parametrize(
     "variables, said",
     [
-        ({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"}, "JAX_COORDINATOR_ADDRESS is set: give"),
+        ({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"}, "JAX_COORDINATOR_ADDRESS is set: also set"),
         ({"SLURM_PROCID": "x"}, "SLURM_PROCID=x is not a number"),
         ({"AD_JAX_TIMEOUT": "soon"}, "AD_JAX_TIMEOUT=soon is not a number of seconds"),
         ({"AD_JAX_TIMEOUT": "0"}, "AD_JAX_TIMEOUT=0 is not a number of seconds"),

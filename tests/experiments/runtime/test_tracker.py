@@ -142,8 +142,8 @@ def test_returns_are_a_run_of_their_own(write, fake, config, tmp_path):
         ({"at_log": "raise OSError(28, 'No space left on device')"}, "No space left on device"),
         ({"at_finish": "raise TimeoutError"}, "failed (TimeoutError:)"),
         ({"at_log": "os._exit(7)"}, "ended with status 7"),
-        ({"at_init": "time.sleep(60)"}, "was stopped, it had not finished in 1 s"),
-        ({"at_finish": "time.sleep(60)"}, "was stopped, it had not finished in 1 s"),
+        ({"at_init": "time.sleep(60)"}, "did not finish within 1 s, and was stopped"),
+        ({"at_finish": "time.sleep(60)"}, "did not finish within 1 s, and was stopped"),
     ],
 )
 def test_whatever_goes_wrong_is_one_line(write, fake, monkeypatch, capfd, tmp_path, fault, said):

@@ -64,7 +64,7 @@ def test_the_source_on_held_out_tasks_is_for_looking_at(tmp_path, config, never)
     collect.run(config, workdir, never)
     heldout = build.world(config).heldout
     assert set(Histories(workdir.histories).task.tolist()) == set(heldout.tolist())
-    with pytest.raises(UserError, match="holds no task for training"):
+    with pytest.raises(UserError, match="holds no training tasks"):
         train.run(config, workdir, never)
     config.collect.tasks = "test"
     with pytest.raises(UserError, match=r"collect\.tasks='test': choose one of"):

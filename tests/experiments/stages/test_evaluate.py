@@ -124,7 +124,7 @@ def test_a_model_that_needs_fsdp_is_evaluated(smoke_run, config, tmp_path, never
     assert np.isfinite(results["returns"]).all()
     monkeypatch.setattr(sharding, "_device_memory", lambda: size // 2)
     replicated = sharding.make_mesh()
-    with pytest.raises(UserError, match=r"spread them by mesh\.fsdp"):
+    with pytest.raises(UserError, match=r"shard over them by mesh\.fsdp"):
         evaluate.trained(config, workdir.checkpoints, model, replicated)
 
 

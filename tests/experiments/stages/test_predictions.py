@@ -158,5 +158,5 @@ def test_more_streams_than_there_are_is_refused(workdir, tmp_path):
     read = config.stored(json.loads((workdir / "config.json").read_text()))
     read.train.keep_streams = 3
     opened = Workdir(tmp_path, read, histories=workdir / "histories")
-    with pytest.raises(UserError, match=r"train.keep_streams=3: .* has 2 of a task"):
+    with pytest.raises(UserError, match=r"train.keep_streams=3: .* has 2 per task"):
         pipeline.run_stages(read, opened, ["train"], Interruption())
