@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
-from docs.blocks import arena, returns, scale, speed
+from docs.blocks import arena, returns, scale, speed, trials
 from docs.blocks.words import Results
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
-    made.__name__: made for module in (returns, speed, scale, arena) for made in module.BLOCKS
+    made.__name__: made
+    for module in (returns, trials, speed, scale, arena)
+    for made in module.BLOCKS
 }
