@@ -4,6 +4,9 @@ Kostrikov et al. (arXiv:2110.06169), on the tokens of algorithm distillation, as
 (arXiv:2502.17666). Besides the policy, the model predicts action values and a state value at every
 step. The policy imitates the actions of the histories, with more weight on those with a higher
 advantage, and so can become better than the learner it is distilled from.
+
+Values continue past the end of an episode, so that exploration in one episode gets credit for the
+rewards of the next ones.
 """
 
 import dataclasses
@@ -28,21 +31,19 @@ class IQLConfig(ADConfig):
 
     Attributes:
       discount: γ.
-      across_episodes: values continue past the end of an episode, so that exploration in one
-        episode gets credit for the rewards of the next ones.
       expectile: τ, the expectile of the action values that the state value estimates; 0.5 is their
         mean, and near 1 it is close to the best action that was tried.
       advantage_weight: β of the imitation weight exp(β A), where the advantages A of a batch are
-        divided by their standard deviation; 0 is plain imitation.
+        divided by their standard deviation; 0 is plain imitation. With a large β the model explores
+        too little.
       max_weight: upper bound of that weight.
       value_cost: weight of the losses of both values, which are squared errors divided by the
         variance of the action values' targets.
     """
 
-    discount: float = 0.95
-    across_episodes: bool = False
+    discount: float = 0.99
     expectile: float = 0.8
-    advantage_weight: float = 1.0
+    advantage_weight: float = 0.3
     max_weight: float = 20.0
     value_cost: float = 0.5
 
@@ -92,8 +93,7 @@ def iql_loss(
     q_BxT = jnp.take_along_axis(q_BxTxA, action_BxT[..., None], -1)[..., 0]
 
     # What follows the last step of a window is not in it.
-    ends = batch["is_first"][:, 1:] & (not settings.across_episodes)
-    future = settings.discount * jnp.where(ends, 0.0, value_BxT[:, 1:])
+    future = settings.discount * value_BxT[:, 1:]
     target = jax.lax.stop_gradient(batch["previous_reward"][:, 1:] + future)
     unit = 2 * variance(target)
     q_loss = ((q_BxT[:, :-1] - target) ** 2).mean() / unit

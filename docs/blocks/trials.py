@@ -12,6 +12,7 @@ SUBSAMPLING = "docs/results/subsampling_trials.json"
 EXPERTS = "docs/results/expert_trials.json"
 RL2_TRIALS = "docs/results/rl2_trials.json"
 BANDIT_TRIALS = "docs/results/bandit_trials.json"
+ARENA = "docs/results/arena_trials.json"
 BANDITS = "docs/figures/fig03.json"
 
 
@@ -125,6 +126,28 @@ def bandit_trials(results: Results) -> str:
     return table("method | training tasks that pay on odd arms | odd | even | uniform", rows)
 
 
+def arena_trials(results: Results) -> str:
+    """What IC-IQL and DICP reach with other settings, on validation tasks."""
+    rows = []
+    for row in results[ARENA]["rows"]:
+        if row["method"] == "ICIQL":
+            crossed = "across episodes" if row["across_episodes"] else "within an episode"
+            what = f"γ {row['discount']}, {crossed}; β {row['advantage_weight']}"
+        else:
+            many = "no planning" if row["plans"] == 1 else f"{row['plans']} plans"
+            what = many + (f" of {row['horizon']} steps" if row["plans"] > 1 else "")
+        rows.append([
+            row["world"], f"`{row['method']}`", what, "yes" if row["scaled_losses"] else "no",
+            f"{number(row['first'])} → {number(row['tenth'])} → **{number(row['final'])}** "
+            f"({interval(row['final_ci95'])}), {row['episodes']}", number(row["training"]),
+        ])  # fmt: skip
+    return table(
+        "environment | method | settings | losses divided by the variance | episode 1 → 10 → last "
+        "tenth (95 %), episodes | training tasks",
+        rows,
+    )
+
+
 def ablations(results: Results) -> str:
     """The effect of each setting of ``quickstart``, on validation tasks."""
     found = results[ABLATIONS]["rows"]
@@ -152,5 +175,6 @@ BLOCKS = (
     subsampling_trials,
     rl2_trials,
     bandit_trials,
+    arena_trials,
     ablations,
 )
