@@ -135,7 +135,8 @@ def arena_trials(results: Results) -> str:
             what = f"γ {row['discount']}, {crossed}; β {row['advantage_weight']}"
         else:
             many = "no planning" if row["plans"] == 1 else f"{row['plans']} plans"
-            what = many + (f" of {row['horizon']} steps" if row["plans"] > 1 else "")
+            steps = f" of {row['horizon']} step{'s' * (row['horizon'] > 1)}"
+            what = many + steps * (row["plans"] > 1)
         rows.append([
             row["world"], f"`{row['method']}`", what, "yes" if row["scaled_losses"] else "no",
             f"{number(row['first'])} → {number(row['tenth'])} → **{number(row['final'])}** "
