@@ -1,5 +1,5 @@
-# quickstart, test and lint set everything up by themselves; see the README for the same in plain
-# lines.
+# quickstart, test and lint set everything up by themselves; docs/install.md has the same commands
+# without make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -31,8 +31,8 @@ def _kills(trials: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Kills",
         "",
-        f"{len(kills)} kills in {len(trials)} runs, at commit {commits}. {len(kills) - late} ended "
-        f"the run; {late} signals came while it drew its report, and it finished first. "
+        f"{len(kills)} kills in {len(trials)} runs, at commits {commits}. {len(kills) - late} "
+        f"ended the run; {late} signals came while the run drew its report, and it finished first. "
         f"Runs that lost something: {len(lost) or 'none'}. "
         f"Runs in which a process hung or failed: {len(faults) or 'none'}.",
         "",
@@ -62,9 +62,9 @@ def _inputs(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = [
         "## Bad input",
         "",
-        f"{len(cases)} inputs. Those that do not get one clear line before any work: "
-        f"{len(faulty) or 'none'}. What an environment returns is only known while collecting, so "
-        "a NaN reward and the like end the first stage; what was there before stays unchanged.",
+        f"{len(cases) - len(faulty)} of {len(cases)} bad inputs were answered with one clear line "
+        "before any work. What an environment returns is only known during collection, so errors "
+        "such as a NaN reward end the first stage; what was there before stays unchanged.",
     ]
     for name, group in groups.items():
         lines += ["", f"### {name}", "", "| input | what the program says |", "|---|---|"]
@@ -81,10 +81,10 @@ benchmarks.reliability` measures both and writes this page
 ([all numbers](../benchmarks/results/reliability.json)). The tests contain a short form of both.
 
 A run of a small Dark Room is started, killed, and started again by the same command, about ten
-times, until it ends. Each kill is aimed at a phase, and comes at a random moment within it; the
-table counts the phases in which kills landed. Training has five rows of metrics and seven
-checkpoints, at different steps. A third of the runs have two processes, joined over loopback; a
-signal goes to one of them or to both.
+times, until it finishes. Each kill is aimed at a phase, and comes at a random moment within it. The
+table counts kills by the phase in which they arrived. Training writes five rows of metrics and
+seven checkpoints, at different steps. A third of the runs have two processes, connected over the
+loopback interface; a signal goes to one of them or to both.
 
 Each run is then compared, bit for bit, with one that was not killed: the shards of the histories
 and their metadata, every row of metrics.jsonl, the parameters and the optimizer's state of the last

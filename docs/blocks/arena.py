@@ -137,7 +137,7 @@ def arena_published(results: Results) -> str:
                     rows.append([name, f"ours, `{entry}`", histories,
                                  f"**{number(of['return']['mean'])}**",
                                  f"{run['episodes']}"])  # fmt: skip
-    return table("world | who | learned from | return | after episodes", rows)
+    return table("environment | who | learned from | return | after episodes", rows)
 
 
 @_once_it_is_there(CORES)

@@ -182,7 +182,7 @@ def published(results: Results) -> str:
                     f"**{number(end(found['heldout']['return']))}**", optimum(found),
                     f"{found['episodes']}",
                 ])  # fmt: skip
-    return table("world | who | distilled | return | optimum | after episodes", rows)
+    return table("environment | who | distilled | return | optimum | after episodes", rows)
 
 
 def quickstart_seeds(results: Results) -> str:
@@ -206,7 +206,7 @@ def learners(results: Results) -> str:
                 final(heldout), f"[card](../ad_jax/weights/{name}.md)",
             ])  # fmt: skip
     return table(
-        "name | world | episodes | held-out return / optimal return, last tenth (95 %) "
+        "name | environment | episodes | held-out return / optimal return, last tenth (95 %) "
         "| model card",
         rows,
     )

@@ -71,7 +71,7 @@ def expert_trials(results: Results) -> str:
         for row in results[EXPERTS]["rows"]
     ]  # fmt: skip
     return table(
-        "world | method | weight of the entropy | final return of the source | optimizer | "
+        "environment | method | weight of the entropy | final return of the source | optimizer | "
         "episode 1 → last tenth (95 %)",
         rows,
     )
@@ -87,8 +87,8 @@ def subsampling_trials(results: Results) -> str:
         for row in results[SUBSAMPLING]["rows"]
     ]  # fmt: skip
     return table(
-        "world | one episode of | context | updates | optimizer | episode 1 → 50 → last tenth "
-        "(95 %), episodes | training tasks",
+        "environment | one episode of | context | updates | optimizer "
+        "| episode 1 → 50 → last tenth (95 %), episodes | training tasks",
         rows,
     )
 
@@ -104,8 +104,8 @@ def rl2_trials(results: Results) -> str:
         for row in results[RL2_TRIALS]["rows"]
     ]  # fmt: skip
     return table(
-        "world | trials × episodes | epochs | minibatches | learning rate | γ | entropy | steps "
-        "| steps per second | training tasks | validation tasks (95 %)",
+        "environment | trials × episodes | epochs | minibatches | learning rate | γ | entropy "
+        "| steps | steps per second, two cores | training tasks | validation tasks (95 %)",
         rows,
     )
 

@@ -20,7 +20,7 @@ from experiments.stages import evaluate
 
 
 def runs(preset: str):
-    """The model of figure 4."""
+    """AD in Dark Room, as in figures 4 and 5."""
     return {"AD": presets.ad("dark_room", preset)}
 
 
