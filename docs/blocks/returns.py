@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from docs.blocks.words import (
     Results,
     device,
@@ -10,6 +12,7 @@ from docs.blocks.words import (
     improves,
     interval,
     link,
+    mean,
     number,
     optimum,
     preset,
@@ -18,6 +21,7 @@ from docs.blocks.words import (
     table,
 )
 from experiments.figures import fig03_bandits, fig04_main
+from experiments.figures.figure import find
 
 
 class Run(NamedTuple):
@@ -42,10 +46,11 @@ class Run(NamedTuple):
 
 QUICKSTART = "docs/results/dark_room_quickstart.json"
 SEEDS = "docs/results/dark_room_quickstart_seeds.json"
+BANDITS, EFFICIENCY = "docs/figures/fig03.json", "docs/figures/fig16.json"
 PUBLISHED = "docs/results/published.json"
 PAPER_H100 = "docs/results/dark_room_paper_h100.json"
 BANDIT = Run("ad_jax/weights/adversarial_bandit.json", "adversarial bandit", "UCB", "1")
-# Of the preset `cpu`: the README shows these.
+# Of the preset `cpu`.
 MAIN = [
     Run("ad_jax/weights/dark_room.json", "Dark Room", "PPO", "64"),
     Run("ad_jax/weights/dark_room_hard.json", "Dark Room Hard", "PPO, privileged", "32 of 64"),
@@ -81,18 +86,25 @@ def paper(name: str, episodes: int) -> str:
 
 
 def readme_environments(results: Results) -> str:
-    """A row for each environment of the paper."""
-    bandit = summary_of(BANDIT.path, results)
-    scores = " / ".join(number(bandit[group]["score"]) for group in GROUPS.values())
-    papers = " / ".join(map(number, PAPER_SCORES.values()))
-    rows = [[f"{BANDIT.name}, score {' / '.join(GROUPS)}", BANDIT.source, f"**{scores}**", papers]]
+    """A row for each environment of the paper: AD in figures 3 and 16, with all training seeds."""
+    points = find(results[BANDITS]["panels"][0]["series"], "AD")["points"]
+    groups = " / ".join(point["x"] for point in points)
+    scores = " / ".join(mean(point["value"]) for point in points)
+    papers = " / ".join(number(point["paper"]) for point in points)
+    rows = [[f"{BANDIT.name}, score {groups}", BANDIT.source, scores, papers]]
+    figure = results[EFFICIENCY]
     for run in MAIN:
-        found = summary_of(run.path, results)
-        episodes = found["episodes"]
-        came = f"{improves(found)} of {optimum(found)} after {episodes} episodes"
-        rows.append([run.name, run.source, came, paper(run.name, episodes)])
+        panel = find(figure["panels"], run.name)
+        ad, best = find(panel["curves"], "AD"), panel["optimal_return"]
+        final = {key: np.multiply(ad["final"][key], best) for key in ("mean", "ci95")}
+        episodes = figure["runs"][f"{run.name}, AD"]["episodes"]
+        rows.append([
+            run.name, run.source,
+            f"{number(best * ad['mean'][0])} → {mean(final)} of {float(number(best)):g} after "
+            f"{episodes} episodes", paper(run.name, episodes),
+        ])  # fmt: skip
     return table(
-        "environment | source | in context, held-out tasks | the paper, at its scale", rows
+        "environment | source | in context, held-out tasks (95 %) | the paper, at its scale", rows
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from docs.blocks.returns import GROUPS
+from docs.blocks.returns import BANDITS, GROUPS
 from docs.blocks.words import Results, end, interval, mean, number, rate, table
 from experiments.figures.figure import find
 
@@ -13,7 +13,6 @@ EXPERTS = "docs/results/expert_trials.json"
 RL2_TRIALS = "docs/results/rl2_trials.json"
 BANDIT_TRIALS = "docs/results/bandit_trials.json"
 ARENA = "docs/results/arena_trials.json"
-BANDITS = "docs/figures/fig03.json"
 
 
 def dark_room_models(results: Results) -> str:

@@ -52,6 +52,7 @@ def panels(results: Mapping[str, Results]) -> list[dict[str, Any]]:
             "ylabel": "mean return / mean optimal return", "curves": curves,
             "levels": [{"name": f"{100 * PART:.0f} %", "value": PART}],
             "reached": {c["name"]: reached(c) for c in curves},
+            "optimal_return": round(float(optimum), 4),
             "episode_steps": source.episode_steps,
         })  # fmt: skip
     return made
