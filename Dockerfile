@@ -6,10 +6,11 @@
 # docs/launching.md has more; `docker build --check .` looks for mistakes and builds nothing.
 FROM python:3.11-slim
 ARG DEVICE=cpu
-# The first process of a container has no signal that ends it; tini hands them on to one that has.
+# As a container's first process, Python would ignore signals that it does not handle. tini takes
+# that place, and forwards them.
 RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 WORKDIR /ad_jax
-# What changes seldom comes first: packages are downloaded once.
+# What rarely changes comes first, so that the packages are cached.
 COPY setup.py constraints.txt README.md ./
 COPY ad_jax/__init__.py ad_jax/
 RUN pip install --no-cache-dir --constraint=constraints.txt ".[$DEVICE,gcs,play]"

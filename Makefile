@@ -1,9 +1,9 @@
-# quickstart, test and lint set everything up by themselves; docs/install.md has the same commands
-# without make.
+# quickstart, test and lint set up what they need. docs/install.md has the same commands without
+# make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Large pages for XLA's temporaries: about a fifth of a training step on a CPU (Linux).
+# Huge pages for XLA's temporaries make a training step on a CPU about a fifth shorter (Linux).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: quickstart test test-quick test-lowest lint docs bench
@@ -14,7 +14,7 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
-# What one runs between edits.
+# The fast tests, to run between edits.
 test-quick: $(VENV)/installed
 	$(BIN)/python -m pytest -m 'not slow'
 
@@ -42,7 +42,7 @@ bench: $(VENV)/installed .venv-rejax/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run
 
-# A peer that wants an older gymnax.
+# A peer in the benchmarks that needs an older gymnax.
 .venv-rejax/installed:
 	$(PYTHON) -m venv .venv-rejax
 	.venv-rejax/bin/python -m pip install --quiet rejax==0.1.3 gymnax==0.0.9 jax==0.10.2

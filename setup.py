@@ -28,8 +28,8 @@ setup(
     author="The ad_jax authors",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # The command ad-jax runs `experiments` and `data_pipelines`. They are installed inside of
-    # ad_jax: others may have packages of these names. Benchmarks and tests stay in the clone.
+    # The command ad-jax runs `experiments` and `data_pipelines`. They are installed inside ad_jax,
+    # since users may have packages with these names. Benchmarks and tests are only in the clone.
     packages=[*find_packages(include=["ad_jax*"]), *COMMANDS],
     package_dir=COMMANDS,
     package_data={
@@ -57,13 +57,13 @@ setup(
         "pillow>=11",
         "safetensors>=0.5",
         "scipy>=1.15",
-        "six>=1.16",  # gymnax 1.0.1 imports it without saying so
+        "six>=1.16",  # gymnax 1.0.1 imports it without declaring it
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.67",
     ],
     extras_require={
-        "cpu": [],  # as a choice among the three
+        "cpu": [],  # so that cpu, cuda and tpu are all valid choices
         "cuda": ["jax[cuda12]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "gcs": ["gcsfs>=2025.9", "google-cloud-storage>=3"],  # gs:// paths; the second is Orbax's

@@ -45,7 +45,7 @@ class Writer:
         remove_abandoned(self.folder)
 
     def path(self, shard: int) -> Path:
-        """Where a finished shard lies."""
+        """The path of a finished shard."""
         suffix = f"{shard:05d}-of-{self.num_shards:05d}"
         return self.folder / f"{NAME}-{SPLIT}.array_record-{suffix}"
 
@@ -257,7 +257,7 @@ class ShardWriter:
 
 
 def index_path(shard: Path) -> Path:
-    """Where the index of a shard lies."""
+    """The path of a shard's index."""
     return shard.with_name(shard.name + ".index")
 
 

@@ -26,7 +26,7 @@ root_doc = "docs/index"
 include_patterns = ["docs/**", "ad_jax/weights/*.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = ["docs/_build"]
 
-myst_heading_anchors = 4  # those of GitHub
+myst_heading_anchors = 4  # the same anchors as on GitHub
 
 autodoc_default_options = {
     "members": True,
@@ -38,9 +38,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes are listed once, in the docstring of their class
-napoleon_attr_annotations = False  # their types are in its signature
+napoleon_attr_annotations = False  # the signature of the class has their types
 
-highlight_language = "text"  # of blocks that do not say: what commands print
+highlight_language = "text"  # for blocks without a language: the output of commands
 
 html_theme = "furo"
 html_title = "ad_jax"
@@ -62,7 +62,7 @@ def shorten(app, what, name, thing, options, signature, returns):
 
 
 def name_folders(app, doctree):
-    """Replaces links to folders of the clone, which have no pages, by their text."""
+    """Replaces links to folders of the clone by their text, since folders have no pages."""
     here = (ROOT / app.env.docname).parent
     for link in list(doctree.findall(pending_xref)):
         if (here / link["reftarget"]).is_dir():

@@ -1,15 +1,15 @@
-"""The examples together: Q-learning in a corridor, distilled into a minGRU by a method of its own.
+"""The examples together: Q-learning in a corridor, distilled into a minGRU by a custom method.
 
     python -m experiments.run --config=examples/config.py:cpu --workdir=runs/corridor
 
-Every part is named by its module, and its settings are keys of the config like any other:
+Every part is named as module:name, and its settings are ordinary keys of the config:
 ``--config.source.q_learning.epsilon=0.5``, ``--config.model.state=64``, ``--config.late.skip=0``,
-``--config.env.kwargs.length=21``. With an installed package, the command is ``ad-jax run``, called
-in the folder that contains ``examples``.
+``--config.env.kwargs.length=21``. If the package is installed, the command is ``ad-jax run``, in
+the folder that contains ``examples``.
 
 smoke: seconds, no result.
 cpu: a minute on two cores; training goals go from 0.2 to 0.7 of the optimum within 20 episodes.
-Held-out goals stay near chance: the model sees cells as unrelated numbers, and twenty tasks are too
+Held-out goals stay near chance: the model sees cells as unrelated numbers, and 18 tasks are too
 few to generalise from.
 """
 

@@ -1,4 +1,4 @@
-"""A custom environment: a corridor with a reward in one cell. Nothing shows which one."""
+"""A custom environment: a corridor with a reward in one cell, which is not visible."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ class EnvParams(environment.EnvParams):
 
 @struct.dataclass
 class EnvState(environment.EnvState):
-    """Where the agent is, int32, and the steps it made in this episode."""
+    """The agent's cell, int32, and the steps taken in this episode."""
 
     cell: jax.Array
     time: jax.Array
@@ -59,7 +59,7 @@ class Corridor(environment.Environment):
         return cell, EnvState(cell=cell, time=jnp.int32(0))
 
     def is_terminated(self, state, params):
-        return jnp.zeros((), bool)  # only the limit of steps ends an episode
+        return jnp.zeros((), bool)  # only the step limit ends an episode
 
     @property
     def num_actions(self) -> int:

@@ -1,4 +1,7 @@
-"""A custom method: distillation on the later part of each window, where there is a context."""
+"""A custom method: distillation, with a loss only on the later part of each window.
+
+There, the model has some context to infer the task from.
+"""
 
 import dataclasses
 
@@ -12,7 +15,7 @@ from ad_jax.methods.train_state import INPUTS, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class LateConfig(ADConfig):
-    """Settings of late distillation, beside those of ``ADConfig``.
+    """Settings of late distillation, in addition to those of ``ADConfig``.
 
     Attributes:
       skip: fraction of each window, at its beginning, that is context only.
@@ -22,7 +25,7 @@ class LateConfig(ADConfig):
 
 
 def make(model, optimizer, env, env_params, settings: LateConfig) -> Method:
-    """See ``MethodSpec.make``. All but the update is algorithm distillation's."""
+    """See ``MethodSpec.make``. Only the update differs from algorithm distillation."""
 
     def loss(params, batch, key):
         keys = dict(zip(("dropout", "mask"), jax.random.split(key), strict=True))

@@ -1,6 +1,6 @@
-"""A custom core: minGRU (Feng et al. 2024, arXiv:2410.01201), whose gates do not read the state.
+"""A custom core: minGRU (Feng et al. 2024, arXiv:2410.01201), whose gates ignore the state.
 
-So a whole window is one associative scan, and a step is a few matrix products.
+So a whole window is computed by one associative scan, and a step by a few matrix products.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ class MinGRU(CoreConfig):
 
     Attributes:
       state: width of a layer's state.
-      layers: one above the other.
+      layers: number of layers.
     """
 
     recurrent = True  # it may remember more than ``context`` steps
@@ -31,7 +31,7 @@ class MinGRU(CoreConfig):
 
 
 class Core(nn.Module):
-    """Three methods that give the same numbers: over windows, step by step, and the start."""
+    """Computes whole windows, or the same step by step from ``initial_carry``."""
 
     config: MinGRU
 

@@ -18,8 +18,8 @@ class QConfig:
     Attributes:
       num_streams: independent learners per task, each with its own table.
       rollout_steps: steps of an update.
-      learning_rate, discount: of the table.
-      epsilon: fraction of random actions at the start; it falls to 0 within ``epsilon_steps``.
+      learning_rate, discount: α and γ of Q-learning.
+      epsilon: initial fraction of random actions; it falls linearly to 0 in ``epsilon_steps``.
     """
 
     num_streams: int = 16
@@ -51,7 +51,7 @@ def make(env: Any, config: QConfig) -> Source:
         anything = jax.random.randint(key_action, (), 0, env.num_actions)
         action = jnp.where(jax.random.bernoulli(key_explore, epsilon), anything, best)
         then, history, info = interact(env, now, action, key_step, env_params)
-        # The next state's value: also at a step limit, but not after a terminal state.
+        # Bootstrap from the next state, also at a step limit, but not after a terminal state.
         after = table[info["final_observation"]].max() * ~history.is_terminal
         target = history.reward + config.discount * after
         error = target - values[action]

@@ -1,12 +1,12 @@
 """Four simulated CPU devices for every test, so that sharding is real.
 
-JAX_PLATFORMS=cuda runs them on a GPU instead; those of several devices fail on one alone, and those
-of float32 where matrix products are rounded to TensorFloat-32.
+JAX_PLATFORMS=cuda runs them on GPUs instead. With a single GPU, tests of several devices fail.
+Tests of float32 fail on GPUs that round matrix products to TensorFloat-32.
 
-Most programs run for less time than it takes to compile them. So those that several tests compile,
-in this process or in one they start, are compiled once, without most optimisations and with the
-flags that make XLA compile fastest. JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles them as they are for
-users. JAX_COMPILATION_CACHE_DIR=DIR keeps them for the next time.
+Most programs take longer to compile than to run. So they are compiled without most optimisations
+and with the flags that make XLA compile fastest, and those that several tests need, in this process
+or in one that they start, are compiled only once. JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles them as
+for users. JAX_COMPILATION_CACHE_DIR=DIR keeps them for the next time.
 """
 
 import atexit
@@ -29,10 +29,10 @@ if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
 import jax
 import pytest
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also for what tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also for processes that tests start
 
-# Beginnings of the ids of tests that take more than about two seconds: `-m "not slow"` leaves them
+# Prefixes of the ids of tests that take more than about two seconds: `-m "not slow"` leaves them
 # out.
 SLOW = tuple((pathlib.Path(__file__).parent / "slow.txt").read_text().split())
 

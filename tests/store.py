@@ -1,4 +1,4 @@
-"""A stand-in for Google Cloud Storage: gs:// is a folder of this machine."""
+"""A stand-in for Google Cloud Storage: gs:// is a folder on this machine."""
 
 import contextlib
 import io
@@ -14,10 +14,10 @@ from orbax.checkpoint._src.path import gcs_utils
 
 
 class Bucket(fsspec.AbstractFileSystem):
-    """What epath opens gs:// with, in place of gcsfs.
+    """Replaces gcsfs, with which epath opens gs://.
 
-    A folder is there as long as an object is in it; objects can't be appended to or renamed, and
-    are seen once they are closed.
+    A folder exists as long as it contains an object. Objects can't be appended to or renamed, and
+    become visible once they are closed.
     """
 
     protocol = ("gcs", "gs")
@@ -80,9 +80,9 @@ class _Upload(io.BytesIO):
 def stand_in(root: pathlib.Path) -> Iterator[None]:
     """Makes gs://NAME the folder ``root``/NAME.
 
-    For epath it is ``Bucket``. TensorStore has a client of its own, in C++: where Orbax asks for
-    it, ours gives that of the folder. All else in Orbax takes the way of gs://; so checkpoints are
-    marked as whole by a file, not by their name.
+    epath uses ``Bucket``. TensorStore has a client of its own, in C++; where Orbax asks for it, it
+    gets one for the folder instead. Everything else in Orbax works as for gs://, so a checkpoint is
+    marked as complete by a file, not by its name.
     """
     place = lambda path: str(root / path.removeprefix("gs://"))
     files = lambda path: {"driver": "file", "path": place(path)}

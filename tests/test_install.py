@@ -60,7 +60,7 @@ def test_a_command_that_there_is_not(installed, tmp_path, arguments):
 
 
 def test_a_users_own_folders_may_have_our_names(installed, tmp_path):
-    """And what is found there beside them can be named in a config."""
+    """And modules next to these folders can be named in a config."""
     for name in ("experiments", "data_pipelines"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not this one')")

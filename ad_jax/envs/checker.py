@@ -6,7 +6,7 @@ For an environment of your own::
 
     check_env(MyWorld())
 
-Runs check every environment from outside this package in the same way before they start.
+Before it starts, a run checks every environment from outside this package in the same way.
 """
 
 from typing import Any

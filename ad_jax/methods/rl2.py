@@ -25,7 +25,7 @@ from ad_jax.methods.train_state import TrainState, init_state
 from ad_jax.models.base import SequenceModel
 from ad_jax.rollout import make_rollouts, recording
 
-INITIAL_TRIALS = 64  # at most so many give the observations that a model is initialised with
+INITIAL_TRIALS = 64  # the most whose observations a model is initialised with
 MIN_ADVANTAGE_STD = 1e-3
 
 

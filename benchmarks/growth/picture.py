@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def draw(table: dict[str, Any]) -> Figure:
-    """A panel for each cost, then the parts of a start, and where the memory was.
+    """A panel for each cost, then one for the parts of a start, and one for memory, if measured.
 
     Args:
       table: of ``benchmarks.run --stages=growth``.

@@ -1,4 +1,4 @@
-"""Blocks of the pages: each function makes one, by its name, from the committed results."""
+"""Blocks of the pages: each function makes the block of its name from committed results."""
 
 from collections.abc import Callable
 

@@ -238,7 +238,7 @@ class Results:
         return self._normalized(reward[:, :, None], group, self.episode_steps)
 
     def _normalized(self, values: np.ndarray, group: str, parts: int) -> np.ndarray:
-        """Of values [seed, task, rollout, ...], each one of so many parts of a return."""
+        """Normalises values [seed, task, rollout, ...], each one of ``parts`` parts of a return."""
         chosen = (self.group == group) & (self.optimum > self.chance)
         low, high = (x[chosen, None, None] / parts for x in (self.chance, self.optimum))
         return (values[:, chosen] - low) / (high - low)

@@ -1,12 +1,12 @@
 #!/bin/bash
-# A run of several processes on this machine, for a trial without a cluster:
+# A run of several processes on this machine, to try one without a cluster:
 #
 #   experiments/launch/local.sh PROCESSES --config=FILE.py:PRESET --workdir=DIR [--config.x=…]
 #
-# On a machine with GPUs each process takes its share of them; the first ones take one more where
-# they do not divide evenly. SIGTERM or Ctrl-C stops all processes, a second one ends them at once.
-# The exit status is that of the first process that did not end with 0. PYTHON is another
-# interpreter than `python`. With DRY_RUN=1 the commands are printed and nothing is started.
+# The processes share out any GPUs of the machine; if these do not divide evenly, the first
+# processes take one more. SIGTERM or Ctrl-C stops all processes; a second one ends them at once.
+# The exit status is that of the first process, by number, that did not exit with 0. PYTHON selects
+# another interpreter than `python`. With DRY_RUN=1, commands are printed and nothing is started.
 set -euo pipefail
 
 count=${1:-}
@@ -59,7 +59,7 @@ for ((i = 0; i < count && !stops; i++)); do
 done
 failed=0
 for i in "${!runs[@]}"; do
-    while kill -0 "${runs[i]}" 2>/dev/null; do # a signal cuts a wait short
+    while kill -0 "${runs[i]}" 2>/dev/null; do # a signal interrupts `wait`
         wait "${runs[i]}" || true
     done
     status=0

@@ -1,25 +1,25 @@
 #!/bin/bash
-# A run on a TPU VM, or on all VMs of a pod slice, of Google Cloud; needs gcloud and, for more than
-# one VM, a bucket that they all may use (--workdir=gs://BUCKET/DIR; then leave SHARE out) or an NFS
-# share (Filestore, say) that they all see, which is mounted at /mnt/ad_jax:
+# A run on a Google Cloud TPU VM, or on all VMs of a pod slice. It needs gcloud and, for more than
+# one VM, a bucket that all of them can access (--workdir=gs://BUCKET/DIR; then omit SHARE) or an
+# NFS share (Filestore, say), which is mounted at /mnt/ad_jax on all of them:
 #
 #   export NAME=ad ZONE=us-west4-a TYPE=v5litepod-16 [SHARE=10.0.0.2:/vol1] [SPOT=1] [VERSION=…]
-#   experiments/launch/tpu_vm.sh create      # the VMs, with what is committed here installed
+#   experiments/launch/tpu_vm.sh create      # creates the VMs and installs the current commit
 #   experiments/launch/tpu_vm.sh run --config=FILE.py:PRESET --workdir=gs://BUCKET/DIR [--config.x=…]
-#   experiments/launch/tpu_vm.sh keep --config=… --workdir=…   # both, and again after a preemption
+#   experiments/launch/tpu_vm.sh keep --config=… --workdir=…   # both, also after a preemption
 #   experiments/launch/tpu_vm.sh status      # of the run: running, stopped, none, bare, or its exit status
 #   experiments/launch/tpu_vm.sh log         # of the first VM, until Ctrl-C
-#   experiments/launch/tpu_vm.sh stop        # saves; "run" goes on
+#   experiments/launch/tpu_vm.sh stop        # saves; "run" resumes
 #   experiments/launch/tpu_vm.sh fetch DIR [HERE]              # also gs://BUCKET/DIR
 #   experiments/launch/tpu_vm.sh delete
 #
-# "run" returns once it has started the run: it goes on without this machine, and writes
-# ~/ad_jax/run.log on each VM. "keep" stays: every minute (SECONDS_BETWEEN) it makes the slice again
-# if it was preempted, starts the run if there is none, and starts it again after a failure, at most
-# three times (RESTARTS). It ends with the status of the run, or with 0 after "stop".
+# "run" returns once the run has started. The run does not need this machine, and writes
+# ~/ad_jax/run.log on each VM. "keep" watches the run: every minute (SECONDS_BETWEEN) it recreates
+# the slice if it was preempted, starts the run if there is none, and restarts it after a failure,
+# at most three times (RESTARTS). It exits with the status of the run, or with 0 after "stop".
 #
 # A bare image is enough: "create" installs uv, which fetches Python 3.11 (PYTHON=3.12, or the path
-# of an interpreter on the VMs, asks for another). With DRY_RUN=1 all commands are printed, and
+# of an interpreter on the VMs, selects another). With DRY_RUN=1 all commands are printed, and
 # nothing is run.
 set -euo pipefail
 
@@ -45,7 +45,7 @@ make() { # the VMs
         --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}
 }
 
-install() { # on VMs that are there
+install() { # on VMs that exist
     code=$(mktemp -d)
     trap 'rm -r "$code"' EXIT
     git archive --format=tar.gz --output="$code/ad_jax.tar.gz" HEAD
@@ -65,7 +65,7 @@ install() { # on VMs that are there
 }
 
 run() { # ARGUMENT…, of ad-jax run
-    # shellcheck disable=SC2016 # expanded over there
+    # shellcheck disable=SC2016 # expanded on the VMs
     everywhere 'cd ad_jax || exit
         if kill -0 $(cat run.pid) 2>/dev/null; then
             echo "error: a run is already in progress: stop it first" >&2
@@ -83,7 +83,7 @@ run() { # ARGUMENT…, of ad-jax run
 }
 
 status() { # on the first VM
-    # shellcheck disable=SC2016 # expanded over there
+    # shellcheck disable=SC2016 # expanded on the VM
     tpu ssh "$NAME" --worker=0 --command='cd ad_jax 2>/dev/null && [ -e installed ] || {
             echo bare
             exit
@@ -97,7 +97,7 @@ status() { # on the first VM
         fi'
 }
 
-slice() { # its state: READY, PREEMPTED, …; absent where there is none, unknown where nobody says
+slice() { # its state: READY, PREEMPTED, …; absent if there is none, unknown if gcloud fails
     local said
     if said=$(gcloud compute tpus tpu-vm describe "$NAME" --zone="$ZONE" \
         --format='value(state)' 2>&1); then
@@ -111,7 +111,7 @@ slice() { # its state: READY, PREEMPTED, …; absent where there is none, unknow
 }
 
 keep() { # ARGUMENT…, of ad-jax run
-    local failures=0 tries=0 now # of a run; to bring one about
+    local failures=0 tries=0 now # failures of the run, attempts to start one, and the current state
     while true; do
         now=$(slice)
         if [[ $now == READY ]]; then
@@ -188,7 +188,7 @@ run)
     ;;
 keep)
     kept "${@:2}"
-    if [[ ${DRY_RUN:-} ]]; then # where there is no slice yet
+    if [[ ${DRY_RUN:-} ]]; then # there may be no slice yet
         make
         install
         run "${@:2}"

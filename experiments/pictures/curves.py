@@ -51,8 +51,8 @@ def learning_curve(summary: dict[str, Any]) -> Figure:
 def source_curve(summary: dict[str, Any]) -> Figure:
     """How the source learned: the return of each episode of its histories, over tasks.
 
-    A model can only distil what is gradual here: the way from failing to succeeding has to be
-    seen within the contexts that it is trained on.
+    A model can only distil gradual improvement: the change from failure to success has to be
+    visible within the contexts that it is trained on.
     """
     source = summary["source"]
     figure, [[axes]] = style.panels(1, 1, (7.2, 4.2))

@@ -48,7 +48,7 @@ def rollout(results: dict, task: int, platform: np.ndarray, picture: Any, path: 
         begin, end = (0 if episode == 0 else ends[episode - 1]), ends[episode]
         views = np.asarray(picture(pose[begin:end]))
         for step in [*range(begin, end - 1, _STRIDE), end - 1]:
-            found = reward[begin : end if step == end - 1 else step].sum()  # it ends with it
+            found = reward[begin : end if step == end - 1 else step].sum()  # all at its end
             text = f"episode {episode + 1}   step {step - begin + 1}   return {found:.0f}"
             frames.append(beside(views[step - begin], pose[begin : step + 1], platform, text))
             durations.append(900 if step == end - 1 else 70 * _STRIDE)

@@ -60,7 +60,7 @@ def _start_backend() -> None:
             raise UserError(f"{name.upper()}={value} is not supported: unset it, since {why}")
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter without a word
+    except (RuntimeError, AssertionError) as error:  # the latter has no message
         asked = jax.config.jax_platforms  # type: ignore[attr-defined]
         raise UserError(
             f"JAX finds no device for JAX_PLATFORMS={asked or ''}: unset it, or set it to what "
@@ -86,7 +86,7 @@ def _present(folder: Path, number: int, count: int) -> Iterator[Callable[[], lis
         seen = [path for path in folder.iterdir() if path.name != own.name]
         recent = time.time() - processes.join_seconds()  # others were killed while they waited
         there = {int(path.name) for path in seen if float(path.read_text()) >= recent}
-        leave()  # so that whoever looks later misses this process, too
+        leave()  # so that later checks report this process as absent, too
         return sorted(set(range(count)) - there - {number})
 
     def leave() -> None:

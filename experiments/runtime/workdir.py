@@ -35,7 +35,7 @@ WATCHING = ("train.evaluate_every", "tracker")
 
 
 class InUse(UserError):
-    """Another process is at work in the folder."""
+    """Another process is using the folder."""
 
 
 class Folders:

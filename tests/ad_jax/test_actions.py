@@ -1,4 +1,4 @@
-"""Distributions over actions equal the definition, and components are independent of each other."""
+"""Distributions over actions follow their definitions, and components are independent."""
 
 import itertools
 

@@ -74,7 +74,7 @@ def test_a_full_disk_is_found_before_anything_is_written(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
 def test_damage_is_noticed_and_named(tmp_path):
-    """Every file cut short, and random bits of it the other way round (seeded)."""
+    """Each file is truncated, or has a random bit flipped (seeded)."""
     whole, harmed = tmp_path / "whole", tmp_path / "harmed"
     with contextlib.closing(Checkpoints(whole)) as checkpoints:
         checkpoints.save(7, state(), {"seconds": 1.25})
@@ -120,7 +120,7 @@ def test_an_array_changed_on_disk_is_noticed(tmp_path):
 
 
 def test_errors_of_the_system_pass_through(tmp_path, monkeypatch):
-    """They are not the checkpoint's fault."""
+    """They are not reported as damage of the checkpoint."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(7, state(), {})
 
@@ -145,7 +145,7 @@ def test_old_checkpoints_go_and_a_step_is_saved_once(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's threads
 def test_in_a_bucket(bucket):
-    """See tests/store.py for what stands in for one, and for TensorStore's way to it."""
+    """See tests/store.py for the stand-in, and for how TensorStore reaches it."""
     path, folder = bucket
     checkpoints = Checkpoints(path)
     assert checkpoints.latest_step() is None
@@ -167,7 +167,7 @@ def test_in_a_bucket(bucket):
 
 
 def test_parameters_are_read_without_the_optimizer(tmp_path):
-    """Onto the mesh that they are asked for; a single array changed is noticed."""
+    """They get the requested sharding; parameters of other shapes are refused."""
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(7, state(width=8), {"seconds": 1.25})
     where = sharding.make_mesh(data=1, fsdp=4)
@@ -217,7 +217,7 @@ def test_what_is_saved_may_be_donated_at_once(tmp_path):
 
 
 def test_a_checkpoint_that_could_not_be_written_is_an_error(tmp_path, monkeypatch):
-    """In the background, as well; and it does not count."""
+    """Also if that happens in the background; and it does not count."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, state(), {})
     assert checkpoints.latest_step() == 1
@@ -233,7 +233,7 @@ def test_a_checkpoint_that_could_not_be_written_is_an_error(tmp_path, monkeypatc
 
 
 def test_orbax_asks_nothing_about_signals(tmp_path, monkeypatch):
-    """Whoever trains does; see ``experiments.runtime.interruption``."""
+    """The training loop does that; see ``experiments.runtime.interruption``."""
 
     def ask(number):
         raise AssertionError(f"asked with {number}")

@@ -95,7 +95,7 @@ def test_actions_and_order_are_checked():
 
 
 def test_a_vector_is_its_environments_side_by_side():
-    """Oracle: one by one, with the same actions; what ends begins anew in the same step."""
+    """Oracle: single environments, same actions. One that ends is reset in the same step."""
     ids = [3, 40, 80]
     many = gymnasium.make_vec("ad_jax/DarkRoom-v0", 3, vectorization_mode="vector_entry_point",
                               task=ids)  # fmt: skip
@@ -126,7 +126,7 @@ def learner():
 
 
 def test_both_loops_give_the_same_returns(learner):
-    """JAX's scan and Gymnasium's loop: the same distribution, each episode within four errors."""
+    """JAX's scan and Gymnasium's loop: means by episode agree within four standard errors."""
     task = int(learner.tasks.heldout[5])
     ours = learner.evaluate([task], episodes=12, rollouts=96, seed=0)[0]
     vector = make_vec("DarkRoom", 96, task=task)
@@ -139,11 +139,11 @@ def test_both_loops_give_the_same_returns(learner):
 
 
 def test_gymnasiums_own_environments_are_driven(tmp_path):
-    """CartPole as Gymnasium has it, by a model of gymnax's; a vector of another kind is refused."""
+    """A model for gymnax's CartPole acts in Gymnasium's; other autoreset modes are refused."""
     written(tmp_path, cart_pole.get_config("smoke"))
     cart = load(tmp_path)
     returns = evaluate(cart, gymnasium.make("CartPole-v1"), episodes=3)
-    assert returns.shape == (1, 3) and (returns >= 8).all()  # it takes so many steps to fall
+    assert returns.shape == (1, 3) and (returns >= 8).all()  # it takes at least 8 steps to fall
     same = {"vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
     many = gymnasium.make_vec("CartPole-v1", 2, vectorization_mode="sync", **same)
     assert evaluate(cart, many, episodes=2).shape == (2, 2)
@@ -178,7 +178,7 @@ def test_the_module_is_found_from_the_package():
 
 
 def test_stable_baselines_learns_in_it():
-    """Where it is installed (the extra "bench"): PPO, vectorised by it, finds a goal."""
+    """If it is installed (the extra "bench"): its PPO, in vectorised environments, finds a goal."""
     baselines = pytest.importorskip("stable_baselines3")
     envs = baselines.common.env_util.make_vec_env(lambda: make("DarkRoom", task=31), n_envs=4)
     model = baselines.PPO("MlpPolicy", envs, n_steps=128, ent_coef=0.05, seed=0, device="cpu")
@@ -193,7 +193,7 @@ def test_stable_baselines_learns_in_it():
 
 
 def test_episodes_that_end_by_themselves_are_terminated():
-    """Watermaze that ends on its platform: terminated there, truncated at the limit."""
+    """Watermaze with ``goal_mode="terminate"``: the expert's episode terminates on the platform."""
     env = make("Watermaze", goal_mode="terminate", max_steps_in_episode=47, task=2).unwrapped
     env.reset(seed=0)
     world, params = env._world.env, env._params
@@ -206,7 +206,7 @@ def test_episodes_that_end_by_themselves_are_terminated():
 
 
 def test_the_first_steps_are_those_of_the_library():
-    """``begin`` and ``interact`` see what the environment shows."""
+    """Oracle: ``begin`` and ``interact``, which see the same observations."""
     world, tasks = registry.make("DarkRoom")
     params = jax.tree.map(lambda x: x[0], tasks.params(np.array([3], np.int32)))
     now = begin(world, jax.random.key(0), params)

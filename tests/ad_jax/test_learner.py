@@ -16,7 +16,7 @@ from experiments.configs import cart_pole, dark_room, watermaze
 
 
 def written(folder, config, seeds=1) -> list:
-    """A workdir with fresh parameters, as training leaves it; returns these."""
+    """Writes a workdir as training does, with fresh parameters; returns those of each seed."""
     config.train.seeds = seeds
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json())
@@ -66,7 +66,7 @@ def test_each_of_several_training_seeds(tmp_path):
 
 
 def test_the_exact_mode_looks_at_the_whole_context_again(learner, workdir):
-    """Within the context both modes are the same function; the config says which is usual."""
+    """Within the context both modes act alike; what they remember differs."""
     exact = load(workdir, mode="exact")
     states = [one.reset(seed=1) for one in (learner, exact)]
     for step in range(6):
@@ -108,7 +108,7 @@ def test_what_is_saved_comes_back_without_the_training_state(learner, tmp_path):
 
 
 def test_it_acts_as_its_agent_does(learner):
-    """Through the checks and NumPy, step by step: the same actions as the pure functions."""
+    """Oracle: the agent's pure functions, without the checks and conversions of ``act``."""
     state, memory = learner.reset(seed=5), learner.agent.init(jax.random.key(5))
     rng, previous = np.random.default_rng(0), 5
     for step in range(12):
@@ -196,7 +196,7 @@ def test_watching_another_is_reading_its_actions(learner):
 
 
 def test_the_temperature_may_be_changed_without_compiling_anew(workdir):
-    """0 is the most probable action, as a number and as an array."""
+    """At 0, whether a number or an array, the most probable action is taken."""
     greedy = load(workdir, temperature=0.0)
     varied = load(workdir, temperature=jnp.float32(0))
     for seed in range(3):
@@ -205,7 +205,7 @@ def test_the_temperature_may_be_changed_without_compiling_anew(workdir):
 
 
 def test_evaluation_is_the_loop_of_reset_and_act(learner):
-    """Oracle: the environment's own steps, one by one; same distribution, so compare means."""
+    """Oracle: the environment's own steps, one by one. The draws differ, so means are compared."""
     returns = learner.evaluate(episodes=2, rollouts=200, seed=0)
     assert returns.shape == (len(learner.tasks.heldout), 200, 2)
     params = learner.tasks.params(learner.tasks.heldout)

@@ -1,4 +1,4 @@
-"""Losses, advantages and returns equal the definition, written out."""
+"""Losses, advantages and returns equal their definitions, written out."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_time_limits_are_bootstrapped_from_and_ends_are_not(is_last, is_terminal
 
 
 def naive_q_lambda(reward, next_value, is_last, is_terminal, discount, lam):
-    """Mixes the n-step returns of each step, as the definition has it."""
+    """Mixes the n-step returns of each step, by the definition."""
     steps = len(reward)
     value = [0.0 if is_terminal[t] else next_value[t] for t in range(steps)]
     returns = []

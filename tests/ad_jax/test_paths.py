@@ -20,7 +20,7 @@ def test_a_path_is_absolute_and_stays_what_it_is(tmp_path, bucket, monkeypatch):
 
 @pytest.mark.parametrize("path", ["ftp://machine/run", "gs://bucket/run"])
 def test_a_store_that_nothing_opens_is_a_user_error(path, monkeypatch):
-    """No such kind; and the client of Google's not installed."""
+    """A kind of store that does not exist, and Google's if its client is not installed."""
     monkeypatch.delitem(_registry, "gcs", raising=False)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     backend.fsspec_backend._get_filesystem.cache_clear()

@@ -54,7 +54,7 @@ def test_the_random_agent_has_the_exact_random_return(name):
 
 
 def spy_agent():
-    """Remembers nothing and does nothing, but its memory counts the steps it has lived through."""
+    """Ignores what it sees; its memory counts the steps that it has taken."""
     return Agent(
         init=lambda key: jnp.zeros((), jnp.int32),
         act=lambda memory, observation, previous_action, previous_reward, is_first: (
@@ -158,7 +158,7 @@ def test_tasks_in_tiles_act_as_all_at_once(at_once):
 
 
 def keyless(tree):
-    """Typed random keys as the numbers they are made of."""
+    """A tree with typed random keys replaced by their raw data."""
     is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
 

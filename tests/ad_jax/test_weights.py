@@ -23,7 +23,7 @@ def test_these_come_with_the_package():
 
 @pytest.mark.parametrize("name", SIZES)
 def test_it_learns_held_out_tasks_as_its_results_say(name):
-    """Other rollouts of the same tasks: equal within four standard errors, at every mark.
+    """In new rollouts of the same tasks, mean returns agree within four standard errors.
 
     The committed means are taken over at least as many rollouts, so twice the variance is enough.
     """

@@ -34,7 +34,7 @@ def test_a_row_is_of_all_seeds_and_of_validation_tasks(tmp_path, monkeypatch, ca
     assert {config["evaluation"]["tasks"] for config in stored} == {"validation"}
     assert capsys.readouterr().out.rstrip().endswith("3 layers")
     made = [p.stat().st_mtime_ns for p in sorted(runs.glob("*/evaluation/rollouts.npz"))]
-    ablations.main(options)  # what is there is not made again
+    ablations.main(options)  # finished runs are not repeated
     assert made == [p.stat().st_mtime_ns for p in sorted(runs.glob("*/evaluation/rollouts.npz"))]
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks as functions: turns, ratios, the table, and one small round of training."""
+"""The functions of the benchmarks: turns, ratios, tables, and one small round of training."""
 
 import json
 import pathlib
@@ -23,7 +23,7 @@ def test_candidates_take_turns_and_the_first_round_is_not_counted(monkeypatch):
     def candidate(name, seconds):
         def work():
             calls.append(name)
-            clock[0] += 100 if calls.count(name) == 1 else seconds  # the first one compiles
+            clock[0] += 100 if calls.count(name) == 1 else seconds  # the first call compiles
 
         return work
 
@@ -79,7 +79,7 @@ def test_the_program_times_training_and_stores_the_table(tmp_path, monkeypatch, 
 
 
 def test_one_goal_is_not_compared_with_all_of_them(monkeypatch):
-    """And a peer that is not installed is left out by name."""
+    """And a peer that is not installed is listed as left out."""
     monkeypatch.setattr(collect, "STREAMS", 2)
     monkeypatch.setattr(collect, "UPDATES", {"ad_jax": (2, 1)})
     monkeypatch.setattr(collect, "REJAX", "no/such/python")
@@ -123,7 +123,7 @@ def test_an_unknown_stage(capsys):
 
 
 def test_a_checkpoint_is_weighed_against_the_steps_until_the_next(monkeypatch):
-    """Steps of 10 ms, beside which a checkpoint of 3 ms slows two more steps down by 1 ms each."""
+    """Steps take 10 ms. A checkpoint takes 3 ms, and slows the next two steps down by 1 ms each."""
     clock, slow = [0.0], [0]
     monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(checkpoints, "SECONDS", 0.04)
@@ -172,7 +172,7 @@ def test_a_roofline_is_the_longest_of_three_times():
 
 
 def test_spread_parameters_are_sent_around_and_not_activations():
-    """Of a program for 4 devices: what is gathered is a few times the size of the parameters."""
+    """In a program for 4 devices, the bytes gathered are a few times those of the parameters."""
     config = dark_room.get_config("smoke")
     config.train.batch_size = 512
     costs = tpu.costs(config, sharding.make_mesh(data=1, fsdp=4))

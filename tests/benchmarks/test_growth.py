@@ -84,7 +84,7 @@ def test_rows_read_as_lines(capsys):
 
 
 def test_small_sizes_are_sizes_of_the_charts(monkeypatch):
-    """The arguments that ``run`` gives are those that the charts take."""
+    """``run`` passes only arguments that the charts have."""
     given = {}
     for name in growth.CHARTS:
         chart = growth.importlib.import_module(f"benchmarks.growth.{name}")
@@ -128,7 +128,7 @@ def test_opening_and_windows_are_measured(one, monkeypatch):
 
 
 def test_the_time_of_a_draw_does_not_depend_on_the_rows(one, tmp_path):
-    """Nothing as long as the rows is made for a batch."""
+    """No array with an entry for each row is allocated for a batch."""
     peaks, rows = [], []
     for number in (1, 300):
         folder = tmp_path / f"{number}"
@@ -206,7 +206,7 @@ def test_what_a_sequence_sends_is_its_law(monkeypatch):
 def test_collection_is_the_stage_itself(monkeypatch, capsys):
     monkeypatch.setattr(collecting, "PRESET", "adversarial_bandit:smoke")
     assert collecting.collect(2) > 0
-    assert capsys.readouterr().out == ""  # answers alone go there
+    assert capsys.readouterr().out == ""  # only answers go to stdout
 
 
 def test_training_from_disk_and_from_memory(one, monkeypatch):
@@ -220,7 +220,7 @@ def test_training_from_disk_and_from_memory(one, monkeypatch):
 
 
 def test_training_from_disk_has_half_the_memory_of_its_data_and_is_asked(tmp_path, monkeypatch):
-    """With processes that answer at once."""
+    """With a stand-in for the processes, which answers at once."""
     (tmp_path / "quick.py").write_text(
         "import sys\n"
         "from benchmarks import peers\n"
@@ -235,7 +235,7 @@ def test_training_from_disk_has_half_the_memory_of_its_data_and_is_asked(tmp_pat
     monkeypatch.setattr(limited, "SHARD", 1e4)
     (row,) = limited.run(2, 5e4)
     assert row["gb_allowed"] == pytest.approx(row["gb_stored"] / 2, rel=1e-3)
-    assert row["gb_peak"] == row["gb_allowed"]  # what the process was told
+    assert row["gb_peak"] == row["gb_allowed"]  # the stand-in answers with what it was given
 
 
 def test_imports_are_summed_by_package(monkeypatch):

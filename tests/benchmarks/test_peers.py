@@ -1,4 +1,4 @@
-"""Peers: how they are tuned and asked, and that PyTorch's model is run as it should be."""
+"""Peers: how they are tuned and queried, and whether our PyTorch model is correct."""
 
 import json
 import os

@@ -9,8 +9,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ad_jax.distributed import sharding
 from benchmarks import programs
 
-# As XLA writes it for a TPU: a loop whose condition has the number of turns, an all-gather in the
-# background, of one channel, an all-reduce of which each device keeps a part, and two memories.
+# As XLA writes it for a TPU: a loop with its trip count in the condition, an asynchronous
+# all-gather with one channel, an all-reduce of which each device keeps a part, and two memories.
 PROGRAM = """HloModule jit_step
 %gather (p: bf16[512,1024]) -> bf16[2048,1024] {
   %p = bf16[512,1024]{1,0:T(8,128)(2,1)} parameter(0)
@@ -61,7 +61,7 @@ def test_exchanges_count_once_for_a_channel_and_as_often_as_their_loop_turns():
 
 
 def test_only_what_is_in_the_large_memory_is_moved():
-    # A turn reads 1 MiB three times and writes 4 and 1; the program reads 2 and writes a half.
+    # In MiB: an iteration reads 1 three times and writes 4 and 1; the rest reads 2 and writes 0.5.
     assert programs.bytes_moved(PROGRAM) / 2**20 == 5 * (3 * 1 + 4 + 1) + 2 + 0.5
 
 
@@ -76,7 +76,7 @@ def test_a_loop_without_an_end_is_an_error():
 
 
 def test_a_program_for_this_machine_reads_as_it_was_written():
-    """A scan of three turns, in each of which four devices sum what they have."""
+    """A scan with three iterations, in each of which four devices add up their parts."""
     mesh = sharding.make_mesh()
     rows = NamedSharding(mesh, PartitionSpec("data"))
 

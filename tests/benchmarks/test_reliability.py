@@ -1,6 +1,7 @@
-"""A short form of benchmarks.reliability: a few kills, and the bad inputs that need no process.
+"""A short form of benchmarks.reliability: a few kills, and bad inputs that need no process.
 
-Single settings are tested in test_validation.py, what is seen while collecting in test_collect.py.
+Settings are tested in test_validation.py, and faults that appear during collection in
+test_collect.py.
 """
 
 import pytest

@@ -10,7 +10,7 @@ from data_pipelines.writer import Writer
 
 @pytest.fixture(scope="session")
 def dark_room_schema():
-    """That of the 9×9 Dark Room, with 20 episodes in a block."""
+    """The schema of the 9×9 Dark Room, with 20 episodes in a record."""
     return Schema.of(DarkRoom(), record_steps=400)
 
 
@@ -19,7 +19,7 @@ def random_steps():
     """``random_steps(schema, tasks, streams, steps, episode, seed)``: encoded steps, all random.
 
     Fields are [task, stream, steps], as ``Schema.encode`` returns them. Random steps can't be
-    compressed, so a size measured on them is the worst there is.
+    compressed, so a size measured on them is an upper bound.
     """
 
     def make(schema, tasks, streams, steps, episode=20, seed=0):

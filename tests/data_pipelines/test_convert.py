@@ -1,4 +1,4 @@
-"""Somebody's histories come in as they are, or not at all; ours go out as they are."""
+"""Other programs' histories are imported unchanged or refused; ours are exported unchanged."""
 
 import json
 
@@ -46,7 +46,7 @@ def rows_of(number=3, streams=2, **options) -> list[dict]:
 
 
 def flat(rows) -> dict[str, np.ndarray]:
-    """All rows as one table, its steps taking turns as if recorded side by side."""
+    """All rows as one table, with their steps interleaved, as if recorded in parallel."""
     joined = {
         key: np.concatenate([
             row[key] if np.ndim(row[key]) else np.full(len(row["actions"]), row[key])
@@ -114,7 +114,7 @@ def test_what_comes_in_is_what_is_stored(write, observations, tmp_path):
 @pytest.mark.parametrize("kind", ["npz", "rlds"])
 @pytest.mark.parametrize("parts", [0, 2])
 def test_what_goes_out_comes_in_again(kind, parts, tmp_path):
-    """Also actions that are vectors, whose components have values of their own."""
+    """Also vectors of actions, whose components have different numbers of values."""
     rows = rows_of()
     for row in rows:
         if parts:
@@ -141,7 +141,7 @@ def test_tfds_alone_reads_what_goes_out_as_rlds(tmp_path):
 
 
 def test_rlds_of_others_ends_with_an_observation(tmp_path):
-    """There the last step has no action: the episode ends with the one before."""
+    """In RLDS the last step usually has no action: the episode ends with the step before."""
     rows = rows_of()
     bring_in([as_folder(rows, tmp_path / "given")], tmp_path / "run")
     take_out(tmp_path / "run", "rlds", tmp_path / "out")
@@ -153,12 +153,12 @@ def test_rlds_of_others_ends_with_an_observation(tmp_path):
     recording = convert.record(convert.parts(tmp_path / "out"))
     kept = sum(
         len(r["actions"]) - (r["terminations"] | r["truncations"]).sum() for r in single
-    )  # one step less of each episode
+    )  # one step less for each episode
     assert sum(len(s.history.action) for s in recording.streams) == kept
 
 
 def test_minari_data_sets_are_tasks(tmp_path, monkeypatch):
-    """One data set each, made here; the observation after the last action is left out."""
+    """Each is one data set, made here. The observation after the last action is left out."""
     minari = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     given = []

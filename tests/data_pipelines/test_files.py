@@ -1,4 +1,4 @@
-"""Files of this machine, and of a bucket; see tests/store.py for what stands in for one."""
+"""Local files, and files in a bucket (a stand-in for one is in tests/store.py)."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from data_pipelines.reader import Histories
 
 @pytest.fixture(params=["local", "bucket"])
 def place(request, tmp_path, bucket):
-    """(A folder as the program knows it, the folder in which its files are)."""
+    """(A folder's path as the program sees it, the local folder that holds its files)."""
     if request.param == "local":
         return as_path(tmp_path), tmp_path
     shutil.rmtree(bucket[1], ignore_errors=True)
@@ -83,7 +83,7 @@ def test_a_copy_is_made_once_whoever_asks(bucket, monkeypatch):
 
 @pytest.fixture
 def histories(bucket, write_histories, dark_room_schema, random_steps, request):
-    """(The path of a data set in the bucket, the folder it is in, its steps); one to each test."""
+    """(Path of a data set in the bucket, its local folder, its steps); one for each test."""
     steps = random_steps(dark_room_schema, 3, 2, 800, seed=len(request.node.name))
     name = request.node.name.partition("[")[0] + str(len(request.node.name))
     write_histories(f"{bucket[0]}/{name}", dark_room_schema, [(range(3), steps)])
@@ -116,7 +116,7 @@ def test_damage_in_a_bucket_is_named_with_what_to_remove(histories, harm, verdic
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
-    """The last to finish wins, and each has a whole file."""
+    """The last one to finish wins, and each writes a whole file."""
     path = tmp_path / "shard"
     with atomic_write(path) as first:
         first.write_text("first")

@@ -1,4 +1,4 @@
-"""The index of a shard says where everything is, and is as small as the episodes are alike."""
+"""The index of a shard says where everything is, and is small if episodes are equally long."""
 
 import numpy as np
 import pytest

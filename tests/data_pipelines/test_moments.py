@@ -1,4 +1,4 @@
-"""The scale of a data set is that of all its steps."""
+"""The mean and deviation of a data set are those of all its steps."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def history(rng, steps, levels):
 
 @pytest.mark.parametrize("levels", [None, (-1.0, 0.0, 5.0)])
 def test_a_data_set_says_the_moments_of_all_its_steps(tmp_path, levels):
-    """What fills up the last record of a stream is no step."""
+    """The padding of a stream's last record does not count."""
     rng = np.random.default_rng(0)
     made = [history(rng, steps, levels) for steps in (13, 20, 7)]
     writer = Writer(tmp_path, schema(levels), 2)
@@ -64,7 +64,7 @@ def test_integers_have_no_scale():
 
 @pytest.mark.parametrize("levels", [None, (-0.1, 0.0)])
 def test_what_is_always_the_same_has_no_deviation(levels):
-    """Also where sums of it are rounded."""
+    """Also if sums of it are rounded."""
     for steps in (3, 70, 997):
         reward = np.full(steps, -0.1, np.float32) if levels is None else np.zeros(steps, np.uint8)
         observation = np.full((steps, 2, 3), 0.3, np.float32)

@@ -1,4 +1,4 @@
-"""What is packed comes out again, and is small."""
+"""What is packed is unpacked unchanged, and takes little space."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from data_pipelines.schema import FLAGS, STEP_FIELDS, VERSION, Schema, messages
 
 
 class Outside:
-    """An environment as far as a schema looks at it."""
+    """The parts of an environment that a schema reads."""
 
     name = "Outside"
     default_params = None
@@ -96,7 +96,7 @@ def test_encode_and_decode(name):
 
 @all_environments
 def test_encode_inside_jit_equals_numpy(name):
-    """Types too: what is written does not depend on where it was encoded."""
+    """Dtypes too: what is written does not depend on where it was encoded."""
     env = ENVIRONMENTS[name]
     schema = Schema.of(env, record_steps=13)
     original = history(env, (4, 13))
@@ -175,7 +175,7 @@ def test_a_schema_is_read_off_the_environment():
 
 
 def test_bounds_of_bytes_do_not_overflow():
-    """255 - 0 + 1 is no byte."""
+    """255 - 0 + 1 does not fit into a byte."""
     low, high = np.zeros(2, np.uint8), np.full(2, 255, np.uint8)
     schema = Schema.of(Outside(spaces.Box(low, high, (2,), jnp.uint8)), record_steps=1)
     assert schema.observation_sizes == (256, 256)
@@ -186,12 +186,12 @@ def test_dark_room_takes_three_bytes_a_step():
     block = {k: np.asarray(v) for k, v in schema.encode(history(DarkRoom(), (400,))).items()}
     record = schema.to_record(task=1, stream=2, start=0, block=block)
     assert sum(record[k].nbytes for k in STEP_FIELDS) / 400 <= 3
-    # It is these bytes that are stored: serialising adds names, not sizes.
+    # These bytes are what is stored: serialising adds only names.
     assert len(schema.features().serialize_example(record)) < 3 * 400 + 200
 
 
 def test_floats_are_no_actions():
-    """They are put on a grid first."""
+    """They must be discretised first; see ``envs.binned``."""
     env = Outside(spaces.Discrete(2), action_space=spaces.Box(-1.0, 1.0, (1,), jnp.float32))
     with pytest.raises(UserError, match=r"Outside has actions of space Box: give Discrete"):
         Schema.of(env, record_steps=1)
@@ -215,13 +215,13 @@ def test_actions_of_several_components_are_stored_as_they_are():
 
 
 def test_the_version_has_a_major_part():
-    """A reader compares it."""
+    """Readers compare it."""
     assert [part.isdigit() for part in VERSION.split(".")] == [True] * 3
 
 
 @pytest.mark.parametrize("levels", [(0.0, 1.0), (0.0, 0.5, 1.0)])
 def test_an_undeclared_reward_never_becomes_a_record(levels):
-    """Two levels are stored as bits, in which it would be one of them."""
+    """Two levels are stored as bits, where it would silently become one of them."""
     env = Outside(spaces.Discrete(5), reward_levels=levels)
     schema, steps = Schema.of(env, 8), history(env, (8,))
     block = schema.encode(dataclasses.replace(steps, reward=np.full(8, 0.25, np.float32)))
@@ -241,7 +241,7 @@ def test_floats_that_are_not_finite_never_become_a_record():
 
 
 def test_faults_are_found_step_by_step():
-    """5, 6 and 7 of a Discrete(5) would come back as 0, 1 and 2."""
+    """Without this check, 5, 6 and 7 of a Discrete(5) would be read back as 0, 1 and 2."""
     env = Outside(spaces.Discrete(5), reward_levels=(0.0, 1.0))
     steps = dataclasses.replace(
         history(env, (4,)), observation=np.array([5, 4, -1, 0], np.int32),

@@ -52,7 +52,7 @@ def episode_starts(row):
 
 
 def kept_steps(row, keep_every):
-    """The steps of a row that may show up, in the order in which they must follow each other."""
+    """The steps of a row that windows may contain, in the order that they must have."""
     begins = episode_starts(row)
     ends = [*begins[1:], LENGTHS[row]]
     episodes = [range(b, e) for b, e in zip(begins, ends, strict=True)]
@@ -151,7 +151,7 @@ def check_windows(batches, keep_every, context=CONTEXT):
 
 
 def test_a_step_has_its_windows_whenever_it_is_asked_for():
-    """In any order, and from any sampler of the same seed, as after a resumption."""
+    """In any order, and from any sampler with the same seed, as after resuming."""
     lengths = np.array([500, 700])
     make = lambda seed: place_sampler(lengths, context=10, batch_size=32, seed=seed)
     forwards, backwards, other_seed = make(1), make(1), make(2)
@@ -210,7 +210,7 @@ def test_histories_too_long_for_an_index_are_user_errors(histories):
 def test_windows_are_runs_of_kept_steps(batches, histories, keep_every):
     places = check_windows(batches(histories, keep_every, range(12)), keep_every)
     rows = {row for row, _ in places}
-    # Of the short rows all but the whole is too short.
+    # A short row fits a window only if all of its episodes are kept.
     assert rows == ({0, 1, 2, 3, 4, 5} if keep_every == 1 else {0, 1, 4, 5})
 
 
@@ -224,7 +224,7 @@ def test_memory_holds_every_kept_step_and_no_other(histories, keep_every):
 
 @steps_differ
 def test_memory_and_disk_give_the_same_windows(histories, keep_every):
-    """Long contexts have few places, so that some windows begin with their row."""
+    """A long context fits in few places, so some windows begin at the start of their row."""
     context = 48
     from_memory, from_disk = (
         batches(histories, keep_every, range(8), context=context)
@@ -243,7 +243,7 @@ def test_memory_and_disk_give_the_same_windows(histories, keep_every):
 
 @pytest.mark.parametrize("batches", [device_batches, disk_batches])
 def test_nothing_comes_before_the_first_step(batches, histories):
-    """One place in each row of 160 steps, at its very start; also where another row precedes it."""
+    """A window fits only at the start of each row of 160 steps; other rows may precede it."""
     found = batches(histories, 1, range(2), context=160)
     assert check_windows(found, 1, 160) and {0, 5} <= {
         int(row) for batch in found for row in batch["observation"][:, 0, 0]
@@ -266,7 +266,7 @@ def test_reading_on_from_a_step_skips_the_ones_before(histories, keep_every):
 
 
 def test_tasks_are_numbered_among_those_that_are_kept(histories):
-    """Also where the histories hold others, or not all of them."""
+    """Also if the histories hold other tasks, or not all of these."""
     select = lambda *tasks: Selection(tasks=frozenset(tasks))
     sampler = lambda *tasks: make_sampler(
         histories, selection=select(*tasks), context=CONTEXT, batch_size=64, seed=0
@@ -276,7 +276,7 @@ def test_tasks_are_numbered_among_those_that_are_kept(histories):
 
 
 def test_rewards_of_levels_are_decoded():
-    """A stored reward is the index of its level; the step in front of the window has one too."""
+    """A stored reward is the index of its level, also in the step before the window."""
     schema = Schema(
         observation_shape=(), observation_low=(0,), observation_sizes=(9,), num_actions=4,
         reward_levels=(-1.0, 0.5), record_steps=8,

@@ -1,4 +1,4 @@
-"""A data set is whole or it is not there; what was written is read."""
+"""A data set is complete or absent, and what was written is read back."""
 
 import dataclasses
 import errno
@@ -68,7 +68,7 @@ def leftovers(folder):
 
 
 def test_tfds_opens_the_data_set(pristine, steps):
-    """Without our reader: a data set is TFDS's own, and its records say where they belong."""
+    """Without our reader: it is an ordinary TFDS data set, whose records say where they belong."""
     source = tfds.builder_from_directory(pristine).as_data_source("train")
     assert len(source) == 2 * 2 * 3 + 1 * 2 * 2
     found = {}
@@ -112,7 +112,7 @@ def test_many_records_are_read_together_and_few_one_by_one(pristine, monkeypatch
     """Both ways read the same."""
     histories, rows, steps = Histories(pristine), np.arange(6), np.arange(40)
     together = histories.read(rows[:, None], steps)
-    monkeypatch.setattr(type(histories._source), "__getitems__", None)  # of many: threads
+    monkeypatch.setattr(type(histories._source), "__getitems__", None)  # reads many, in threads
     for row in rows:
         for k, v in histories.read(row, steps).items():
             np.testing.assert_array_equal(v, together[k][row])
@@ -173,7 +173,7 @@ def test_a_file_takes_three_bytes_a_transition(
     np.testing.assert_array_equal(row["observation"], many["observation"][11, 5])
 
 
-# What is cut off.
+# Interrupted writing.
 
 
 def test_an_unfinished_shard_leaves_nothing(steps, tmp_path):
@@ -205,7 +205,7 @@ def test_leftovers_of_a_killed_writer_are_removed(steps, tmp_path):
 
 
 def test_a_shard_can_be_written_again_after_a_cut(steps, tmp_path, write_histories):
-    """The second attempt's data set is the one of an attempt that was never cut off."""
+    """Oracle: a data set whose writing was not interrupted."""
     writer = Writer(tmp_path / "cut", SMALL, 1)
     chunk = {k: v[:, :, :20] for k, v in steps[0].items()}
     with pytest.raises(KeyboardInterrupt), writer.shard(0, np.array([7, 2])) as shard:
@@ -221,7 +221,7 @@ def test_a_shard_can_be_written_again_after_a_cut(steps, tmp_path, write_histori
 def test_stored_numbers_that_are_not_finite_are_refused(
     random_steps, write_histories, tmp_path, monkeypatch
 ):
-    """An older version wrote them."""
+    """An older version could write them."""
     steps = random_steps(SMALL, 2, 1, 40)
     reward = steps["reward"].astype(np.float32)
     reward[1, 0, 25] = np.nan
@@ -257,7 +257,7 @@ def test_summaries_are_kept_with_their_shards(steps, tmp_path):
     assert summary["bytes"] == writer.path(0).stat().st_size
 
 
-# What is damaged.
+# Damage.
 
 
 @pytest.mark.parametrize("shard", [0, 1])
@@ -288,7 +288,7 @@ def test_a_flipped_byte_is_noticed(folder, shard):
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json", PROVENANCE])
 def test_damaged_metadata_is_a_user_error(folder, name):
-    """As after a copy that broke off."""
+    """As after a copy that was interrupted."""
     path = folder / name
     path.write_text(path.read_text()[:-20])
     with pytest.raises(UserError, match=name):
@@ -303,7 +303,7 @@ def test_missing_metadata_is_a_user_error(folder, name):
 
 
 def flips(content, number):
-    """Copies of some bytes, each with one random bit the other way round."""
+    """Copies of some bytes, each with one random bit flipped."""
     rng = np.random.default_rng(0)
     for bit in rng.choice(8 * len(content), number, replace=False):
         copy = bytearray(content)
@@ -348,7 +348,7 @@ def test_a_flipped_bit_in_a_summary_is_noticed_or_harmless(folder):
 
 
 def test_errors_of_the_system_pass_through(folder, monkeypatch):
-    """They are not the data set's fault."""
+    """They are not reported as damage of the data set."""
     monkeypatch.setattr(tfds, "builder_from_directory", disk_full)
     with pytest.raises(OSError, match="No space left"):
         Histories(folder)
@@ -371,7 +371,7 @@ def test_another_major_version_is_refused(folder, version, readable):
 
 
 def as_of_an_older_version(folder, shards):
-    """Takes the index of some shards away."""
+    """Removes the index of some shards."""
     path = folder / PROVENANCE
     provenance = read_json(path, "")
     for shard in shards:
@@ -420,11 +420,11 @@ def test_a_missing_index_is_named(folder):
 def test_behind_what_is_checked_at_opening_damage_is_found_by_reading_or_harmless(
     folder, steps, monkeypatch
 ):
-    """Every record has a checksum; what lies between them means nothing."""
+    """Every record has a checksum; the bytes between records do not matter."""
     monkeypatch.setattr(reader, "_CHECKED_BYTES", 0)
     path = shard_files(folder)[0]
     whole = path.read_bytes()
-    of_records = 4000  # the file is filled up with zeros behind them
+    of_records = 4000  # after them, the file is padded with zeros
     noticed = 0
     for content in flips(whole[:of_records], 60):
         path.write_bytes(content + whole[of_records:])
@@ -459,7 +459,7 @@ def test_a_large_data_set_is_checked_as_far_as_the_limit(folder, monkeypatch):
         Histories(folder)
 
 
-# What goes wrong in the writer's thread.
+# Errors in the writer's thread.
 
 
 def within(seconds, function):
@@ -510,7 +510,7 @@ def break_closing(monkeypatch):
 
 
 def break_writing(monkeypatch):
-    """ArrayRecord wraps what the system says into an error of its own."""
+    """ArrayRecord wraps the system's error in one of its own."""
     original = writer_module.ArrayRecordWriter
 
     class Full:
@@ -542,14 +542,14 @@ def test_an_error_in_the_thread_reaches_the_caller(
                 shard.write(chunk)
 
     [error] = within(5, write)
-    assert os.strerror(errno.ENOSPC) in str(error)  # by which the caller knows what to tell
+    assert os.strerror(errno.ENOSPC) in str(error)  # so the caller can recognise a full disk
     assert shard_files(tmp_path) == [writer.path(0)]  # and no temporary file
     assert writer.path(0).read_bytes() == finished
     assert writer.missing() == [1]
 
 
 def test_the_queue_is_bounded(steps, tmp_path, monkeypatch):
-    """A slow disk slows the caller down, it does not fill the memory."""
+    """A slow disk slows the caller down instead of filling the memory."""
     chunk = {k: v[:, :, :20] for k, v in steps[0].items()}
     gate = threading.Event()
     original = Schema.to_record
@@ -578,7 +578,7 @@ def test_the_queue_is_bounded(steps, tmp_path, monkeypatch):
 
 
 def test_tensorflow_is_not_imported(pristine, tmp_path):
-    """It takes seconds and a gigabyte. The stand-in shows attempts where it isn't installed."""
+    """It takes seconds and a gigabyte. If it is not installed, the stand-in records attempts."""
     mark = tmp_path / "imported"
     stand_in = tmp_path / "path" / "tensorflow"
     stand_in.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the page of the arena says of a summary."""
+"""What the arena's page shows of a small, made-up summary."""
 
 import pytest
 

@@ -17,7 +17,7 @@ QUICKSTART = "docs/results/dark_room_quickstart.json"
 
 
 def stale(results, pages=PAGES) -> set[str]:
-    """Names of the pages that say something else than the results."""
+    """Names of the pages that disagree with the results."""
     return {name for name, text in pages.items() if fill.fill(text, results) != text}
 
 
@@ -70,14 +70,14 @@ def test_an_unknown_block_is_one_clear_line():
 
 
 def test_the_readme_has_its_results_in_blocks_only():
-    """So that nothing beside them can contradict them; versions are none."""
+    """So that no other text can contradict them. Version numbers are not results."""
     text = fill.BLOCK.sub("", PAGES["README.md"])
     text = re.sub(r"```.*?```|\]\([^)]*\)|arXiv:\S+", "", text, flags=re.DOTALL)
     assert set(re.findall(r"\d+\.\d+", text)) == {"3.11", "2.0"}
 
 
 def test_runs_of_gymnax_are_found_by_the_name_of_their_file():
-    """Also one whose returns are negative, and so have no ratio."""
+    """Also one whose returns are negative, and so have no ratio to the optimum."""
     made = copy.deepcopy(RESULTS["docs/results/cart_pole.json"])
     made["environment"] = "MountainCar-v0"
     made["heldout"].update({"return": [-400.0, -100.0], "final": None, "final_ci95": [None, None]})
@@ -142,7 +142,7 @@ def test_conditions_of_every_peer_and_who_is_left_out():
 
 
 def test_the_end_of_a_curve_is_what_the_summary_calls_final():
-    """Where all tasks have one optimum, the ratio of the returns is the mean of the ratios."""
+    """If all tasks have the same optimum, the ratio of the means is the mean of the ratios."""
     for name in ("dark_room_hard", "dark_key_to_door"):
         summary = RESULTS[f"ad_jax/weights/{name}.json"]["summary"]
         end = words.end(summary["heldout"]["return"]) / summary["optimal_return"]

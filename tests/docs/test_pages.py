@@ -1,4 +1,4 @@
-"""What the pages show as code runs as it stands there, and links lead somewhere."""
+"""The code on the pages runs as shown, and links lead somewhere."""
 
 import contextlib
 import importlib
@@ -56,7 +56,7 @@ def collected(tmp_path_factory):
 
 @pytest.fixture
 def exported(collected, tmp_path, monkeypatch):
-    """The folders that the page reads: of NumPy files, or of RLDS."""
+    """``exported(kind)`` enters a folder with exported NumPy or RLDS files, as on the page."""
     for kind in ("npz", "rlds"):
         folder = tmp_path / kind
         folder.mkdir()
@@ -73,7 +73,7 @@ def exported(collected, tmp_path, monkeypatch):
 @pytest.mark.parametrize("needs, kind", [("numpy", "npz"), ("tensorflow_datasets", "rlds"),
                                          ("torch", "npz")])  # fmt: skip
 def test_histories_are_read_as_the_page_shows(needs, kind, exported):
-    """The block that imports it, in a folder with what was exported."""
+    """Runs the block that imports ``needs``, in a folder with exported histories."""
     pytest.importorskip(needs)
     (block,) = [b for b in blocks("docs/your_own.md") if f"import {needs}" in b][:1]
     exported(kind)

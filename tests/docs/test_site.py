@@ -1,4 +1,4 @@
-"""The pages and the docstrings make a site."""
+"""Sphinx makes a site from the pages and the docstrings."""
 
 import pathlib
 import subprocess
@@ -22,7 +22,7 @@ USED = [
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of the site, which is made without a warning."""
+    """The folder of the site, which is built without a warning."""
     folder = tmp_path_factory.mktemp("site")
     options = "--fail-on-warning", "--keep-going", "--quiet", "-c", "docs"
     made = subprocess.run(

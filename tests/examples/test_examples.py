@@ -1,4 +1,4 @@
-"""The examples do what they say, and run to a report without a change of the library."""
+"""The examples do what they say, and run to a report without changes to the library."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ from tests.experiments.conftest import ROOT, finish, start
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of the smoke preset, by its command: (workdir, output)."""
+    """A finished run of the smoke preset, made by the command: (workdir, output)."""
     workdir = tmp_path_factory.mktemp("examples") / "run"
     options = "--config.late.skip=0.5", "--config.env.kwargs.length=6"
     command = start(workdir, *options, config="examples/config.py")

@@ -23,12 +23,11 @@ def command(workdir, *options, preset="smoke", config=CONFIG):
     ]  # fmt: skip
 
 
-def start(*arguments, locale=None, **options) -> subprocess.Popen:
-    """Starts a run; its output is merged, its devices are the machine's own."""
-    environment = os.environ if locale is None else {**os.environ, "LC_ALL": locale}
+def start(*arguments, environment=None, **options) -> subprocess.Popen:
+    """Starts a run, with more environment variables; stdout and stderr are merged."""
     return subprocess.Popen(
-        command(*arguments, **options), cwd=ROOT, env=environment, text=True, encoding="utf-8",
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command(*arguments, **options), cwd=ROOT, env={**os.environ, **(environment or {})},
+        text=True, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -40,9 +39,13 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory):
-    """A finished run: (workdir, output). The folder's name is not ASCII, the locale is."""
+    """A finished run on two devices: (workdir, output).
+
+    The folder's name is not ASCII, but the locale is.
+    """
     workdir = tmp_path_factory.mktemp("smoke") / "größe"
-    status, output = finish(start(workdir, locale="C"))
+    environment = {"LC_ALL": "C", "JAX_NUM_CPU_DEVICES": "2"}
+    status, output = finish(start(workdir, environment=environment))
     assert status == 0, output
     return workdir, output
 

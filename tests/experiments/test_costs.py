@@ -57,8 +57,8 @@ def test_the_training_step_is_compiled_once(smoke_run, config, never, tmp_path, 
     assert counts[0] == 1 and not any(counts[1:])
 
 
-# Raise a bound only with the reason, or lower it with an improvement. XLA's own count, for the
-# function as compiled for a CPU, with what it computes again: MFLOP of a transition.
+# MFLOP per transition, by XLA's own count for the function as compiled for a CPU, including what is
+# recomputed. Raise a bound only for a stated reason; lower it after an improvement.
 @pytest.mark.parametrize("preset, most", [("quickstart", 0.83), ("paper", 9.0)])
 def test_a_training_step_computes_no_more_than_it_did(preset, most):
     config = dark_room.get_config(preset)
@@ -78,7 +78,7 @@ def test_a_training_step_computes_no_more_than_it_did(preset, most):
 
 
 def test_a_rollout_in_context_stays_on_the_devices(config):
-    """Nothing in the program of its scan talks to the host."""
+    """Nothing in the program of its scan communicates with the host."""
     world = build.world(config)
     model = build.model(config, world.env)
     params = init_state(
@@ -96,7 +96,7 @@ def test_a_rollout_in_context_stays_on_the_devices(config):
 
 
 def test_collecting_longer_takes_no_more_memory(config, never, tmp_path, monkeypatch):
-    """All arrays that are alive when a chunk is handed to the writer."""
+    """Counts the bytes of all live arrays whenever a chunk is passed to the writer."""
     original, alive = ShardWriter.write, []
     in_use = lambda: sum(x.nbytes for x in jax.live_arrays())
 

@@ -1,4 +1,4 @@
-"""Worlds far from the usual: they run to their report, or are refused in one clear line."""
+"""Unusual environments run to their report, or are refused in one clear line."""
 
 import json
 
@@ -30,7 +30,7 @@ class State:
 
 
 class Extreme(environment.Environment):
-    """Every action costs something but one, which the task has chosen; what is seen is noise."""
+    """Every action has a cost except one, which depends on the task; observations are noise."""
 
     num_actions = property(lambda self: self.actions)
     name = property(lambda self: "Extreme")

@@ -1,4 +1,4 @@
-"""The launch scripts, with stand-ins for what they call."""
+"""The launch scripts, with stand-ins for the programs that they call."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ from tests.experiments.conftest import ROOT
 from tests.experiments.test_processes import finish, free_port
 
 LAUNCH = ROOT / "experiments/launch"
-# Stands for Python: notes its arguments and devices, and ends well when it is told to stop.
+# A stand-in for Python: records its arguments and devices, and exits cleanly on SIGTERM.
 RUN = """#!/bin/bash
 echo "$JAX_LOCAL_DEVICE_IDS" > "$OUT/devices-$JAX_PROCESS_ID$SLURM_PROCID"
 echo $$ > "$OUT/pid-$JAX_PROCESS_ID$SLURM_PROCID"
@@ -25,7 +25,7 @@ trap 'echo saved > "$OUT/saved-$JAX_PROCESS_ID$SLURM_PROCID"; exit ${STATUS:-0}'
 if [[ ${DEAF:-} ]]; then trap '' TERM; fi
 for i in $(seq ${TENTHS:-1}); do sleep 0.1; done
 """
-# Two tasks. It does not hand on a SIGTERM, but kills them.
+# A stand-in for srun: starts two tasks. It does not forward a SIGTERM, but kills them.
 SRUN = """#!/bin/bash
 echo "$@" > "$OUT/options"
 while [[ $1 == --* ]]; do shift; done
@@ -38,7 +38,7 @@ wait "${runs[@]}"
 
 @pytest.fixture
 def stand_ins(tmp_path):
-    """The environment of a machine where only the stand-ins are to be found."""
+    """Environment variables with which the scripts find the stand-ins first."""
     scripts = {
         "run": RUN,
         "srun": SRUN,
@@ -62,7 +62,7 @@ def launch(environment, script, *arguments):
 
 
 def wait_for(path):
-    """Until something is written there."""
+    """Waits until something is written there."""
     deadline = time.monotonic() + 30
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < deadline
@@ -85,7 +85,7 @@ def test_arguments_arrive_and_a_good_end_is_one(stand_ins, tmp_path, script):
 def test_a_signal_stops_all_and_what_was_saved_goes_back_into_the_queue(
     stand_ins, tmp_path, script, status, state
 ):
-    """Unless the job was cancelled: then SLURM says that it is completing."""
+    """Unless the job was cancelled: then SLURM reports it as COMPLETING."""
     environment = {**stand_ins, "TENTHS": "200", "STATUS": str(status), "STATE": state}
     process = launch(environment, script, *(["2"] if script == "local.sh" else []))
     for number in (0, 1):
@@ -183,7 +183,7 @@ def test_too_few_gpus_for_the_processes(stand_ins, tmp_path, platforms):
 
 @pytest.mark.parametrize("deaf", ["", "yes"])
 def test_ctrl_c_leaves_no_process(stand_ins, tmp_path, deaf):
-    """One Ctrl-C where the processes end well, a second one where they do not."""
+    """One Ctrl-C if the processes end on it, a second one if they do not."""
     environment = {**stand_ins, "TENTHS": "600", "DEAF": deaf}
     process = subprocess.Popen(
         ["bash", LAUNCH / "local.sh", "2"], env=environment, start_new_session=True
@@ -207,7 +207,8 @@ def test_without_a_number_of_processes(stand_ins, arguments):
     assert result.returncode == 2 and result.stderr.startswith("usage: ")
 
 
-# Notes its words; knows one slice, whose VM has a home of its own, in which commands for it run.
+# A stand-in for gcloud: records its arguments. It has one slice; commands for its VM run here, with
+# a home folder of their own.
 GCLOUD = """#!/bin/bash
 for word in "$@"; do printf '%s\\n' "$word"; done >> "$OUT/gcloud"
 echo == >> "$OUT/gcloud"
@@ -227,7 +228,7 @@ for word in "$@"; do
     esac
 done
 """
-# Stands for uv: makes an environment whose Python is the stand-in.
+# A stand-in for uv: makes an environment whose Python is the stand-in.
 UV = """#!/bin/bash
 echo "$PWD $@" >> "$OUT/uv"
 if [[ $1 == venv ]]; then mkdir -p .venv/bin && cp "$OUT/run" .venv/bin/python; fi
@@ -251,7 +252,7 @@ def calls_of_gcloud(tmp_path):
 
 
 def tpu_vm(tmp_path, *arguments, **environment):
-    """Runs the script with a stand-in for gcloud; its result and the calls."""
+    """Runs the script with a stand-in for gcloud; returns (its result, the calls)."""
     result = subprocess.run(
         ["bash", str(LAUNCH / "tpu_vm.sh"), *arguments], cwd=ROOT, text=True, capture_output=True,
         env=gcloud_environment(tmp_path, **environment),
@@ -300,7 +301,7 @@ def wait_for_text(path, text):
 
 @pytest.fixture
 def bare(tmp_path):
-    """A bare image: what ``create`` calls there, and where the slice is."""
+    """A VM with a bare image: stand-ins for what ``create`` calls, and the script's variables."""
     installer = f"mkdir -p $HOME/.local/bin && cp {tmp_path}/uv_here $HOME/.local/bin/uv"
     for name, text in {
         "gcloud_here/curl": f"#!/bin/bash\necho '{installer}'\n",
@@ -351,7 +352,7 @@ def test_keep_makes_a_preempted_slice_again_and_ends_with_the_run(tmp_path, bare
 
 
 def test_keep_goes_on_after_a_signal_of_the_cloud_but_not_after_stop(tmp_path, bare):
-    """A preempted VM's signal stops the run on all VMs, with the status of a stop."""
+    """The signal to a preempted VM stops the run on all VMs, with the status of a SIGTERM."""
     environment = gcloud_environment(tmp_path, **bare, TENTHS="600", STATUS="143")
     keep = ["bash", str(LAUNCH / "tpu_vm.sh"), "keep", "--workdir=gs://b/w"]
     process = subprocess.Popen(keep, cwd=ROOT, env=environment)

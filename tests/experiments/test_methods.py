@@ -1,4 +1,4 @@
-"""What stands beside algorithm distillation: RL², experts, another core, prompts."""
+"""Alternatives to algorithm distillation: RL², experts, other cores, prompts."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def test_rl2_needs_no_histories_and_is_judged_like_the_others(config, tmp_path, 
 
 
 def test_ed_on_bandits_with_one_arm_that_pays(tmp_path, never):
-    """Experts pull one arm, mostly arm 1: so does ED, as often as they, whatever it is paid."""
+    """Experts pull the arm that pays, mostly arm 1. ED pulls it as often, whatever it earns."""
     config = adversarial_bandit.get_config("smoke")
     config.env.kwargs.num_arms = 2
     config.method, config.source.name, config.collect.min_improved = "ED", "noise", 0.0

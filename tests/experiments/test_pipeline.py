@@ -1,4 +1,4 @@
-"""Which stages are done, for which inputs."""
+"""Which stages count as done, for which inputs."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ def test_an_older_workdir_counts_as_far_as_its_inputs_are_there(copy, config):
 
 
 def test_without_its_model_an_evaluation_is_not_done(copy, config, never, capsys):
-    """The model is trained again; as it is the same, so is its evaluation."""
+    """The model has to be trained again first; the histories are kept."""
     shutil.rmtree(copy / "checkpoints")
     assert what_is_done(copy, config) == ["collect", "report"]
     workdir = Workdir(copy, config)
@@ -53,7 +53,7 @@ def test_without_its_model_an_evaluation_is_not_done(copy, config, never, capsys
 
 @pytest.mark.parametrize("known", [True, False])
 def test_an_evaluation_of_another_model_is_not_done(copy, config, known):
-    """An older workdir does not say what it evaluated: once it trains again, it evaluates again."""
+    """An older workdir does not record what it evaluated. After new training it evaluates again."""
     workdir = Workdir(copy, config)
     if not known:
         (copy / pipeline.MADE_FROM).unlink()
@@ -90,7 +90,7 @@ def test_a_model_of_other_histories_is_not_trained_on(copy, config, never):
 
 
 def test_what_is_killed_while_it_is_made_again_does_not_count(copy, config):
-    """The results of the former model are gone by then; a model says what it learns from."""
+    """Results of the previous model are removed first, and inputs are recorded at the start."""
     path = copy / "checkpoints" / "40" / "metadata" / "metadata"
     stated = json.loads(path.read_text())
     path.write_text(json.dumps({**stated, "params_checksum": stated["params_checksum"] + 1}))

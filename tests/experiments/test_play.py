@@ -21,7 +21,7 @@ def player():
 
 @pytest.fixture(autouse=True)
 def same_draws(monkeypatch):
-    """A rollout that finds the goal early; one in twenty does not find it at all."""
+    """Draws with which the goal is found early; in one rollout of twenty it is never found."""
     monkeypatch.setattr(play.secrets, "randbits", lambda bits: 2)
 
 
@@ -31,7 +31,7 @@ def client(player):
 
 
 def test_steps_are_those_of_the_world(player):
-    """Each position follows from the one before; the reward is that of the goal."""
+    """Oracle: the rules of the room. Each position follows from the previous one; the goal pays."""
     from ad_jax.envs.grid_world import MOVES
 
     session = player.begin(places={"goal": [4, 5]})["session"]
@@ -44,7 +44,7 @@ def test_steps_are_those_of_the_world(player):
 
 
 def test_it_learns_where_the_goal_is(player):
-    """Next to the start: found early, and then earned in every episode."""
+    """It is next to the start: found early, and then reached in every episode."""
     session = player.begin(places={"goal": [5, 4]})["session"]
     returns = [sum(player.steps(session, 1)["reward"]) for _ in range(25)]
     assert np.mean(returns[-5:]) > 15 > np.mean(returns[:2])
@@ -60,7 +60,7 @@ def test_turning_back_undoes_what_was_not_shown(player):
     assert again["observation"][0] == [4, 4] and len(again["reward"]) == 20
     player.move(session, None, 0)
     player.move(session, {"goal": [0, 0]}, 0)
-    assert player.steps(session, 1) == first  # the keys are those of the first time
+    assert player.steps(session, 1) == first  # the random keys are the same as the first time
     with pytest.raises(UserError, match="no longer known"):
         player.move(session, None, 7000)
 
@@ -115,7 +115,7 @@ def test_every_kind_of_world_is_played(tmp_path, presets, kind):
 
 
 def test_the_state_of_a_context_does_not_depend_on_the_page(player):
-    """Oracle: the steps of a session are a rollout of the learner's own agent."""
+    """Oracle: a rollout of the learner's own agent, from the state of the session."""
     session = player.begin(places={"goal": [2, 2]})["session"]
     count, state = player._sessions[session][0]
     from ad_jax.rollout import make_rollouts
@@ -129,7 +129,7 @@ def test_the_state_of_a_context_does_not_depend_on_the_page(player):
 
 @needs_browser
 def test_a_click_hides_the_goal_and_the_curve_rises(player):
-    """The page in a real browser: ten and more episodes, with a goal two steps from the start."""
+    """The page in a real browser: at least 25 episodes, with a goal two steps from the start."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
@@ -157,7 +157,7 @@ def test_a_click_hides_the_goal_and_the_curve_rises(player):
                 "return [...document.querySelectorAll('#returns .return')].length"
             )
             assert dots >= 25
-            # It forgets, and the task may change under it without that.
+            # A reset empties the context; with "keep", only the task changes.
             driver.find_element(By.ID, "reset").click()
             WebDriverWait(driver, 10).until(lambda d: len(returns(d)) < 25)
             driver.find_element(By.ID, "keep").click()

@@ -60,7 +60,7 @@ def metrics(workdir):
 
 
 def wait_for_training(workdir, processes, step=10):
-    """Until some steps are logged."""
+    """Waits until some steps are logged."""
     deadline = time.monotonic() + 200
     while not any(m["step"] >= step for m in metrics(workdir)):
         assert time.monotonic() < deadline and all(p.poll() is None for p in processes)
@@ -77,7 +77,7 @@ def alone(tmp_path_factory):
 
 
 def test_two_processes_do_what_one_does(tmp_path, alone):
-    """Started by the script for that. Only the first one sends curves, of both kinds."""
+    """Started by local.sh. Only the first one sends curves, of training and in context."""
     script = str(ROOT / "experiments/launch/local.sh")
     devices = {"JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
     watched = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
@@ -91,7 +91,7 @@ def test_two_processes_do_what_one_does(tmp_path, alone):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout
-    assert process.stdout.count("report/summary.json") == 1, process.stdout  # said once
+    assert process.stdout.count("report/summary.json") == 1, process.stdout  # printed once
     assert process.stdout.count("wandb: wandb sync") == 2, process.stdout
     assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 2
     shards = [Histories(w / "histories").provenance["shards"] for w in (alone, tmp_path / "run")]
@@ -101,12 +101,12 @@ def test_two_processes_do_what_one_does(tmp_path, alone):
     results = [np.load(w / "evaluation/rollouts.npz") for w in (alone, tmp_path / "run")]
     assert (results[0]["task"] == results[1]["task"]).all()
     same = results[0]["returns"] == results[1]["returns"]
-    assert same.mean() > 0.7  # a rounded logit may turn an action
+    assert same.mean() > 0.7  # rounding may change an action
 
 
 def test_four_devices_in_one_two_and_four_processes_give_the_same_bits(tmp_path):
-    """Histories, losses, parameters, and what was earned, with windows, their steps and the
-    parameters spread over the devices: which process has which device is all that differs."""
+    """Histories, losses, parameters and rollouts. Windows, their steps and the parameters are
+    sharded over the devices; only the assignment of devices to processes differs."""
     options = "--config.mesh.fsdp=2", "--config.mesh.sequence=2"
     workdirs = [tmp_path / str(count) for count in (1, 2, 4)]
     for workdir, count in zip(workdirs, (1, 2, 4), strict=True):
@@ -121,7 +121,7 @@ def test_four_devices_in_one_two_and_four_processes_give_the_same_bits(tmp_path)
 
 
 def results_of(workdir):
-    """What a run has made, but for the times that it took."""
+    """Everything that a run has produced, except times."""
     rollouts = np.load(workdir / "evaluation/rollouts.npz")
     return {
         "shards": Histories(workdir / "histories").provenance["shards"],
@@ -132,8 +132,8 @@ def results_of(workdir):
 
 
 def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(tmp_path):
-    """Even where it comes in the middle of a checkpoint: there is nearly always one. Both after a
-    start and after a resume, and one process goes on with what two have begun."""
+    """Even in the middle of a checkpoint: one is nearly always being written. Both after a start
+    and after resuming; and one process resumes what two have begun."""
     workdir, step = tmp_path / "run", 0
     for count, signalled in ((2, 1), (2, 0), (1, 0)):
         processes = start(workdir, *TILES, LONG, "--config.train.checkpoint_every=1", count=count)
@@ -160,7 +160,7 @@ def test_a_killed_process_does_not_leave_the_other_waiting(tmp_path):
 
 
 def test_one_that_fails_ends_at_once_and_the_others_soon(tmp_path):
-    """By an error that the others do not see: it does not wait for them to end."""
+    """With an error that the others do not have, it does not wait for them to end."""
     program = """
 from experiments import run
 from experiments.stages import collect
@@ -185,4 +185,4 @@ def test_waiting_for_a_process_that_never_joins_is_bounded(tmp_path):
     assert status == 1
     assert "error: process 0 of 3 waited 5 s" in output and len(output.splitlines()) == 1, output
     assert "these processes were not started: 1, 2" in output, output
-    assert not list((tmp_path / "run").iterdir())  # nothing is left that the next one would see
+    assert not list((tmp_path / "run").iterdir())  # nothing is left for the next start to see

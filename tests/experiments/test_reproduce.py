@@ -20,11 +20,11 @@ def plan(number, seeds=1):
 
 
 def test_before_the_first_job_the_plan_is_told(tmp_path, capsys):
-    """The jobs of each stage, how long they took where the docs' figures were made, and what is
-    not known."""
+    """The number of jobs of each stage, how long they took where the figures in the docs were made,
+    and how many have no estimate."""
 
     class Stop:
-        """Nothing is begun."""
+        """Stops before the first job."""
 
         def check(self):
             raise Interrupted
@@ -103,7 +103,7 @@ def test_a_shard_says_what_a_figure_waits_for(tmp_path, never, capsys, monkeypat
 
 
 def test_an_empty_workdir_is_refused(never):
-    """It would be the current folder."""
+    """It would mean the current folder."""
     with pytest.raises(UserError, match="--workdir= is empty"):
         reproduce.reproduce([1], "smoke", "", never)
 

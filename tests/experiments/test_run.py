@@ -1,4 +1,4 @@
-"""The program from outside: what a run leaves, resuming, stopping, and bad input."""
+"""The program from outside: what a run produces, resuming, stopping, and bad input."""
 
 import errno
 import json
@@ -107,13 +107,13 @@ def wait_until(condition, process):
 
 
 def logged(workdir):
-    """The rows of metrics.jsonl but for what they say about speed."""
+    """The rows of metrics.jsonl, without the speed."""
     rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return [{k: v for k, v in row.items() if k != "transitions_per_s"} for row in rows]
 
 
 def test_training_that_was_stopped_and_killed_ends_bit_equal(smoke_run, tmp_path):
-    """SIGTERM saves, and exits as asked; SIGKILL loses what came after the last checkpoint."""
+    """Oracle: an uninterrupted run. SIGTERM saves; SIGKILL loses what no checkpoint has."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     for workdir in (straight, broken):
         workdir.mkdir()
@@ -147,7 +147,7 @@ def test_training_that_was_stopped_and_killed_ends_bit_equal(smoke_run, tmp_path
 
     jax.tree.map(np.testing.assert_array_equal, got, want)
     assert [row["step"] for row in logged(straight)] == list(range(10, 401, 10))
-    assert logged(broken) == logged(straight)  # also the rows that the signals fell into
+    assert logged(broken) == logged(straight)  # also the rows during which signals came
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_bad_input_ends_a_process_with_one_line_and_status_1(tmp_path):
 
 
 def test_a_bad_value_does_not_spoil_the_workdir(tmp_path, enter, monkeypatch):
-    """What was wrong with the config can be mended in the same folder."""
+    """What was wrong with the config can be corrected in the same folder."""
     monkeypatch.chdir(ROOT)
     for name in ("number too small", "stage before its input", "chunks do not fit"):
         line, _ = enter(f"--workdir={tmp_path}", *BAD_INPUT[name][0])
@@ -250,7 +250,7 @@ def test_a_full_disk_ends_in_one_clear_line(monkeypatch, number):
 
 
 def test_a_report_of_older_results_is_made_again(tmp_path, config, enter, monkeypatch):
-    """Also if the report is asked for later."""
+    """Also if the report is requested later."""
     done, ran = [], []
 
     def stage(name):

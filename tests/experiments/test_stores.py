@@ -1,4 +1,4 @@
-"""A whole run in a bucket; see tests/store.py for what stands in for one."""
+"""A whole run in a bucket (a stand-in for one is in tests/store.py)."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from experiments.stages import train
 
 @pytest.fixture(scope="module", autouse=True)
 def no_signals():
-    """Runs in this process leave its handlers alone."""
+    """Runs in this process do not install signal handlers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Interruption, "install", lambda self: None)
         yield
@@ -52,7 +52,7 @@ def test_a_run_in_a_bucket_is_whole_and_is_skipped_the_next_time(finished, bucke
 
 
 class Stop:
-    """An interruption that comes after so many steps."""
+    """An interruption that comes at a given step."""
 
     def __init__(self, steps):
         self._steps = steps
@@ -70,7 +70,7 @@ def test_training_in_a_bucket_goes_on_where_it_was_stopped(finished, bucket, con
     with pytest.raises(Interrupted):
         train.run(config, workdir, Stop(30))
     assert [m["step"] for m in metrics(folder / "stopped")] == [10, 20, 30]
-    # What a process that was killed leaves: metrics of steps that no checkpoint has.
+    # As a killed process leaves it: with metrics of a step after the last checkpoint.
     lines = (folder / "stopped" / "metrics.jsonl").read_text()
     (folder / "stopped" / "metrics.jsonl").write_text(lines + '{"step": 35}\n')
     train.run(config, workdir, never)

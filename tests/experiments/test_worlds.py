@@ -30,7 +30,7 @@ from experiments.configs import (
 from experiments.runtime.workdir import Workdir
 from experiments.stages import collect, evaluate, report, train
 
-# The source that a preset names comes first; the first one runs to the report.
+# Sources for each environment: the first one runs to the report, the others only collect.
 SUITED = {
     adversarial_bandit: ("ucb", "thompson", "ppo"),
     cart_pole: ("ppo", "a2c", "dqn"),
@@ -63,7 +63,7 @@ def smoke(module, source):
 
 
 def test_continuous_actions_are_stored_as_their_places(tmp_path, never):
-    """Oracle: a step of the environment from the stored place leads to the next one stored."""
+    """Oracle: a step of the environment from a stored position leads to the next stored one."""
     config = smoke(point_robot, "ppo")
     workdir = Workdir(tmp_path / "run", config)
     collect.run(config, workdir, never)
@@ -123,7 +123,7 @@ def test_a_source_that_does_not_suit_is_refused(module, source, message):
 
 
 def test_a_watermaze_source_must_see_frames_or_be_privileged():
-    """DQN draws the frames; a bare MLP over poses is refused."""
+    """A2C, with an MLP over poses, is refused. (DQN draws the frames.)"""
     config = smoke(watermaze, "a2c")
     with pytest.raises(UserError, match="privileged=True"):
         build.source(config, build.world(config).env)
@@ -157,7 +157,7 @@ def test_what_pictures_show_counts_in_the_loss_where_it_is_known():
 
 def test_worlds_that_are_not_complete():
     config = smoke(cart_pole, "ppo")
-    config.env.tasks = None  # then it has the tasks of every environment of gymnax
+    config.env.tasks = None  # then its tasks are those of any gymnax environment
     assert build.world(config).tasks.num_tasks == 32
     config.env.tasks = "experiments.configs.cart_pole:task"
     with pytest.raises(UserError, match="'module:name'"):
@@ -178,7 +178,7 @@ def test_histories_of_another_renderer_are_refused(tmp_path, never, monkeypatch)
 
 
 def test_the_distilled_model_sees_frames_and_nothing_else(monkeypatch):
-    """With another room on the walls it acts otherwise; with blank frames, poses don't matter."""
+    """With blank frames, poses make no difference; with frames of the room, they do."""
     config = smoke(watermaze, "ppo")
     env = build.world(config).env
 

@@ -1,4 +1,4 @@
-"""Thousands of sharded training steps on a split CPU, dispatched as fast as they can be."""
+"""Thousands of sharded training steps on a split CPU, dispatched as fast as possible."""
 
 import jax
 import jax.numpy as jnp

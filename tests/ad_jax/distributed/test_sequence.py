@@ -1,4 +1,4 @@
-"""Windows whose steps are spread over devices: the same function, and nothing is anywhere whole."""
+"""Windows whose steps are sharded: the same gradients, and no device holds a whole window."""
 
 import re
 
@@ -17,8 +17,8 @@ from ad_jax.models.transformer import TransformerConfig
 from benchmarks import programs
 from tests.ad_jax.models.test_transformer import GRID, spread, window
 
-# Float32, whose sums the devices make in another order: of a loss near 1.6, and of gradients whose
-# largest entries are near 1.
+# Devices add float32 numbers in another order. The loss is near 1.6, the largest entries of the
+# gradients are near 1.
 BOUND_OF_LOSS, BOUND_OF_GRADIENTS = 1e-5, 1e-5
 MESHES = [
     {"sequence": 4}, {"sequence": 2, "data": 2}, {"sequence": 2, "fsdp": 2},
@@ -44,7 +44,7 @@ def gradients(model):
 
 
 def on_mesh(model, params, batch, sizes):
-    """The same on a mesh, over which parameters and windows are spread, and its arguments."""
+    """(``gradients``, jitted for a mesh; its arguments, sharded over the mesh)."""
     mesh = sharding.make_mesh(**{"data": 1, **sizes})
     shardings = sharding.state_shardings(mesh, params, model.config.rules)
     whole = sharding.replicated(mesh)
@@ -58,7 +58,7 @@ def on_mesh(model, params, batch, sizes):
 
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_loss_and_gradients_are_those_of_one_device(sizes):
-    """With all that draws random numbers, and positions that count from a window's start."""
+    """Also with dropout and masks, and with positions, which count from the window's start."""
     model = make(dropout=0.1, attention_dropout=0.1, mask_probability=0.2, attention_window=7)
     batch = batch_of(model, 4)
     params = spread(jax.jit(model.init)(jax.random.key(0), *(batch[name] for name in INPUTS)))
@@ -71,13 +71,13 @@ def test_loss_and_gradients_are_those_of_one_device(sizes):
 
 
 def arrays(program):
-    """The shapes that the instructions of a compiled program have as results."""
+    """The shapes of the results of all instructions of a compiled program."""
     return {tuple(map(int, d.split(","))) for d in re.findall(r"\w\d+\[([\d,]+)\]", program)}
 
 
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_no_device_ever_holds_the_whole_of_anything(sizes):
-    """In the program that is compiled for each of four devices; all sizes are different."""
+    """Looks for whole shapes in the program compiled for each of four devices; all sizes differ."""
     batch, steps, heads, width, hidden = 4, 48, 4, 40, 136
     model = make(
         width=width, num_layers=3, num_heads=heads, mlp_width=hidden, context=steps,
@@ -94,8 +94,8 @@ def test_no_device_ever_holds_the_whole_of_anything(sizes):
     own_steps = steps // sizes["sequence"]
     own_heads = heads // (sizes["sequence"] * sizes.get("model", 1))
     own_hidden = hidden // sizes.get("model", 1)
-    # The largest is a device's share of the hidden units, the projections of its steps, scores of a
-    # chunk of queries, or a matrix of one layer.
+    # The largest array is a device's share of the hidden units, of the projections of its steps or
+    # of the scores of a chunk of queries, or it is a matrix of one layer.
     fair = max(
         own_batch * own_steps * own_hidden,
         own_batch * own_steps * 3 * width,
@@ -110,7 +110,7 @@ def test_no_device_ever_holds_the_whole_of_anything(sizes):
 
 
 def test_heads_are_exchanged_and_not_gathered():
-    """One all-to-all for each of queries, keys, values and what is attended, forward and back."""
+    """One all-to-all each for queries, keys, values and the result, forward and backward."""
     model = make(width=40, num_layers=1, context=48, mlp_width=136)
     windows = batch_of(model, 4)
     params = jax.eval_shape(
@@ -121,7 +121,7 @@ def test_heads_are_exchanged_and_not_gathered():
     share = 4 * 4 * 12 * 40 / 2**20  # MiB of a device's steps of one of them
     assert sent["all-to-all"]["mib"] == pytest.approx(8 * share, rel=0.02)
     parameters = sum(x.size for x in jax.tree.leaves(params)) * 4 / 2**20
-    assert sent["all-gather"]["mib"] < 2.1 * parameters  # forward and back
+    assert sent["all-gather"]["mib"] < 2.1 * parameters  # forward and backward
 
 
 def test_what_devices_can_not_share_is_refused():

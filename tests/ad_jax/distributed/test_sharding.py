@@ -23,7 +23,7 @@ RULES = TransformerConfig.rules
 
 
 def state_shapes(optimizer="adamw", picture=None, **config):
-    """Of the smallest model that the rules can spread over two devices along each axis."""
+    """Of the smallest model that the rules can shard over two devices along each axis."""
     config = TransformerConfig(width=8, num_layers=1, num_heads=2, mlp_width=16, **config)
     model = SequenceModel(config, spaces.Box(0, 3, (2,), jnp.int32), Actions.discrete(5), picture)
     optimizer = make_optimizer(OptimizerConfig(name=optimizer, warmup_steps=1), 10)
@@ -69,7 +69,7 @@ def test_where_tasks_and_windows_live():
 
 
 def test_where_every_parameter_lives():
-    """The table says it again, on purpose: a misspelt axis would silently mean "everywhere"."""
+    """Oracle: the table, written out. A wrong rule changes no results, so other tests miss it."""
     share = ("fsdp", "sequence")
     block = {
         "qkv": {"kernel": P(share, None, "model", None), "bias": P(None, "model", None)},
@@ -277,8 +277,8 @@ def test_a_cpu_is_a_device_for_each_core(cores, variables, devices):
 
 
 def test_thousands_of_steps_on_a_split_cpu_do_not_hang():
-    """Called without waiting, they did within seconds: with as many devices as the pool has
-    threads, all-reduces of two calls waited for each other."""
+    """Without waiting for each call, they hung within seconds: with as many devices as the pool has
+    threads, the all-reduces of two calls waited for each other."""
     dropped = ("XLA_FLAGS", "PJRT_NPROC", "JAX_DISABLE_MOST_OPTIMIZATIONS")
     environment = {k: v for k, v in os.environ.items() if k not in dropped}
     cores = str(max(2, len(os.sched_getaffinity(0))))

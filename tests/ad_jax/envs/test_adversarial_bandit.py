@@ -1,4 +1,4 @@
-"""The bandit pays as its task says, and tasks are drawn as the paper is read."""
+"""Arms pay with the probabilities of the task, and tasks are drawn as we understand the paper."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ def probabilities(distribution):
 
 
 def test_odd_arms_usually_pay_and_no_others():
-    """Arm 1, the first one, is odd."""
+    """Arms are numbered from 1, so the first one is odd."""
     for distribution, usual in ((ENV.tasks(), 0), (ENV.tasks().shifted["even"], 1)):
         p = probabilities(distribution)
         group = np.where((p[:, usual::2] > 0).any(-1), usual, 1 - usual)

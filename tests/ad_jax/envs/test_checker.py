@@ -1,4 +1,4 @@
-"""Each fault that a world of a user's own may have is found, and ours have none."""
+"""The checker finds each mistake that a user's own environment may have; ours have none."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -157,6 +157,7 @@ class Continuous(Corridor):
         (Impure, "gave a different observation .*: it must be a pure function"),
         (Unbatched, r"the leaf \.max_steps_in_episode of params\(task_ids\) has shape \(\)"),
         (ListOfTasks, "returned list, not a TaskDistribution"),
+        (Bare, r"Bare has no method tasks\(\) that returns a TaskDistribution"),
         (OneThing, r"reset returned .*: give \(observation, state\)"),
         (Continuous, "give a vector with finite bounds"),
     ],
@@ -168,7 +169,7 @@ def test_every_fault_is_one_clear_line(world, message):
 
 
 def test_rare_observations_are_looked_for_in_several_tasks():
-    """Only where the goal is cell 2 does this room show a number that is none of its own."""
+    """Here an observation is outside its space only in the task whose goal is cell 2."""
 
     class Rare(Corridor):
         def step_env(self, key, state, action, params):

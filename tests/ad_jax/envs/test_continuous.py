@@ -42,7 +42,7 @@ def test_everything_else_is_the_environment_within():
 
 
 def test_the_optimal_return_is_that_of_the_expert():
-    """Oracle: the expert, whose steps are not on the grid, in the environment itself."""
+    """Oracle: what the expert, whose actions are not on the grid, earns in the environment."""
     env = PointRobot()
     params = env.tasks().params(np.arange(0, 10_000, 777))
 
@@ -75,7 +75,7 @@ def test_agents_act_by_components():
 
     best = jax.vmap(env.optimal_return)(params)
     expert = returns(lambda params: optimal_agent(env, params))
-    assert np.all(expert >= best[:, None] - 2)  # on the grid the way is a little longer
+    assert np.all(expert >= best[:, None] - 2)  # on the grid the path is a little longer
     assert returns(lambda _: random_agent(Actions.of(env))).mean() < 1.0
 
 
@@ -95,7 +95,7 @@ def test_goals_of_the_halves_are_apart():
 
 
 def test_any_continuous_world_of_gymnax_has_tasks():
-    """Its actions turned round; twice is not at all."""
+    """Its tasks mirror actions: in one, action 8 does what action 2 does in the other."""
     env, tasks = registry.make("Pendulum-v1", max_steps_in_episode=30)
     assert isinstance(env.inner, Variants) and tasks.num_tasks == 2**4
     one, other = (

@@ -15,7 +15,7 @@ from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
 ROOMS = (DarkRoom, DarkRoomHard, DarkKeyToDoor)
 
 
-def task_sharding(function, env, every=1):
+def per_task(function, env, every=1):
     """``function(env, params)`` for each task, a few at a time to bound memory."""
     tasks = env.tasks()
     params = tasks.params(np.arange(0, tasks.num_tasks, every))
@@ -35,14 +35,14 @@ def task_sharding(function, env, every=1):
 )
 def test_means_of_the_dark_rooms(room, optimal, random):
     env = room()
-    assert task_sharding(dp.optimal_return, env).mean() == pytest.approx(optimal, abs=1e-4)
-    assert task_sharding(dp.random_return, env).mean() == pytest.approx(random, rel=2e-3)
+    assert per_task(dp.optimal_return, env).mean() == pytest.approx(optimal, abs=1e-4)
+    assert per_task(dp.random_return, env).mean() == pytest.approx(random, rel=2e-3)
 
 
 def test_means_of_key_to_door():
     env = DarkKeyToDoor()
-    np.testing.assert_allclose(task_sharding(dp.optimal_return, env, every=7), 2.0, rtol=1e-5)
-    assert task_sharding(dp.random_return, env).mean() == pytest.approx(0.2513, abs=5e-5)
+    np.testing.assert_allclose(per_task(dp.optimal_return, env, every=7), 2.0, rtol=1e-5)
+    assert per_task(dp.random_return, env).mean() == pytest.approx(0.2513, abs=5e-5)
 
 
 # An oracle that shares no code with the rooms: every sequence of actions is played in plain numpy.
@@ -58,13 +58,13 @@ def returns_of_all_sequences(room, start, targets):
     x, y = (np.full(len(SEQUENCES), c) for c in start)
     progress = np.zeros(len(SEQUENCES), int)
     total = np.zeros(len(SEQUENCES))
-    targets = np.array([*targets, (-1, -1)])  # nowhere, once all is done
+    targets = np.array([*targets, (-1, -1)])  # nowhere, once all have paid
     for action in SEQUENCES.T:
         x = np.minimum(np.maximum(x + DX[action], 0), SIZE - 1)
         y = np.minimum(np.maximum(y + DY[action], 0), SIZE - 1)
         paid = (x == targets[progress, 0]) & (y == targets[progress, 1])
         total += paid
-        if room is not DarkRoom:  # there the same goal pays again and again
+        if room is not DarkRoom:  # in Dark Room the same goal pays on every step
             progress += paid
     return total
 
@@ -85,12 +85,12 @@ def test_brute_force_agrees(room, start):
     returns = np.array(
         [[returns_of_all_sequences(room, s, targets) for s in starts] for targets in tasks]
     )
-    # The start is not the agent's to choose: the best sequence of each, then their mean.
+    # The agent can't choose the start: take the best sequence for each start, then the mean.
     np.testing.assert_allclose(
-        task_sharding(dp.optimal_return, env), returns.max(-1).mean(-1), rtol=1e-5
+        per_task(dp.optimal_return, env), returns.max(-1).mean(-1), rtol=1e-5
     )
     np.testing.assert_allclose(
-        task_sharding(dp.random_return, env), returns.mean((-1, -2)), rtol=1e-5, atol=1e-6
+        per_task(dp.random_return, env), returns.mean((-1, -2)), rtol=1e-5, atol=1e-6
     )
 
 
@@ -107,7 +107,7 @@ def test_brute_force_agrees(room, start):
     ids=lambda v: v.name if hasattr(v, "name") else "",
 )
 def test_the_greedy_policy_attains_the_optimum(env, ids):
-    """Q is of use to act with: played through ``env.step``, it earns what it promises."""
+    """Oracle: acting greedily by Q through ``env.step`` earns exactly the promised return."""
     cells = np.flatnonzero(env.start_distribution())
     starts = jax.tree.map(lambda x: jnp.asarray(x[cells]), env.all_states())
 
@@ -133,7 +133,7 @@ def test_the_greedy_policy_attains_the_optimum(env, ids):
 
 
 def test_a_task_may_be_shorter_than_the_environment_allows():
-    """Its returns are those of an environment with that limit, also in a batch of lengths."""
+    """Oracle: an environment with that step limit. Tasks with different limits form one batch."""
     long, lengths = DarkRoom(size=3, max_steps_in_episode=6), np.array([6, 4, 1], np.int32)
     tasks = long.tasks().params(np.array([8, 8, 8])).replace(max_steps_in_episode=lengths)
     for function in (dp.optimal_return, dp.random_return, lambda *x: dp.noisy_return(*x, 0.3)):

@@ -1,4 +1,4 @@
-"""The dark rooms are what the paper says they are, and citizens of gymnax 1.0.1."""
+"""The dark rooms follow the paper, and the interface of gymnax 1.0.1."""
 
 import functools
 
@@ -109,7 +109,7 @@ def test_privileged_observation_of_the_last_step_is_of_the_episode_that_ended():
 
 @all_rooms
 def test_batches_of_tasks_and_keys_equal_single_steps(room):
-    """Jitted, under two vmaps and over several episodes, as one environment step by step."""
+    """Oracle: one environment, step by step. The batch is jitted, under two vmaps."""
     env = build(room, size=3, max_steps_in_episode=5, start="random")
     ids, seeds = np.array([0, 4, 7]), [0, 1]
     actions = np.random.default_rng(0).integers(5, size=13)
@@ -203,7 +203,7 @@ def test_key_to_door_starts_anywhere():
 
 
 def test_key_to_door_starts_anew_every_episode():
-    """Also where step resets by itself, which is with keys of its own."""
+    """Also where ``step`` resets by itself, with keys of its own."""
     env = build(DarkKeyToDoor, max_steps_in_episode=1)
     _, steps = walk(env, env.default_params, [STAY] * 40)
     starts = [tuple(step[0].tolist()) for step in steps]
@@ -296,7 +296,7 @@ def test_make_finds_the_rooms_by_name(room):
 
 
 class Corridor(DarkRoom):
-    """A room of a user's own module."""
+    """A room in a user's own module."""
 
 
 def test_an_environment_of_another_module_is_found_by_its_name():

@@ -1,4 +1,4 @@
-"""Frames are a function of the pose alone, and they are of the room that was meant."""
+"""Frames are a function of the pose alone, and show the intended room."""
 
 import functools
 import hashlib
@@ -42,7 +42,7 @@ def near_colour(frame, colour, tolerance=60):
     return np.abs(np.asarray(frame, int) - np.array(colour)).sum(-1) < tolerance
 
 
-# 1. A function of the pose alone.
+# Frames are a function of the pose alone.
 
 
 def test_every_way_of_compiling_draws_the_same_bits():
@@ -71,9 +71,9 @@ def test_full_optimization_draws_the_same_bits():
 def test_golden_frames():
     """No pixel changes by accident.
 
-    Every float in the way is exact or rounded once, so this holds on every machine that rounds
-    divisions correctly. If a change is meant, change RENDERER_VERSION with the hash: data sets of
-    the version before can't be drawn any more.
+    Every intermediate float is exact or rounded once, so this holds on every machine that rounds
+    divisions correctly. After an intended change, update RENDERER_VERSION along with the hash: data
+    sets of the previous version can't be rendered any more.
     """
     rng = np.random.default_rng(2)
     poses = np.append(rng.integers(-8400, 8400, (256, 2)), rng.integers(TURN, size=(256, 1)), 1)
@@ -82,11 +82,11 @@ def test_golden_frames():
     assert (raycast.RENDERER_VERSION, digest) == ("1.0.0", "cbf6da8774d8c096")
 
 
-# 3. Geometry.
+# Geometry.
 
 
 def marched(poses):
-    """Depth, wall and place along it of every column, [n, 96]: walks along the rays."""
+    """Depth, wall and position along the wall for each column, [n, 96], by marching along rays."""
     yaw = poses[:, 2] * 2 * np.pi / TURN
     forward = np.stack([np.cos(yaw), np.sin(yaw)], -1)[:, None]
     right = np.stack([np.sin(yaw), -np.cos(yaw)], -1)[:, None]
@@ -112,7 +112,7 @@ def test_depths_and_walls_agree_with_marching():
     hit_wall, nearness, along = map(np.asarray, jax.jit(raycast._hits)(poses))
     np.testing.assert_allclose(raycast.NEAREST / nearness, depth, rtol=3e-4, atol=0.05)
     same = hit_wall == wall
-    assert np.mean(same) > 0.995  # corners are anyone's
+    assert np.mean(same) > 0.995  # in a corner, either wall is right
     np.testing.assert_allclose(along[same] / 2**19, place[same], atol=0.2)
     assert len(np.unique(hit_wall)) == 16
 
@@ -193,7 +193,7 @@ def test_landmarks_stand_upright():
         assert (widths[0] < widths[-1]) == open_below
 
 
-# 4. The fast renderer against the oracle.
+# The fast renderer against the oracle.
 
 
 @functools.cache
@@ -207,7 +207,7 @@ def test_fast_frames_are_those_of_the_oracle():
     _, fast, reference = drawn_twice()
     assert difference(fast, reference).mean() < 0.7
     assert difference(fast, reference).max() < 2.5
-    # What differs are edges, by parts of a pixel.
+    # Only edges differ, by a fraction of a pixel.
     assert np.mean(np.abs(fast.astype(int) - reference).max(-1) > 32) < 0.015
 
 
@@ -217,7 +217,7 @@ def test_the_tolerance_is_less_than_what_a_turn_by_one_degree_changes():
     assert difference(turned, reference).mean() > 1.5
 
 
-# 5. What an agent does can be seen.
+# An agent's actions are visible.
 
 
 def changed_pixels(before, after):
@@ -240,11 +240,11 @@ def test_a_step_shows():
     assert np.min(changed_pixels(render(poses), render(stepped))) > 0.01
 
 
-# 6. Landmarks tell where one is.
+# Landmarks tell where the agent is.
 
 
 def test_the_nearest_known_frame_tells_the_pose():
-    """Known are places 30 units apart, each in 16 directions; asked are places in between."""
+    """Known poses are 30 units apart, in 16 directions each; the queries are in between."""
     axis, yaws = np.arange(-450, 451, 30), np.arange(16) * TURN // 16
     known = np.array(
         [pose(x, y, yaw) for x in axis for y in axis if np.hypot(x, y) <= 450 for yaw in yaws]

@@ -1,4 +1,4 @@
-"""What an observation is made of, read off its space."""
+"""The kind and the dtype of an observation, read from its space."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -46,7 +46,7 @@ def test_params_depend_on_the_id_alone(room):
 
 
 def test_params_look_like_the_default_task():
-    """So that one compiled function serves both."""
+    """The same shapes and dtypes, so that one compiled function works for both."""
     for room in (DarkRoom, DarkRoomHard, DarkKeyToDoor):
         env = room()
         batch = env.tasks().params(np.arange(4))

@@ -1,4 +1,4 @@
-"""Environments of gymnax behind other buttons and other signs."""
+"""Environments of gymnax with permuted actions and flipped signs."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_what_gymnax_can_not_make_is_one_clear_line():
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1", "FrozenLake-misc"])
 def test_a_task_is_the_environment_with_other_buttons_and_signs(name):
-    """Oracle: gymnax's own steps, the actions and observations changed by hand."""
+    """Oracle: gymnax's own steps, with actions and observations changed by hand."""
     env, tasks = registry.make(name)
     inner, inner_params = gymnax.make(name)
     ids = np.array([0, tasks.num_tasks // 2 + 1, tasks.num_tasks - 1], np.int32)

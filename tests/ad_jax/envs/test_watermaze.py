@@ -1,4 +1,4 @@
-"""The dynamics and the tasks of Watermaze, and its two forms: poses and frames."""
+"""The dynamics and the tasks of Watermaze, and its three forms: poses, features and frames."""
 
 import functools
 
@@ -37,7 +37,7 @@ def platform_at(env, x_y):
 
 
 def state_at(pose):
-    """At rest, at the beginning of an episode."""
+    """A player at rest, at the beginning of an episode."""
     return EnvState(
         pose=jnp.array(pose, jnp.int32),
         velocity=jnp.zeros(2),
@@ -62,7 +62,7 @@ def player(env):
 
 
 def walk(env, params, actions, start=(0, 0, 0), seed=0):
-    """What ``step`` returned for each of some actions, at most 60."""
+    """What ``step`` returned for each of at most 60 actions."""
     padded = np.append(actions, [BACK] * (60 - len(actions))).astype(np.int32)
     steps = player(env)(jax.random.key(seed), state_at(start), params, padded)
     return jax.tree.map(lambda x: np.asarray(x)[: len(actions)], steps)
@@ -85,8 +85,8 @@ def rewards_of_policies(num=800):
 
         return jax.lax.scan(step, state, jax.random.split(key, 50))[1]
 
-    task_sharding = jax.vmap(episode, in_axes=(None, 0, 0))
-    over_both = jax.jit(jax.vmap(task_sharding, in_axes=(0, None, None)))
+    per_task = jax.vmap(episode, in_axes=(None, 0, 0))
+    over_both = jax.jit(jax.vmap(per_task, in_axes=(0, None, None)))
     keys = jax.random.split(jax.random.key(0), num)
     return np.asarray(over_both(np.array([True, False]), keys, env.tasks().params(np.arange(num))))
 
@@ -111,7 +111,7 @@ def test_step_returns_the_six_values_of_gymnax():
 
 @functools.cache
 def crowd():
-    """40 players on random walks that often meet the walls: actions, starts, what step returned."""
+    """40 players on random walks that often hit walls: (actions, starts, what step returned)."""
     env = build()
     rng = np.random.default_rng(0)
     actions = rng.choice([AHEAD, AHEAD, AHEAD, TURN_LEFT, AHEAD_LEFT, BACK, RIGHT], (40, 60))
@@ -133,7 +133,7 @@ def test_observations_lie_in_their_spaces():
     seen = info["privileged_observation"]
     assert seen.shape[2:] == privileged.shape and seen.dtype == privileged.dtype
     assert np.all(over_all(privileged.contains)(seen))
-    # What is stored fits: int16, int16, uint16.
+    # They fit into the stored dtypes: int16, int16, uint16.
     assert np.all(pose[..., :2].astype(np.int16) == pose[..., :2])
     assert np.all(pose[..., 2].astype(np.uint16) == pose[..., 2])
     assert max(space.high[:2]) < 2**15 and space.high[2] == 2**16 - 1
@@ -153,7 +153,7 @@ def test_privileged_observation_is_the_state_before_the_reset():
 
 
 def test_a_source_can_see_the_privileged_observation():
-    """The history holds poses."""
+    """The history still holds poses."""
     env = build()
     source = ppo(env, PPOConfig(num_streams=2, rollout_steps=5, num_epochs=1, privileged=True))
     state = jax.eval_shape(source.init, jax.random.key(0), env.default_params)
@@ -213,7 +213,7 @@ def test_a_straight_run():
     ],
 )
 def test_actions(action, direction, turns):
-    """Counterclockwise from the direction of view; a turn is 8.448 degrees."""
+    """Directions count counterclockwise from the view direction; a turn is 8.448 degrees."""
     yaw = 10 * TURN // 360
     env = build()
     pose, *_ = walk(env, platform_at(env, FAR_AWAY), [action], (0, 0, yaw))
@@ -243,7 +243,7 @@ def test_a_player_that_lets_go_comes_to_rest():
 
 
 def test_ticks_per_action_are_a_parameter():
-    """Two steps of two ticks are one of four, up to rounding."""
+    """Two steps of two ticks equal one step of four, up to rounding."""
     runs = []
     for repeat, steps in ((4, 6), (2, 12)):
         env = build(action_repeat=repeat)
@@ -254,7 +254,7 @@ def test_ticks_per_action_are_a_parameter():
 
 @pytest.mark.parametrize("degrees", [0, 11.25, 30, 100, 190, 305])
 def test_walls_hold(degrees):
-    """Also in corners (11.25); and the player stays 15 units from all of them."""
+    """Also in corners (at 11.25 degrees). The player stays 15 units away from every wall."""
     start = (0, 0, round(degrees * TURN / 360))
     pose, *_ = walk(build(), platform_at(build(), FAR_AWAY), [AHEAD] * 49, start)
     outwards = np.max(units(pose) @ NORMALS.T, -1)
@@ -267,15 +267,15 @@ def test_a_player_slides_along_a_wall():
     pose, *_ = walk(build(), platform_at(build(), FAR_AWAY), [AHEAD] * 6, start)
     x, y = units(pose).T
     np.testing.assert_allclose(x[1:], 745, atol=1 / SCALE)
-    # Along the wall it reaches the share of the running speed that points there: running is
-    # limited in the direction of view, and the wall takes away what points into it.
+    # Its speed along the wall is that component of the running speed: speed is limited in the view
+    # direction, and the wall removes the component that points into it.
     assert np.all(np.diff(y) > 11) and np.all(np.diff(y) < 30)
 
 
 def test_a_random_player_stays_inside():
     pose = crowd()[-1][0]
     assert np.max(units(pose) @ NORMALS.T) <= 745 + 1 / SCALE
-    assert np.max(units(pose) @ NORMALS.T) > 744  # some came to a wall
+    assert np.max(units(pose) @ NORMALS.T) > 744  # some reached a wall
 
 
 def test_one_player_moves_as_it_does_among_many():
@@ -306,7 +306,7 @@ def test_random_starts_are_uniform_in_the_disc():
 
 
 def assert_uniform_in_disc(points, radius=580):
-    """Area and angle are uniform: Kolmogorov-Smirnov at about one in 10,000."""
+    """Area and angle are uniform: Kolmogorov-Smirnov, with about 1 false alarm in 10,000."""
     area = (points**2).sum(-1) / radius**2
     angle = np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi) + 0.5
     assert area.max() <= 1.001
@@ -336,7 +336,7 @@ def test_a_task_is_a_function_of_its_id():
     for i, task_id in enumerate(ids):
         alone = tasks.params(np.array([task_id])).platform[0]
         np.testing.assert_array_equal(alone, platforms[i])
-    # A data set knows its tasks by their ids alone: if these change, so does `version`.
+    # A data set stores only the ids of its tasks: if these platforms change, change `version`.
     golden = [[-495.43649, 227.35089], [92.725304, -17.156307]]
     np.testing.assert_allclose(tasks.params(np.array([0, 1])).platform, golden, rtol=1e-6)
 
@@ -374,7 +374,7 @@ def test_once_pays_the_first_time_in_an_episode():
     assert state.stage.tolist() == [0] + [1] * 15
     assert not any(terminated)
     on = on_platform(pose)
-    assert on[1] and not np.all(on[3:]) and on[-1]  # it came back, for nothing
+    assert on[1] and not np.all(on[3:]) and on[-1]  # it came back, without a reward
 
 
 def test_once_pays_again_in_the_next_episode():
@@ -399,7 +399,7 @@ def test_terminate_ends_the_episode():
 
 
 def test_terminate_next_ends_the_episode_one_step_later():
-    """So the place that paid is seen beside its reward."""
+    """So a model sees the place that paid together with its reward."""
     pose, state, reward, terminated, _ = rewards_and_more("terminate_next", [AHEAD] * 6)
     assert reward == [0, 1, 0] * 2
     assert terminated == [False, False, True] * 2
@@ -456,13 +456,13 @@ def test_a_random_player_finds_it_rarely():
 
 
 def test_the_platform_is_invisible():
-    """The same walk on 100 tasks shows the same poses, and a step on each the same frame."""
+    """The same walk in 100 tasks shows the same poses, and a step in each shows the same frame."""
     env, pixels = build(), build(PixelWatermaze)
     params = env.tasks().params(np.arange(100))
     each = [jax.tree.map(lambda x, i=i: x[i], params) for i in range(100)]
     walks = [walk(env, params, [AHEAD_LEFT] * 15) for params in each]
     assert all(np.array_equal(walks[0][0], other[0]) for other in walks)
-    assert any(not np.array_equal(walks[0][2], other[2]) for other in walks)  # but the rewards
+    assert any(not np.array_equal(walks[0][2], other[2]) for other in walks)  # but rewards differ
 
     key, state = jax.random.key(0), state_at(walks[0][0][-1])
     frames = [pixels.step(key, state, AHEAD, params)[0] for params in each]
@@ -470,7 +470,7 @@ def test_the_platform_is_invisible():
 
 
 def test_pixel_watermaze_shows_what_the_poses_of_watermaze_show():
-    """Through ends of episodes; also the last frame before a reset."""
+    """Oracle: the rendered poses, across episode ends; also the last frame before a reset."""
     actions = np.random.default_rng(0).integers(8, size=10)
     poses, pixels = build(), build(PixelWatermaze)
     params = poses.default_params.replace(max_steps_in_episode=jnp.int32(4))
@@ -492,7 +492,7 @@ def test_pixel_watermaze_shows_what_the_poses_of_watermaze_show():
 
 
 def test_pose_watermaze_shows_the_poses_as_features():
-    """Through ends of episodes; its expert does what that of poses does."""
+    """Oracle: the poses, across episode ends. Its expert acts like the expert that sees poses."""
     actions = np.random.default_rng(0).integers(8, size=10)
     poses, features = build(), build(PoseWatermaze)
     params = poses.default_params.replace(max_steps_in_episode=jnp.int32(4))
@@ -523,7 +523,7 @@ def test_pixel_watermaze_observes_what_step_env_shows():
 
 
 def test_models_and_learners_run_on_frames():
-    """They read the frames as they are; before, they drew pictures of pictures."""
+    """They read the frames as they are, and do not try to render them again."""
     env = build(PixelWatermaze)
     assert not hasattr(env, "render_observation") and not has_optimal_agent(env)
     source = dqn(
@@ -545,7 +545,7 @@ def test_models_and_learners_run_on_frames():
 
 
 def test_a_rollout_draws_one_frame_per_step():
-    """Unless it looks at the last frames of episodes."""
+    """It draws a second one only if the last frames of episodes are used."""
     env = build(PixelWatermaze)
 
     def frames_drawn(look):

@@ -17,7 +17,7 @@ def env():
 
 
 def task_of(env, kind):
-    """The first task with a kind of goal."""
+    """The first task with this kind of goal."""
     params = env.tasks().params(np.arange(env.tasks().num_tasks))
     first = int(np.flatnonzero(np.asarray(params.goal[:, 0]) == kind)[0])
     return jax.tree.map(lambda x: x[first], params)
@@ -38,7 +38,7 @@ def test_goals_are_encoded_as_the_package_does(env):
 
 
 def test_every_goal_is_one_task_and_can_be_reached(env):
-    """What a goal needs lies in the room."""
+    """The objects that a goal needs are in the room."""
     params = env.tasks().params(np.arange(env.tasks().num_tasks))
     goal, tiles = np.asarray(params.goal), np.asarray(params.init_tiles)
     assert len(np.unique(goal, axis=0)) == len(goal) == env.tasks().num_tasks

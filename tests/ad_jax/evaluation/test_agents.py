@@ -36,7 +36,7 @@ def test_noise_between_the_optimal_and_the_random_policy():
     np.testing.assert_allclose(noisy(env, params, 0.0), optimal, rtol=1e-6)
     np.testing.assert_allclose(noisy(env, params, 1.0), chance, rtol=1e-5)
     epsilon_for = jax.vmap(dynamic_programming.epsilon_for, in_axes=(None, 0, None))
-    assert (epsilon_for(env, params, 0.01) > 0.9999).sum() > 20  # less than chance has
+    assert (epsilon_for(env, params, 0.01) > 0.9999).sum() > 20  # a lower quality than chance has
     np.testing.assert_allclose(epsilon_for(env, params, 1.0), 0, atol=1e-5)
 
 
@@ -57,7 +57,7 @@ def test_who_is_prompted_acts_after_the_prompt_and_has_seen_it():
         init=lambda key: jnp.zeros(()),
         act=lambda seen, observation, previous_action, previous_reward, is_first: (
             seen + previous_reward,
-            jnp.where(seen + previous_reward > 0, 4, 0),  # stays, once it has seen a reward
+            jnp.where(seen + previous_reward > 0, 4, 0),  # stays once it has seen a reward
         ),
     )
     make = lambda p: prompted_agent(counting, optimal_agent(env, p), episodes=2)
@@ -70,7 +70,7 @@ def test_who_is_prompted_acts_after_the_prompt_and_has_seen_it():
 
 
 def test_nothing_of_the_task_but_its_transitions_reaches_who_is_prompted():
-    """A demonstrator who knows the task and only ever stays: the tasks can't be told apart."""
+    """The demonstrator knows the task but always stays, so its steps do not reveal the task."""
     env, ids, params = room()
 
     def prompted(env_params):

@@ -1,4 +1,4 @@
-"""What others earn: exact where it can be, and near it where it is sampled."""
+"""Returns of other policies: exact where possible, and close where they are sampled."""
 
 import gymnax
 import jax
@@ -39,6 +39,6 @@ def test_the_source_from_scratch():
     reward = bounds.source_rewards(ucb(env, UCBConfig(num_streams=4)), jax.random.key(0), params, 8)
     probability = np.asarray(params.probability)
     assert reward.shape == (30, 40)
-    # Every arm once, in random order; then better than that.
+    # Every arm once, in random order; later pulls earn more.
     np.testing.assert_allclose(reward[:, :3].mean(), probability.mean(), atol=0.05)
     assert reward[:, 20:].mean() > 0.85 * probability.max(-1).mean()

@@ -29,7 +29,7 @@ COMPONENTS = {  # standard deviations of seeds, tasks, their interaction and rol
 
 
 def sample(seeds, tasks, rollouts, of, number=4000):
-    """Many experiments, [seed, task, rollout, experiment], whose mean is 0."""
+    """Many experiments, [seed, task, rollout, experiment], whose true mean is 0."""
     rng = np.random.default_rng(0)
     parts = (seeds, 1, 1), (1, tasks, 1), (seeds, tasks, 1), (seeds, tasks, rollouts)
     return sum(
@@ -44,17 +44,17 @@ def sample(seeds, tasks, rollouts, of, number=4000):
         (seeds, tasks, of)
         for seeds, tasks in [(3, 16), (5, 8), (3, 1), (10, 30)]
         for of in COMPONENTS.values()
-        if tasks > 1 or not of[1]  # one task does not tell how tasks differ
+        if tasks > 1 or not of[1]  # a single task does not show how tasks differ
     ],
 )
 def test_an_interval_covers_the_mean_as_often_as_it_says(seeds, tasks, of):
-    """Wherever the differences are from; more often where rollouts alone differ."""
+    """Whatever the source of the variance; it may cover more often if only rollouts differ."""
     low, high = confidence_interval(sample(seeds, tasks, 4, of)).T
     assert 0.92 < ((low < 0) & (high > 0)).mean() < (0.98 if any(of[:3]) else 1)
 
 
 def test_pooling_and_resampling_seeds_would_cover_too_rarely():
-    """Three models that differ more than their rollouts: what a nominal 95 % would be worth."""
+    """With three models, nominal 95 % intervals of these two methods cover less than 85 %."""
     values = sample(3, 16, 4, COMPONENTS["all"], 400)
     pooled = values.reshape(-1, 400)
     half = 1.96 * pooled.std(0) / np.sqrt(len(pooled))

@@ -82,7 +82,7 @@ def test_muon_learns_too_and_moves_every_parameter():
         state, metrics = update(state, copy_task(step), jax.random.key(0))
     assert metrics["loss"] < 1.0
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), first.params, state.params)
-    moved["params"]["embed"].pop("reward")  # there is none
+    moved["params"]["embed"].pop("reward")  # the reward is always 0
     assert all(jax.tree.leaves(moved))
 
 
@@ -104,8 +104,8 @@ def test_muon_orthogonalises_the_matrices_of_the_blocks():
     for name, matrix in matrices.items():
         shape = shapes.get(name, (16, 16))
         values = np.linalg.svd(matrix.reshape(shape), compute_uv=False)
-        # Newton and Schulz's iteration brings singular values near 1; the scale is then 0.2 times
-        # the root of the longer side.
+        # The Newton-Schulz iteration brings singular values near 1; they are then scaled by 0.2
+        # times the square root of the longer side.
         np.testing.assert_allclose(values / (0.2 * max(shape) ** 0.5), 1, atol=0.4)
     head = np.abs(updates["params"]["head"]["kernel"])  # Adam's first step: the same everywhere
     np.testing.assert_allclose(head, head.mean(), rtol=1e-3)
@@ -126,7 +126,7 @@ def test_the_first_batch_tells_the_encoder_what_is_usual():
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_what_an_encoder_measured_and_what_has_no_decay_stays(name):
-    """Without gradients only weight decay moves parameters: the kernels."""
+    """Without gradients, only weight decay moves parameters, and only the kernels."""
     picture = lambda x: jnp.tile(x[..., None, None] * 30, (1, 2, 3)).astype(jnp.uint8)
     model = SequenceModel(CONFIG, MODEL.space, Actions.discrete(5), picture)
     config = OptimizerConfig(name=name, weight_decay=0.1, warmup_steps=1)
@@ -162,9 +162,9 @@ def test_an_unknown_optimiser_is_refused():
 
 
 def test_golden_first_loss():
-    """The very first loss, to notice a change of the model, its initialisation or its keys.
+    """The very first loss, to detect a change of the model, its initialisation or its keys.
 
-    Update the number when such a change is meant.
+    Update the number if such a change is intended.
     """
     _, losses = train(1)
     assert losses[0] == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-4)
@@ -196,7 +196,7 @@ def test_random_draws_depend_on_seed_and_step_alone():
 
 def test_gradients_of_parts_of_a_batch_are_averaged():
     config = TransformerConfig(width=16, num_layers=1, num_heads=2, mlp_width=32, context=10)
-    model = SequenceModel(config, MODEL.space, Actions.discrete(5))  # nothing drops or hides
+    model = SequenceModel(config, MODEL.space, Actions.discrete(5))  # without dropout or masks
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=5), 400)
     state = init_state(jax.random.key(0), model, optimizer)
     step = lambda parts: jax.jit(ad.make_update(model, optimizer, accumulate=parts))(
@@ -221,7 +221,7 @@ def test_any_mesh_trains_like_one_device(sizes):
     (one, losses_one), (four, losses_four) = train(5), train(5, mesh, shardings)
     np.testing.assert_allclose(losses_one, losses_four, rtol=1e-4)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-3), one.params, four.params)
-    assert jax.tree.map(lambda x: x.sharding, four) == shardings  # and stays where it was
+    assert jax.tree.map(lambda x: x.sharding, four) == shardings  # and the state stays where it was
 
 
 def test_learning_rate_warms_up_and_decays():
@@ -253,7 +253,7 @@ def test_weight_decay_spares_everything_but_matrices():
 
 
 def test_gradients_are_clipped():
-    """Adam's first step is the same for gradients of any size; what it remembers is not."""
+    """Adam's first step does not depend on the gradient's size, but its moments do."""
     optimizer = make_optimizer(OptimizerConfig(max_grad_norm=2.0), 1000)
     params = {"kernel": jnp.zeros(4)}
 

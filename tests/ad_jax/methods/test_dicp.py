@@ -32,7 +32,7 @@ def test_returns_to_go_are_those_of_a_loop():
 
 
 class Line:
-    """A model that knows a line of cells, of which the last one pays; it acts at random."""
+    """A perfect model of a line of cells, of which the last one pays; its policy is random."""
 
     actions, space = Actions.discrete(2), spaces.Discrete(7)
 
@@ -67,7 +67,7 @@ def first_actions(model, place, plans, horizon, draws=200):
 
 
 def test_it_goes_where_its_predictions_pay():
-    """Within the horizon; beyond it, and with a single plan, it acts as the policy, at random."""
+    """Within the horizon. Beyond it, or with a single plan, it acts like its policy, at random."""
     assert first_actions(Line(), 3, plans=64, horizon=3).mean() > 0.99
     assert first_actions(Line(), 5, plans=64, horizon=1).mean() > 0.99
     for place, plans, horizon in ((2, 64, 3), (3, 1, 3)):
@@ -80,7 +80,7 @@ def test_nothing_is_promised_after_the_end_of_an_episode():
 
 
 def test_it_learns_what_actions_lead_to():
-    """Oracle: the environment itself, of one task, so that nothing need be found in context."""
+    """Oracle: the environment itself. With one task, nothing has to be inferred in context."""
     env = RandomMDP(num_states=5, num_actions=3, max_steps_in_episode=6)
     params = env.tasks().params(np.array([7]))
     config = TransformerConfig(width=32, num_layers=1, num_heads=2, mlp_width=64, context=12)
@@ -112,11 +112,11 @@ def test_it_learns_what_actions_lead_to():
         (components,), rest = told(model, out, act)
         outcome = lambda s, a: env.step_env(None, state_of(s), a, one)[:3]
         following, _, reward = jax.vmap(jax.vmap(outcome))(batch["observation"], act)
-        ends = jnp.arange(12) % 6 == 5  # after which another episode's first state comes
+        ends = jnp.arange(12) % 6 == 5  # after which the next episode's first state comes
         agree = (components.argmax(-1) == following)[:, ~ends]
         assert agree.mean() > 0.99, action
         np.testing.assert_allclose(rest[..., 0].mean(), reward.mean(), atol=0.05)
-        told_ends = rest[:, :-1, 1] > 0  # a window does not say whether its last step is one
+        told_ends = rest[:, :-1, 1] > 0  # a window does not show whether its last step is one
         assert (told_ends == ends[:-1]).mean() > 0.99
 
 

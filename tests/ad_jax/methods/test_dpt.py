@@ -19,7 +19,7 @@ from ad_jax.rollout import make_rollouts, recording
 
 
 def player(env, make_agent, params, rollouts, steps):
-    """``play(key) -> (actions [task, rollout, time], the model's inputs alike)``."""
+    """``play(key) -> (actions [task, rollout, time], the model's inputs, with the same axes)``."""
     init, advance = make_rollouts(env, lambda params: recording(make_agent(params)))
     number = jnp.arange(len(jax.tree.leaves(params)[0]))
 
@@ -32,7 +32,7 @@ def player(env, make_agent, params, rollouts, steps):
 
 
 def test_labels_are_what_the_optimal_agent_does():
-    """Oracle: it played the histories itself, so every label is the action that was taken."""
+    """Oracle: it has played the histories itself, so each label must be the action taken."""
     env = DarkKeyToDoor(size=4, max_steps_in_episode=12)
     params = env.tasks().params(np.array([3, 77, 150]))
     play = player(env, lambda params: optimal_agent(env, params), params, 1, 60)
@@ -49,7 +49,7 @@ def test_labels_are_what_the_optimal_agent_does():
 
 
 def test_it_predicts_the_posterior():
-    """Oracle: Bayes' rule on two tasks; sampled from, that is Thompson sampling."""
+    """Oracle: Bayes' rule for two tasks. Sampling actions from it is Thompson sampling."""
     env = AdversarialBandit(num_arms=2, max_steps_in_episode=8)
     pays = jnp.array([[0.8, 0.2], [0.2, 0.8]])
     params = EnvParams(probability=pays, max_steps_in_episode=jnp.full(2, 8))

@@ -12,12 +12,12 @@ from ad_jax.methods.train_state import INPUTS
 from ad_jax.models.base import SequenceModel
 from ad_jax.models.transformer import TransformerConfig
 
-PAYS = np.array([0.2, 0.9])  # of the last action of an episode; the first one pays nothing
+PAYS = np.array([0.2, 0.9])  # rewards of the actions in the second step; the first pays nothing
 WINDOWS, CONTEXT = 128, 8
 
 
 def episodes_of_two_steps(seed):
-    """Random actions in episodes of two steps; the second one's reward is its chance itself."""
+    """Random actions in episodes of two steps; the second action ``a`` gets reward ``PAYS[a]``."""
     rng = np.random.default_rng(seed)
     action = rng.integers(0, 2, (WINDOWS, CONTEXT)).astype(np.int32)
     second = np.tile(np.arange(CONTEXT) % 2 == 1, (WINDOWS, 1))
@@ -49,9 +49,9 @@ def train(steps=1000, **settings):
 
 
 def test_values_and_policy_are_the_exact_ones():
-    """Oracle: with the expectile 0.5 values are those of the policy that acted, at random.
+    """Oracle: with expectile 0.5, the values are those of the random policy that acted.
 
-    They go on past the end of an episode of two steps.
+    They continue past the end of an episode, which has two steps.
     """
     (logits, q, value), metrics = train(expectile=0.5, discount=0.5, advantage_weight=1.0)
     second = PAYS.mean() / (1 - 0.5**2)

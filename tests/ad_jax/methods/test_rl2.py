@@ -30,8 +30,8 @@ def make_model(env, core="lstm", context=20):
 
 @pytest.mark.parametrize("core", ["lstm", "transformer"])
 def test_what_is_learnt_from_is_what_was_done(core):
-    """The pass over whole trials and the steps one by one agree, across the ends of episodes: the
-    memory is empty at the start of a trial, and kept from episode to episode."""
+    """Oracle: acting step by step. The pass over whole trials agrees with it across episode ends:
+    the memory is empty at the start of a trial, and kept from episode to episode."""
     env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=5)
     model, params = make_model(env, core), tasks.params(np.arange(4))
     variables = jax.jit(model.init)(
@@ -53,8 +53,8 @@ def test_what_is_learnt_from_is_what_was_done(core):
 
 @pytest.mark.parametrize("core", ["lstm", "transformer"])
 def test_it_learns_to_learn_which_arm_pays(core):
-    """One of two arms pays, which one is the task: the best mean return of a trial of 10 pulls is
-    9.5, for the first pull is a guess; a policy without memory has 5."""
+    """The task is which of two arms pays. The best mean return of a trial of 10 pulls is 9.5, since
+    the first pull is a guess; a policy without memory gets 5."""
     env, _ = registry.make("AdversarialBandit", num_arms=2, max_steps_in_episode=10)
     probability = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     env_params = env.default_params.replace(
@@ -78,7 +78,7 @@ def test_it_learns_to_learn_which_arm_pays(core):
 
 
 def test_the_logged_loss_is_the_loss_that_is_minimised():
-    """With the entropy term. All terms are means over minibatches, so they add up."""
+    """Including the entropy term. All terms are means over minibatches, so they add up."""
     env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=5)
     model = make_model(env)
     config = rl2.RL2Config(num_trials=4, num_minibatches=2, episodes=2, entropy_cost=0.5)

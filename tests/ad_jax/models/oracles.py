@@ -1,4 +1,4 @@
-"""Slow and plain forms of what ``ad_jax.models`` does fast."""
+"""Slow and simple implementations to compare ``ad_jax.models`` with."""
 
 import jax
 import jax.numpy as jnp

@@ -46,7 +46,7 @@ def test_dense_attention_is_the_formula(window):
 @pytest.mark.parametrize("window", [0, 1, 6])
 @pytest.mark.parametrize("impl, block", [("blocked", b) for b in (1, 3, 13, 100)] + [("xla", 1)])
 def test_every_implementation_equals_dense_attention_and_so_do_its_gradients(impl, block, window):
-    """With 35 steps and chunks of 3, spans have two of them, and the last one is smaller."""
+    """With 35 steps and chunks of 3, spans have two chunks each, and the last one is smaller."""
 
     def loss(attention):
         return lambda args: (attention(*args) * jnp.arange(8)).sum()
@@ -62,7 +62,7 @@ def test_every_implementation_equals_dense_attention_and_so_do_its_gradients(imp
 
 @pytest.mark.parametrize("window", [0, 50])
 def test_the_kernel_for_tpus_equals_dense_attention_and_so_do_its_gradients(window):
-    """Interpreted; 150 steps are no multiple of its blocks. On a mesh each device has its own."""
+    """Interpreted. 150 is not a multiple of its block size. On a mesh, devices share the work."""
     keys = jax.random.split(jax.random.key(0), 3)
     args = [jax.random.normal(k, (4, 150, 2, 8)) for k in keys]
     splash = lambda *args: splash_attention(*args, window=window, interpret=True)

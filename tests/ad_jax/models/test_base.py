@@ -1,4 +1,4 @@
-"""What all cores have in common: names of parameters, sharding rules, steps on several devices."""
+"""What all cores have in common: parameter names, causality, sharding, steps on devices."""
 
 import re
 
@@ -69,7 +69,7 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter(core):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("core", CORES)
 def test_acting_on_several_devices_sends_nothing_around(core, mode):
-    """Where parameters are on every device; tasks are spread, and each step stays where it is."""
+    """Parameters are replicated and tasks are spread over the devices, so steps are local."""
     env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=4)
     model = make(core, env.observation_space())
     mesh = sharding.make_mesh(data=2, fsdp=2)

@@ -1,4 +1,4 @@
-"""The gradient that is written out is the one that autodiff finds."""
+"""The hand-written gradient equals the one from automatic differentiation."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Encoders see the whole picture, each picture by itself."""
+"""Encoders see the whole picture, and encode each picture independently."""
 
 import functools
 
@@ -90,7 +90,7 @@ def test_only_the_paper_s_encoder_drops_and_only_in_training():
 
 
 def test_the_encoder_for_cpus_can_tell_where_it_is_in_watermaze():
-    """Trained to, it errs by less than a platform's radius, 79 units, within seconds."""
+    """Trained for seconds to predict poses, it errs by less than a platform's radius, 79 units."""
     poses = lambda key, number: jax.vmap(lambda k: _random_pose(k, 600.0))(
         jax.random.split(key, number)
     )

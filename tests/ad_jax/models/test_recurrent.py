@@ -32,7 +32,7 @@ def make(space=GRID, extra_outputs=0, core="lstm", **changes):
      ("lstm", {"dtype": "bfloat16"}), ("gru", {"dtype": "bfloat16"})],
 )  # fmt: skip
 def test_steps_one_by_one_equal_the_whole_pass(core, changes):
-    """However long it is: a state forgets nothing at the end of a context, and is not rounded."""
+    """Also beyond the context: the state forgets nothing there, and stays float32."""
     model = make(core=core, **changes)
     inputs = window(batch=2, length=30)
     params = spread(model.init(jax.random.key(0), *inputs))
@@ -52,7 +52,7 @@ def test_a_layer_and_its_gradients_are_those_of_the_cell_step_by_step(core):
     layer, x = nn.RNN(config.make_cell()), jax.random.normal(jax.random.key(1), (3, 20, 8))
     params = spread(layer.init(jax.random.key(0), x))
     carry = config.make_cell().initialize_carry(jax.random.key(0), (8,))
-    weight = jax.random.normal(jax.random.key(2), (3, 20, 12))  # of each output in the sum
+    weight = jax.random.normal(jax.random.key(2), (3, 20, 12))  # of each output in the loss
     ways = (
         lambda params, x: recur(config, params["params"]["cell"], carry, x),
         lambda params, x: layer.apply(params, x),
@@ -71,7 +71,7 @@ def test_extra_outputs_follow_the_logits():
 
 @pytest.mark.parametrize("shape", [(4, 1, 1), (1, 2, 2)])
 def test_devices_sum_the_gradient_once_and_not_at_every_step(shape):
-    """It is that of one device, and no loop holds an all-reduce."""
+    """Oracle: the gradient of one device. No loop contains an all-reduce."""
     model, inputs = make(lstm_layers=2), window(batch=4)
     params = spread(model.init(jax.random.key(0), *inputs))
     gradient = jax.grad(lambda params, inputs: (model.apply(params, *inputs) ** 2).sum())

@@ -16,7 +16,7 @@ def make(space=GRID, **changes):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_steps_one_by_one_equal_the_whole_pass(dtype):
-    """Also beyond the context: the scan is the recurrence."""
+    """Also beyond the context: the scan computes the same recurrence."""
     model, inputs = make(dtype=dtype), window(batch=2, length=30)
     params = spread(model.init(jax.random.key(0), *inputs))
     full = model.apply(params, *inputs)
@@ -29,7 +29,7 @@ def test_steps_one_by_one_equal_the_whole_pass(dtype):
 
 
 def test_a_state_keeps_what_it_should_at_first():
-    """Between 0.9 and 0.999 of it where the forget gate is open, and its size whatever the gate."""
+    """With an open forget gate, 0.9 to 0.999 of it; and states are about as large as inputs."""
     config = RGLRUConfig(width=256, num_layers=1, mlp_width=8)
     block, x = Block(config), jax.random.normal(jax.random.key(1), (4, 2000, 256))
     params = block.init(jax.random.key(0), x)
@@ -37,7 +37,7 @@ def test_a_state_keeps_what_it_should_at_first():
     assert 0.9 <= kept.min() < 0.91 and 0.998 < kept.max() <= 0.999
     decay, new = block.apply(params, x, method="_recurrence")
     sizes = jnp.sqrt(1 - decay**2)
-    taken = new / sizes  # what enters, by its gate
+    taken = new / sizes  # the gated input, before it is scaled
     state = jnp.zeros((4, 256))
     states = jax.lax.scan(
         lambda s, ab: (ab[0] * s + ab[1],) * 2, state, (decay.swapaxes(0, 1), new.swapaxes(0, 1))

@@ -1,4 +1,4 @@
-"""A token holds what its space says."""
+"""A token contains what the observation space describes."""
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ def test_where_an_observation_stands_for_a_picture_only_the_picture_is_seen():
 
 
 def test_what_a_picture_shows_is_told_from_its_features_and_the_error_is_sown():
-    """By a linear map, which changes no token. It is not sown when parameters are made."""
+    """By a linear map, which does not change the token. Nothing is sown at initialisation."""
     space = spaces.Box(0, 255, (16, 16, 3), jnp.uint8)
     seen = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
     shown = lambda pictures: pictures.mean((1, 2)) / 255

@@ -91,7 +91,7 @@ def test_one_layer_ring_cache_is_a_sliding_window():
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_with_a_window_the_cache_is_exact_for_ever(norm):
-    """Three layers over 30 steps, of which a layer sees 4 at a time and the cache holds 4."""
+    """Three layers over 30 steps; each layer sees 4 steps, and the cache holds 4."""
     model = make(num_layers=3, attention_window=4, norm=norm)
     inputs = window(batch=1, length=30)
     params = spread(model.init(jax.random.key(0), *inputs))
@@ -129,7 +129,7 @@ def test_every_input_is_read():
     params = spread(model.init(jax.random.key(0), *inputs))
     before = model.apply(params, *inputs)
     observation, action, reward, is_first = inputs
-    swapped = observation[..., ::-1].copy()  # x and y have tables of their own
+    swapped = observation[..., ::-1].copy()  # x and y have separate tables
     for changed in (
         (swapped, action, reward, is_first),
         (observation, (action + 1) % 6, reward, is_first),

@@ -14,7 +14,7 @@ def keys_of(tasks):
     return jax.random.split(jax.random.key(0), len(tasks))
 
 
-# Small problems take longer to compile than to run: that is turned round.
+# Small problems take longer to compile than to run, so compile them with little optimisation.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
@@ -50,7 +50,7 @@ def optima(env, tasks):
 
 
 def check_replay(history, *, size, length, targets, pays_again):
-    """Plays the actions again, in numpy, and compares everything else with the history.
+    """Replays the actions in NumPy, and compares everything else with the history.
 
     Args:
       history: [task, stream, time].

@@ -1,4 +1,4 @@
-"""UCB and Thompson sampling: their choices by a naive loop, and what they earn."""
+"""UCB's choices against a naive loop, and what UCB and Thompson sampling earn."""
 
 import jax
 import numpy as np

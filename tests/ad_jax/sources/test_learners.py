@@ -1,4 +1,4 @@
-"""What A2C and DQN promise alike; PPO has a file of its own. And how entropy bonuses fall."""
+"""What A2C and DQN have in common (for PPO see test_ppo.py), and how entropy bonuses decay."""
 
 import jax
 import numpy as np
@@ -53,7 +53,7 @@ def test_a_task_alone_has_the_history_it_has_among_others(learnt):
 
 @pytest.mark.parametrize(("make", "settings"), [(ppo, PPOConfig), (a2c, A2CConfig)])
 def test_the_entropy_bonus_falls_to_its_end(make, settings):
-    """The first update has the weight of the start, the third that of the end."""
+    """The first update has the initial weight, the third one the final weight."""
     of = lambda **kwargs: make(ROOM, settings(num_streams=8, **kwargs))
     falling = of(entropy_cost=0.5, entropy_end=0.1, entropy_updates=2)
     step = lambda source, state: jax.jit(source.step, compiler_options=QUICK)(state)[0]
@@ -65,7 +65,7 @@ def test_the_entropy_bonus_falls_to_its_end(make, settings):
     for i, weight in enumerate((0.5, 0.3, 0.1)):
         constant = step(of(entropy_cost=weight), states[i])
         assert alike(constant.params, states[i + 1].params)
-    other = step(of(entropy_cost=0.1), states[1])  # at first the policy is even: no gradient
+    other = step(of(entropy_cost=0.1), states[1])  # not states[0]: uniform, no entropy gradient
     assert not alike(other.params, states[2].params)
 
 
@@ -79,7 +79,7 @@ def test_settings_that_do_not_fit():
 
 
 def test_the_replay_is_a_ring_of_the_newest_rollouts():
-    """After five rollouts into a ring of three, it holds the last three, where they belong."""
+    """After five rollouts into a ring of three, it holds the last three, in their places."""
     config = DQNConfig(num_streams=2, rollout_steps=10, replay_steps=60, sequence_steps=4)
     source = dqn(ROOM, config)
     params = jax.tree.map(lambda x: x[3], ROOM.tasks().params(TASKS))

@@ -1,4 +1,4 @@
-"""Looking observations up in a table gives what the network gives."""
+"""Looking observations up in a table gives the outputs of the network."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def observations(space, lead=(4, 6), seed=0):
 
 
 def network_and_params(space):
-    """A network whose heads, which begin as zeros, give every observation an output of its own."""
+    """A network whose heads are not zero, so that every observation has an output of its own."""
     network = ActorCritic(space, 3, (8,))
     params = jax.jit(network.init)(jax.random.key(0), observations(space)[0, 0])
     leaves, tree = jax.tree.flatten(params)
@@ -41,7 +41,7 @@ def network_and_params(space):
 
 
 class Recorder:
-    """Passes calls on to a network and keeps the shapes of what it was shown."""
+    """Forwards calls to a network and records the shapes of the observations."""
 
     def __init__(self, network):
         self.network, self.space, self.shown = network, network.space, []
@@ -53,7 +53,7 @@ class Recorder:
 
 @pytest.mark.parametrize("space", SMALL, ids=str)
 def test_look_up_equals_the_network(space):
-    """Its outputs, and the gradients of a loss on them with respect to the parameters."""
+    """Oracle: the network. Compares outputs, and gradients with respect to the parameters."""
     network, params = network_and_params(space)
     seen = observations(space)
     weight = np.random.default_rng(2).normal(size=(4, 6, 4)).astype(np.float32)
@@ -70,7 +70,7 @@ def test_look_up_equals_the_network(space):
     assert logits.shape == (4, 6, 3) and value.shape == (4, 6)
     np.testing.assert_allclose(logits, expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(value, expected[1], rtol=1e-5, atol=1e-6)
-    # The observations' outputs differ, so a look-up in the wrong place shows.
+    # The observations' outputs differ, so that a look-up in the wrong place would show.
     distinct = len(np.unique(seen.reshape(24, -1), axis=0))
     assert len(np.unique(np.asarray(value).round(4))) == distinct > 5
     for got, want in zip(*map(jax.tree.leaves, (looked_up, direct)), strict=True):
@@ -122,7 +122,7 @@ def test_a_large_space_is_not_evaluated_as_a_whole(space, table):
 
 
 def test_bounds_of_bytes_do_not_overflow():
-    """255 - 0 + 1 is no byte."""
+    """255 - 0 + 1 does not fit into a byte."""
     low, high = np.zeros(2, np.uint8), np.full(2, 255, np.uint8)
     assert component_sizes(spaces.Box(low, high, (2,), jnp.uint8)).tolist() == [256, 256]
 
@@ -136,12 +136,12 @@ def test_float_observations_go_through_the_network():
     logits, value = over_observations(recorder)(params)(seen)
     assert recorder.shown == [(5, 2)]
     assert logits.shape == (5, 3) and value.shape == (5,)
-    # Values between the integers count.
+    # Fractions of observations count.
     assert len(np.unique(value)) == 5
 
 
 def test_components_are_embedded_one_by_one():
-    """What is learnt of x at one y holds at every other: nothing but a sum enters the tanh."""
+    """What is learnt about x at one y holds at every other y: only a sum enters the tanh."""
     network, params = network_and_params(SHIFTED)
     assert params["params"]["policy_0"]["kernel"].shape == (3 + 5, 8)
     kernel = np.asarray(params["params"]["value_0"]["kernel"])

@@ -1,4 +1,4 @@
-"""The noise curriculum: random at first, optimal at last."""
+"""The noise curriculum: random at first, optimal at the end."""
 
 import gymnax
 import numpy as np

@@ -28,7 +28,7 @@ def test_every_goal_of_a_small_room_is_learnt(room_history):
     optimum = optima(ROOM, ROOM_TASKS)
     reached = last_returns(room_history, length=10, episodes=20)
     assert np.all(reached >= 0.9 * optimum), (reached / optimum).round(2)
-    # It was learnt: the first episodes are those of a policy that knows nothing.
+    # It was learnt: in the first episodes, the policy knows nothing.
     early = last_returns(jax.tree.map(lambda x: x[:, :, :30], room_history), 10, 3)
     assert early.mean() < 0.2 * optimum.mean()
 
@@ -117,7 +117,7 @@ def test_a_privileged_history_is_what_happened(doors):
 
 
 def test_every_minibatch_of_every_epoch_is_an_update(doors):
-    """The learning itself is checked above: this learner cuts its rollouts into five."""
+    """This learner has five minibatches; that it learns is checked above."""
     state, _ = doors
     is_adam = lambda part: isinstance(part, optax.ScaleByAdamState)
     [adam] = filter(is_adam, jax.tree.leaves(state.opt_state, is_leaf=is_adam))
@@ -136,7 +136,7 @@ def test_privileged_needs_something_to_see():
 
 
 def test_an_environment_of_gymnax_that_terminates():
-    """Float observations, and ends that are not the time limit's: is_terminal says which."""
+    """Float observations, and episodes that end before the time limit: is_terminal marks these."""
     env, params = gymnax.make("CartPole-v1")
     params = params.replace(max_steps_in_episode=15)
     source = ppo(env, PPOConfig(rollout_steps=60))

@@ -1,4 +1,4 @@
-"""R-max explores systematically, learns every goal, and from its own steps alone."""
+"""R-max explores systematically, and each stream learns every goal from its own steps alone."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def history():
 
 def test_every_goal_of_a_small_room_is_learnt_within_a_few_episodes(history):
     returns = history.reward.reshape(25, 4, 30, 10).sum(-1).mean(1)
-    reached = returns[:, -15:].mean(-1) / optima(ROOM, TASKS)  # starts are drawn
+    reached = returns[:, -15:].mean(-1) / optima(ROOM, TASKS)  # starts are random
     assert reached.min() > 0.8 and reached.mean() > 0.93
     assert returns[:, 0].mean() < 0.5 * returns[:, -15:].mean()
 
@@ -34,7 +34,7 @@ def test_a_history_is_what_happened(history):
 
 
 def test_nothing_is_known_of_the_goal_before_it_was_found():
-    """Two tasks of one key are alike until one of them pays; so no stream learns from another."""
+    """With one key, a stream acts alike in two tasks until it is paid; so streams share nothing."""
     env = DarkRoom()
     source = rmax(env, RMaxConfig(num_streams=8))
     params = env.tasks().params(np.array([0, 80]))
@@ -53,7 +53,7 @@ def test_nothing_is_known_of_the_goal_before_it_was_found():
 
 
 def test_it_seeks_cells_that_it_has_not_seen():
-    """A goal that never pays, so that it explores to the end."""
+    """With a goal that never pays, so that it explores to the end."""
     env = DarkRoom()
     source = rmax(env, RMaxConfig(num_streams=16))
     nowhere = env.default_params.replace(goal=jnp.array([-1, -1]))

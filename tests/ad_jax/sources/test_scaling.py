@@ -1,4 +1,4 @@
-"""The scale of what a source is shown."""
+"""The scale of the observations and rewards that a source sees."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ class GaugeState:
 
 
 class Gauge(environment.Environment):
-    """Shows one of two numbers around a million; the action must tell which, or costs 1000."""
+    """Shows one of two numbers near a million; an action that does not match it costs 1000."""
 
     def reset_env(self, key, params):
         side = jax.random.bernoulli(key).astype(jnp.int32)
@@ -82,7 +82,7 @@ def test_what_never_changes_is_not_divided_by_nothing(value):
 
 
 def late_returns(source):
-    """Mean rewards of the last of 60 updates, and its observations."""
+    """The mean reward of the last of 60 updates, and its observations."""
     env = Gauge()
     state = source.init(jax.random.key(0), env.default_params)
     _, history = jax.jit(lambda s: jax.lax.scan(lambda s, _: source.step(s), s, length=60))(state)
@@ -92,7 +92,7 @@ def late_returns(source):
 
 @pytest.mark.parametrize("make, config", [(ppo, PPOConfig), (a2c, A2CConfig)])
 def test_numbers_far_from_1_are_learnt_when_they_are_scaled(make, config):
-    """And the history holds the environment's own."""
+    """And the history holds the environment's own numbers."""
     scaled, observation = late_returns(make(Gauge(), config(normalize=True)))
     raw, _ = late_returns(make(Gauge(), config()))
     assert raw < -300 and scaled > -100

@@ -12,7 +12,7 @@ from ad_jax.sources.search import SearchConfig, search
 
 
 def histories(goal_mode, platforms, streams=4, updates=30):
-    """Histories [task, stream, time] of Watermaze, with platforms [task, 2]; all of one key."""
+    """Histories [task, stream, time] of Watermaze, with platforms [task, 2], from one key."""
     env, _ = registry.make("PoseWatermaze", goal_mode=goal_mode)
     source = search(env, SearchConfig(num_streams=streams))
     params = jax.vmap(lambda p: env.default_params.replace(platform=p))(jnp.asarray(platforms))
@@ -30,7 +30,7 @@ def histories(goal_mode, platforms, streams=4, updates=30):
 
 @pytest.mark.parametrize("goal_mode", ["terminate", "terminate_next", "once"])
 def test_platforms_are_found_and_found_again(goal_mode):
-    """Also where the step after the reward shows the next episode."""
+    """Also if the observation after the reward is of the next episode."""
     _, tasks = registry.make("PoseWatermaze")
     history = histories(goal_mode, tasks.params(np.arange(6)).platform)
     returns = episode_returns(history.reward, history.is_last, 30)
@@ -46,7 +46,7 @@ def test_nothing_is_known_of_the_platform_before_it_was_found():
 
 
 def test_it_goes_everywhere_and_streams_take_different_ways():
-    """A platform outside of the room, so that it searches to the end."""
+    """With a platform outside the room, so that it searches to the end."""
     env, _ = registry.make("PoseWatermaze")
     history = histories("terminate_next", [[5000.0, 0.0]], updates=20)
     position = history.observation[0, :, :, :2] * 760.0  # units

@@ -1,4 +1,4 @@
-"""The arena runs every entry, is skipped when it is done, and says what is better than what."""
+"""The arena runs every entry, skips what is done, and says which entry is better than which."""
 
 import json
 
@@ -22,7 +22,7 @@ def test_every_method_and_every_core_enters():
 
 
 def test_methods_share_their_histories_and_their_budget():
-    """All that learn from a source's histories, as many transitions of them."""
+    """All that learn from a source's histories: the same ones, and as many transitions."""
     for world, runs in entries.runs("cpu").items():
         histories = {
             name: next(jobs(run, 1))
@@ -135,7 +135,7 @@ def test_a_bandit_is_looked_at_step_by_step(tmp_path, never):
 
 
 def test_entries_that_never_meet_are_reported(tmp_path, never):
-    """Nothing is drawn then, and the numbers are there."""
+    """Then nothing is drawn, but the numbers are written."""
     runs = {
         "dark_room": {"DPT": entries.runs("smoke")["dark_room"]["DPT"]},
         "random_mdp": {"AD": entries.runs("smoke")["random_mdp"]["AD"]},

@@ -1,4 +1,4 @@
-"""A folder in which all tests of figures share their runs, also those of other workers."""
+"""A folder in which all tests of figures share their runs, across pytest's workers."""
 
 import os
 

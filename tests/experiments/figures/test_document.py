@@ -22,7 +22,7 @@ def test_the_document_is_what_its_results_say():
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_a_committed_figure_says_what_its_numbers_say(path):
-    """Its claims are told from its own panels."""
+    """Oracle: the claims, judged again from the figure's own panels."""
     made = json.loads(path.read_text())
     assert path.stem == f"fig{made['figure']:02}"
     assert made["claims"] == judged(FIGURES[made["figure"]], made["preset"], made["panels"])
@@ -33,7 +33,7 @@ PICTURES = document.pictures(ROOT)
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
 def test_a_committed_picture_is_that_of_its_results(path, tmp_path):
-    """Letters may differ by a little with versions of matplotlib; and it is small."""
+    """At low resolution, since text differs a little between versions. The file must be small."""
     drawn = tmp_path / "drawn.png"
     style.save(PICTURES[path](), drawn, document.DPI, [".png"])
     grey = lambda path: np.asarray(Image.open(path).convert("L").resize((240, 160)), float)

@@ -1,4 +1,4 @@
-"""Every figure is run and drawn by its smoke preset; claims are told from made-up panels."""
+"""Every figure is run and drawn with its smoke preset; claims are judged on made-up panels."""
 
 import json
 
@@ -29,14 +29,14 @@ def test_a_figure_is_run_and_drawn(number, shared, never):
 
 @pytest.fixture(scope="module")
 def valid():
-    """The configs that were found valid, without their seeds: figures share most of theirs."""
+    """Configs already found valid, apart from their seeds: figures share most of them."""
     return set()
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("number", FIGURES)
 def test_the_plan_of_a_figure_is_sound(number, preset, valid):
-    """Every config is valid, and how much work it is can be told."""
+    """Every config is valid, and its amount of work is known."""
     for run in FIGURES[number].runs(preset).values():
         for job in jobs(run, 2):
             what = json.dumps({**job.config.to_dict(), "seed": 0}, sort_keys=True)
@@ -96,8 +96,8 @@ GOLDEN = ["d21fe97b84", "547c31de0d", "7d03135ee6"]
 
 
 def test_a_folder_is_found_again_by_later_versions(monkeypatch):
-    """A key that is new, or has another name, changes no folder. The digests are golden: whoever
-    changes them makes everybody's figures run again, and says so in CHANGELOG.md."""
+    """A new or renamed key changes no folder. The digests are golden: if they change, every
+    user's figures are run again, and CHANGELOG.md must say so."""
     run = presets.ad("dark_room", "smoke")
     made = [job.folder for job in jobs(run, 1)]
     assert [folder.rsplit("-", 1)[1] for folder in made] == GOLDEN
@@ -135,7 +135,7 @@ def points(values):
 
 
 def data(tasks, histories):
-    """Figure 17: what AD earns with some and 16 times as many of both."""
+    """Figure 17: both arguments are AD's scores with few, and with 16 times as many."""
     tasks = {16: 0.0, 64: tasks[0], 1024: tasks[1], 8192: 1.0}
     histories = {1: histories[0], 4: 0.5, 16: histories[1]}
     named = {"training tasks": tasks, "histories": histories}
@@ -143,7 +143,7 @@ def data(tasks, histories):
 
 
 def rooms(small, large):
-    """Figure 18: contexts of one, two and eight episodes in two rooms, in both worlds."""
+    """Figure 18: contexts of 1, 2 and 8 episodes, in small and large rooms of both environments."""
     series = [
         points(dict(zip((1, 2, 8), of, strict=True)))[0]["series"][0] for of in (small, large)
     ]
@@ -209,7 +209,7 @@ FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
     ],
 )
 def test_claims(number, panels, held):
-    """Of panels that are there; in the smoke preset there are none."""
+    """Judged on these panels. With the smoke preset, no claims are judged."""
     found = figure.judged(FIGURES[number], "cpu", panels)
     assert "".join(WORDS[claim["verdict"]] for claim in found) == held
     assert figure.judged(FIGURES[number], "smoke", panels) == []

@@ -50,7 +50,7 @@ def test_what_is_done_is_skipped_and_what_was_stopped_goes_on(tmp_path, never, c
     assert all(job.done(tmp_path) for job in todo)
     printed = capsys.readouterr().out
     assert "1 of 2 jobs are done already" in printed
-    assert f"[1/1] {todo[1].folder}   no estimate for 1 job" in printed  # another environment's
+    assert f"[1/1] {todo[1].folder}   no estimate for 1 job" in printed  # another environment
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_what_is_done_is_skipped_and_what_was_stopped_goes_on(tmp_path, never, c
     ],
 )
 def test_what_remains_covers_all_jobs(seconds, said):
-    """Never 0 minutes, as long as there is something to do."""
+    """Never 0 minutes as long as there is something to do."""
     assert work.remaining(range(len(seconds)), lambda i: seconds[i]) == said
 
 
 def test_a_job_takes_as_long_as_those_like_it_did_here(tmp_path):
-    """For each unit of work; only then as long as it took elsewhere."""
+    """In proportion to its work. Until such a job is done here, times from elsewhere are used."""
     first, second = (job for job in plan(7, 2) if job.stage == "train" and "-1-" in job.folder
                      and job.config.model.context in (20, 200))  # fmt: skip
     (tmp_path / first.folder).mkdir(parents=True)

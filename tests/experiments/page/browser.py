@@ -22,7 +22,7 @@ _OPTIONS = (
 
 @contextlib.contextmanager
 def browser() -> Iterator:
-    """A browser; at the end nothing may stand in its console."""
+    """A browser; at the end its console must be empty."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -29,7 +29,7 @@ def test_the_page_of_a_run_holds_its_summary_and_its_rollouts(smoke_run):
 
 
 def test_the_action_that_is_shown_leads_to_the_next_position(smoke_run):
-    """The world's own rule, on what the page holds."""
+    """Oracle: the environment's own moves, applied to the data in the page."""
     from ad_jax.envs.grid_world import MOVES
 
     data = data_of((smoke_run[0] / "report" / "index.html").read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def test_the_rollouts_shown_span_the_returns_and_begin_with_the_median():
 
 
 def test_numbers_that_are_not_there_are_null(tmp_path):
-    """No optimum, no action: the page of an older run."""
+    """Without an optimum and without actions, as for an older run."""
     from ad_jax.envs import registry
 
     env, tasks = registry.make("DarkRoom", size=3, max_steps_in_episode=4)

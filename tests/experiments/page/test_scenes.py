@@ -12,7 +12,7 @@ WORLDS = ("DarkRoom", "DarkRoomHard", "DarkKeyToDoor", "AdversarialBandit", "Wat
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_places_of_a_task_are_its_params(name):
-    """There and back: the environment acts on the same task."""
+    """Oracle: the params themselves, converted to places and back."""
     env, tasks = registry.make(name)
     params = jax.tree.map(lambda x: x[0], tasks.params(np.array([7], np.int32)))
     places = scenes.task(env, params)

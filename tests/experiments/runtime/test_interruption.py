@@ -1,4 +1,4 @@
-"""Signals; with real processes in test_run.py and test_processes.py."""
+"""Signals. Tests with real processes are in test_run.py and test_processes.py."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from experiments.runtime.interruption import Interruption, end_well
 
 @pytest.fixture
 def installed():
-    """An interruption whose handlers are taken away at the end."""
+    """An interruption whose handlers are removed at the end."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     handlers = [signal.getsignal(number) for number in numbers]
     asked = Interruption()
@@ -40,7 +40,7 @@ def test_the_exit_status_tells_the_signal_unless_another_is_given(installed, num
 
 
 def test_signals_together_are_one_request_and_a_later_one_stops_at_once(installed, monkeypatch):
-    """SLURM signals the batch script, which hands it on, and the step as well."""
+    """SLURM may signal both the batch script, which forwards the signal, and the job step."""
     monkeypatch.setattr(interruption, "TOGETHER_SECONDS", 0.3)
     again = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM])
     again.start()
@@ -52,7 +52,7 @@ def test_signals_together_are_one_request_and_a_later_one_stops_at_once(installe
 
 
 def test_several_processes_ask_with_numbers_that_leave_none_out(installed, monkeypatch):
-    """JAX stops them at one number; were it left out, the signal would be lost."""
+    """JAX stops all of them at one number. If one skipped it, the signal would be lost."""
     asked = []
     monkeypatch.setattr(interruption.jax, "process_count", lambda: 2)
     ask = lambda number: asked.append(number) or number == 4
@@ -60,4 +60,4 @@ def test_several_processes_ask_with_numbers_that_leave_none_out(installed, monke
     del installed  # it puts the handlers back
     several = Interruption()
     assert [several.requested for _ in range(6)] == [False] * 3 + [True] * 3
-    assert asked == [1, 2, 3, 4]  # whoever was told asks no more
+    assert asked == [1, 2, 3, 4]  # after the answer, it asks no more

@@ -1,4 +1,4 @@
-"""Who is not there yet; real processes are in test_processes.py."""
+"""Which processes are missing. Tests with real processes are in test_processes.py."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ def test_it_is_known_who_did_not_come(tmp_path):
     folder = tmp_path / joining.FOLDER
     with joining._present(folder, 0, 4) as absent:
         (folder / "1").write_text(str(time.time()))
-        (folder / "3").write_text(str(time.time() - 3600))  # was killed while it waited
+        (folder / "3").write_text(str(time.time() - 3600))  # was killed while waiting
         assert absent() == [2, 3]
-        assert not (folder / "0").exists()  # it gives up now
+        assert not (folder / "0").exists()  # this process stops waiting now
 
 
 def test_nothing_is_left_by_those_that_came(tmp_path):

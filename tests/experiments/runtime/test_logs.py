@@ -1,4 +1,4 @@
-"""What of the log is shown."""
+"""Which log records are shown."""
 
 import logging as standard
 import sys
@@ -12,7 +12,7 @@ from experiments.runtime import logs
 
 @pytest.fixture
 def shown():
-    """``shown(verbosity, level, path)``: whether a record from there is."""
+    """``shown(verbosity, level, path)``: whether a record from this file is shown."""
     before = logging.get_verbosity()
 
     def ask(verbosity, level, path):

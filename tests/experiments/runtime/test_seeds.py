@@ -1,4 +1,4 @@
-"""Several training seeds in one program train what each trains alone."""
+"""Training several seeds in one program gives the same models as training each alone."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ STEPS = 12
 
 @pytest.fixture
 def trained_on(smoke_run, tmp_path, config, never, monkeypatch):
-    """Trains on so many devices; returns (parameters of each seed, workdir)."""
+    """``make(devices, …)`` trains; returns (parameters of each seed, workdir)."""
     everything = jax.devices()
     config.train.update(steps=STEPS, log_every=4, checkpoint_every=STEPS)
     config.optimizer.warmup_steps = 2
@@ -60,8 +60,8 @@ def assert_close(a, b):
     ids=["device", "disk", "lstm"],
 )
 def test_together_as_alone_on_any_devices(trained_on, devices, method):
-    """Three on one device at once; two on each of two, and on each of four one, of which the last
-    is there for nothing; and one after the other."""
+    """Oracle: each of the three seeds trained alone. One device trains all three, each of two
+    trains two, and each of four trains one; a spare slot repeats the last seed, and is not used."""
     together = [trained_on(n, **method, **{"seed": 5, "train.seeds": 3}) for n in devices]
     for i in range(3):
         (alone,), workdir = trained_on(1, **method, **{"seed": 5 + i, "train.seeds": 1})
@@ -72,14 +72,14 @@ def test_together_as_alone_on_any_devices(trained_on, devices, method):
             got = [(m["step"], m["loss"], m["learning_rate"]) for m in got]
             np.testing.assert_allclose(got, want, rtol=1e-3)
     kernels = [jax.tree.leaves(model)[-1] for model in together[0][0]]
-    assert np.abs(np.subtract(*kernels[:2])).max() > 0.01  # other seeds, other models
+    assert np.abs(np.subtract(*kernels[:2])).max() > 0.01  # different seeds give different models
     assert {m["seed"] for m in lines(together[0][1])} == {5, 6, 7}
     boards = (together[0][1].path / "tensorboard").iterdir()
     assert sorted(board.name for board in boards) == ["seed_5", "seed_6", "seed_7"]
 
 
 class After:
-    """An interruption that comes after so many questions."""
+    """An interruption that comes after ``number`` queries."""
 
     def __init__(self, number):
         self._left = number
@@ -121,7 +121,7 @@ def test_each_is_evaluated_as_if_alone(trained_on, config, never):
     for seed in (0, 1):
         _, workdir = trained_on(2, **{"seed": seed, "train.seeds": 1})
         alone, _ = finish(workdir)
-        assert (alone["returns"][0] == together["returns"][seed]).mean() > 0.8  # a rounded logit
+        assert (alone["returns"][0] == together["returns"][seed]).mean() > 0.8  # rounding
     assert (together["returns"][0] != together["returns"][1]).any()
 
 

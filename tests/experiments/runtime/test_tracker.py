@@ -18,7 +18,7 @@ from experiments.runtime import tracker
 from experiments.runtime.metrics import Metrics, write_returns
 from tests.experiments.conftest import ROOT
 
-# As much of trackio as is used: it needs a Pillow that is older than ours.
+# The parts of trackio that are used. The real one needs an older Pillow than ours.
 FAKE = """
 import json, os, time
 
@@ -47,7 +47,7 @@ class Run:
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """``fake(at_log=…)`` makes a trackio, and gives what reads all that it was told."""
+    """``fake(at_log=…)`` installs a trackio; returns a function that reads what it was sent."""
 
     def make(**lines):
         folder, told = tmp_path / "packages", tmp_path / "told"
@@ -94,7 +94,7 @@ def test_a_run_goes_on_where_it_was_and_no_step_comes_twice(write, fake, config)
 
 
 def test_what_a_tracker_missed_it_gets_later(write, fake):
-    """One that was asked for late, or had failed, has the whole curve in the end."""
+    """One that was enabled late, or had failed, has the whole curve in the end."""
     write(0, 10, 20, name="")
     told = fake(at_log="if step > 10: raise OSError('no route')")
     write(20, 30)
@@ -171,7 +171,7 @@ def test_what_is_not_there_is_refused_before_anything_starts(config, monkeypatch
         validation.validate(config)
     config.tracker = "trackio"
     find = validation.importlib.util.find_spec
-    for spec in (None, SimpleNamespace(origin=None)):  # nothing, or a folder that is no package
+    for spec in (None, SimpleNamespace(origin=None)):  # nothing, or a folder that is not a package
         monkeypatch.setattr(validation.importlib.util, "find_spec", lambda name, s=spec: s)
         with pytest.raises(UserError, match=r"is not installed: pip install '.\[trackio\]'"):
             validation.validate(config)
@@ -181,7 +181,7 @@ def test_what_is_not_there_is_refused_before_anything_starts(config, monkeypatch
 
 
 def records(path):
-    """What a .wandb file holds: a log of LevelDB's kind, after seven bytes."""
+    """The records of a .wandb file: a log in LevelDB's format, after seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, at = path.read_bytes(), 7
@@ -214,7 +214,7 @@ def test_the_real_wandb_offline(write, monkeypatch, capfd, tmp_path):
 
 
 def test_a_tracker_that_hangs_ends_after_the_run_that_was_killed(tmp_path):
-    """Its stdin is closed by the system; nobody else will end it."""
+    """The system closes its stdin; nothing else would end it."""
     (tmp_path / "wandb.py").write_text(
         "import time\nSettings = dict\ninit = lambda **_: time.sleep(600)\n"
     )

@@ -17,7 +17,7 @@ from experiments.runtime.workdir import Workdir
 
 
 def leave(folder, *names):
-    """Files as stages leave them."""
+    """Creates files as stages leave them."""
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("made with the first config")

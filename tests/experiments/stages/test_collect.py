@@ -17,7 +17,7 @@ from experiments.stages import collect, train
 
 
 class After(Interruption):
-    """Comes at the n-th look."""
+    """An interruption that comes after so many checks."""
 
     def __init__(self, looks):
         super().__init__()
@@ -45,7 +45,7 @@ def test_interrupted_collection_goes_on_and_is_the_same(tmp_path, config, never)
 
 
 def test_any_number_of_devices_collects_the_same_bits(tmp_path, config, never, monkeypatch):
-    """Tiles of 2 of the 7 tasks, four at once and the last one smaller, or one after another."""
+    """Four tiles of at most 2 of the 7 tasks: on four devices at once, or one after the other."""
     config.tasks.num_validation = 0
     config.collect.tasks_per_tile = 2
     four, one = Workdir(tmp_path / "4", config), Workdir(tmp_path / "1", config)
@@ -58,7 +58,7 @@ def test_any_number_of_devices_collects_the_same_bits(tmp_path, config, never, m
 
 
 def test_the_source_on_held_out_tasks_is_for_looking_at(tmp_path, config, never):
-    """Nothing is trained on it."""
+    """Nothing is trained on its histories."""
     config.collect.tasks = "heldout"
     workdir = Workdir(tmp_path / "run", config)
     collect.run(config, workdir, never)

@@ -23,7 +23,7 @@ def trained(smoke_run, tmp_path, config):
 
 
 def test_results_do_not_depend_on_the_devices(trained, config, never, smoke_run):
-    """The smoke run had one device; here seven tasks are padded to eight over four."""
+    """Oracle: the smoke run, on two devices. Here four share 7 tasks, padded to 8."""
     config.evaluation.train_tasks = 5
     evaluate.run(config, trained, never)
     got = np.load(trained.evaluation / evaluate.RESULTS)
@@ -33,9 +33,9 @@ def test_results_do_not_depend_on_the_devices(trained, config, never, smoke_run)
     assert set(got["task"][2:]) <= set(world.train)
     assert got["returns"].shape == (1, 7, 2, 4) and (got["group"] == "heldout").sum() == 2
     rows = [want["task"].tolist().index(task) for task in got["task"]]
-    # Float differences may turn a rare draw, and the rest of that rollout with it.
+    # Rounding may change a rare draw, and with it the rest of that rollout.
     assert (got["returns"] == want["returns"][:, rows]).mean() > 0.9
-    assert got["observation"].shape == (7, 32, 2)  # of the four episodes asked for
+    assert got["observation"].shape == (7, 32, 2)  # four episodes, as asked for
 
 
 def test_while_settings_are_chosen_no_held_out_task_is_looked_at(smoke_run, trained, config, never):
@@ -81,7 +81,7 @@ def test_only_so_many_training_tasks_are_evaluated(trained, config, never):
 def test_damaged_results_are_refused(smoke_run, tmp_path, config, damage):
     path = smoke_run[0] / "evaluation" / evaluate.RESULTS
     whole = bytearray(path.read_bytes())
-    if damage == "flipped":  # inside an array; between two of them a byte may mean nothing
+    if damage == "flipped":  # inside an array; a byte between two of them may not matter
         with zipfile.ZipFile(path) as archive:
             largest = max(archive.infolist(), key=lambda entry: entry.compress_size)
         whole[largest.header_offset + 100 + largest.compress_size // 2] ^= 255
@@ -106,7 +106,7 @@ def test_training_that_is_not_finished_is_not_evaluated(trained, config, never):
 
 
 def test_a_model_that_needs_fsdp_is_evaluated(smoke_run, config, tmp_path, never, monkeypatch):
-    """On devices that hold a quarter of the parameters each, and nothing of the optimizer."""
+    """Each device holds a quarter of the parameters, and nothing of the optimizer's state."""
     config.mesh.update(data=1, fsdp=4)
     workdir = Workdir(tmp_path / "run", config)
     shutil.copytree(smoke_run[0] / "histories", workdir.histories)

@@ -1,4 +1,4 @@
-"""Histories without an environment: trained on, and the predictions measured."""
+"""Histories without an environment: a model is trained on them, and its predictions tested."""
 
 import json
 
@@ -21,7 +21,7 @@ from tests.experiments.page.browser import browser, needs_browser
 
 
 def given(tasks=6, streams=2, steps=120):
-    """Each task has an action that pays, and a learner that takes it more and more."""
+    """In each task one action pays, and a learner takes it more and more often."""
     rng = np.random.default_rng(0)
     for task in range(tasks):
         for stream in range(streams):
@@ -37,7 +37,7 @@ def given(tasks=6, streams=2, steps=120):
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A workdir of such histories."""
+    """A workdir with these histories."""
     folder = tmp_path_factory.mktemp("recorded")
     recording = convert.record(given())
     made = convert.config_of(recording)
@@ -53,7 +53,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(workdir):
-    """The whole run, by its command: its output."""
+    """The output of the command that does the whole run."""
     status, output = finish(start(workdir, config=f"{workdir}/config.json", preset=None))
     assert status == 0, output
     return output
@@ -114,7 +114,7 @@ def test_all_stages_are_done_then(run, workdir):
 
 
 def test_actions_of_two_parts_are_predicted_part_by_part(tmp_path, never):
-    """Losses of the parts add up, and an action is right where both are."""
+    """The losses of the parts add up, and an action is right if both parts are."""
     rows = list(given(tasks=5, streams=1))
     for part in rows:
         action = part.arrays["actions"]
@@ -134,7 +134,7 @@ def test_actions_of_two_parts_are_predicted_part_by_part(tmp_path, never):
     often = [np.concatenate([s.history.action[:, i] for s in recording.streams]) for i in (0, 1)]
     entropy = [-sum(p * np.log(p) for p in np.bincount(x) / len(x)) for x in often]
     assert results["baseline"].mean() == pytest.approx(sum(entropy), abs=0.1)
-    assert results["loss"].mean() < results["baseline"].mean() - 0.1  # what goes round is foreseen
+    assert results["loss"].mean() < results["baseline"].mean() - 0.1  # the second part alternates
     assert 0 < results["agreement"].mean() < 1 and results["agreement"].ndim == 4
     folder.close()
 

@@ -30,7 +30,7 @@ def summary_of(reference, returns=None, zero=(0.0, 0.0, 0.0)):
 
 @pytest.mark.parametrize("reference", [(-1.0, -2.0, 0.0), (0.0, -1.0, 2.0)])
 def test_a_reference_that_is_not_positive_leaves_gaps(reference, tmp_path):
-    """No warning, null in the summary, a dash in the table, and a curve of returns."""
+    """No warnings; null in the summary, a dash in the table, and a curve of returns."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         summary = summary_of(reference)
@@ -47,7 +47,7 @@ def test_a_reference_that_is_not_positive_leaves_gaps(reference, tmp_path):
 
 
 def test_returns_below_zero_are_counted_from_a_random_policy():
-    """0 is its return, 1 the source's; tasks where the source is no better count nowhere else."""
+    """0 is its return, 1 is the source's. Tasks where the source is no better are left out."""
     returns = -np.arange(1.0, 25).reshape(3, 2, 4)
     heldout = summary_of((-2.0, -4.0, -1.0), returns, zero=(-5.0, -4.0, -3.0))["heldout"]
     np.testing.assert_allclose(heldout["normalized"], (returns[0].mean(0) + 5) / 3)

@@ -76,7 +76,7 @@ def test_the_scales_of_a_model_are_those_of_the_histories(tmp_path, never, optim
 
 
 def test_disk_and_device_windows_and_any_mesh_train_alike(workdir_for, config, never, monkeypatch):
-    """One device and windows in memory, against four devices and windows from disk."""
+    """Oracle: one device. Four devices, two meshes, with windows in memory and from disk."""
     config.train.keep_every = 2
     params, losses = [], []
     everything = jax.devices()
@@ -116,7 +116,7 @@ def test_nan_stops_and_names_the_step_and_the_last_good_checkpoint(
 
 
 def test_a_bad_gradient_stops_before_it_is_saved(workdir_for, config, never, monkeypatch):
-    """Of step 20, which has a checkpoint; its loss is finite, but its parameters are spoiled."""
+    """At step 20, where a checkpoint is due: the loss is finite, the new parameters are not."""
     original = ad.distillation_loss
 
     @jax.custom_jvp
@@ -141,7 +141,7 @@ def test_a_bad_gradient_stops_before_it_is_saved(workdir_for, config, never, mon
 
 
 class Scripted:
-    """An interruption whose flag, each time it is read, is the next of a list."""
+    """An interruption whose flag takes the next value of a list each time it is read."""
 
     def __init__(self, *flags):
         self._flags = iter(flags)
@@ -152,7 +152,7 @@ class Scripted:
 
 
 def test_a_signal_at_any_time_saves_before_it_stops(workdir_for, config):
-    """Also one that comes between two looks at the flag."""
+    """Also one that comes between two reads of the flag."""
     workdir = workdir_for(config)
     with pytest.raises(Interrupted):
         train.run(config, workdir, Scripted(False, True, True, True))
@@ -189,12 +189,12 @@ def test_evaluation_during_training_is_a_curve_and_changes_nothing(
         assert all(0 <= row[name] <= 8 for name in names & row.keys())
         assert (before["loss"], before["grad_norm"]) == (row["loss"], row["grad_norm"])
     plain.close()
-    Workdir(plain.path, config)  # it can be asked for in a folder that was made without
+    Workdir(plain.path, config)  # it can be enabled later, in the same folder
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_row_that_an_interruption_falls_into_is_the_same(workdir_for, config, never, seeds):
-    """Stopped between two rows, once by a signal and once by a kill after a checkpoint."""
+    """Oracle: an uninterrupted run. The other one is stopped twice, between two rows."""
     config.train.seeds = seeds
     straight, broken = workdir_for(config, "straight"), workdir_for(config, "broken")
     train.run(config, straight, never)
