@@ -4,8 +4,8 @@ Son et al. (arXiv:2502.19009, DICP-AD): besides the learner's action, the model 
 of every action: the next observation, the reward, whether the episode ends, and the return from
 here to the end of the episode. To act, it samples several plans, simulates each of them for some
 steps with its own predictions, and takes the first action of the one with the highest predicted
-return. As long as it knows nothing about a task, all plans promise the same, and it acts like
-algorithm distillation. Here plans are sampled independently; the paper uses beam search.
+return. Where the predicted returns are equal, it acts like algorithm distillation. Here plans are
+sampled independently; the paper uses beam search.
 """
 
 import dataclasses
