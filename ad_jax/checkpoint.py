@@ -196,11 +196,11 @@ class Checkpoints:
         except Exception as error:
             if isinstance(error, _NOT_DAMAGE) and not isinstance(error, FileNotFoundError):
                 raise
-            verdict, mend = "is damaged", "remove"
+            verdict, remedy = "is damaged", "remove"
             if self._remote:  # not every failure to reach a store is an OSError
-                verdict, mend = "can't be read", "if its store can be reached, remove"
+                verdict, remedy = "can't be read", "if its store can be reached, remove"
             raise UserError(
-                f"checkpoint {step} in {self._folder} {verdict} ({type(error).__name__}): {mend} "
+                f"checkpoint {step} in {self._folder} {verdict} ({type(error).__name__}): {remedy} "
                 f"{self._folder}/{step}, and training goes on from an older one or from the start"
             ) from error
 

@@ -211,21 +211,21 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     write_text_atomically(path, json.dumps({**document, "checksum": _crc(document)}, indent=1))
 
 
-def read_json(path: Path, mend: str) -> dict[str, Any]:
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """Reads a JSON object; verifies and removes its checksum, if it has one.
 
     Raises:
-      UserError: it is damaged; ``mend`` tells the user what to do.
+      UserError: it is damaged; ``remedy`` tells the user what to do.
     """
     try:
         document = json.loads(path.read_text())
     except ValueError as error:  # not JSON, or not UTF-8
-        raise UserError(f"{path} is damaged ({error}): {mend}") from error
+        raise UserError(f"{path} is damaged ({error}): {remedy}") from error
     if not isinstance(document, dict):
-        raise UserError(f"{path} is damaged (it is not a JSON object): {mend}")
+        raise UserError(f"{path} is damaged (it is not a JSON object): {remedy}")
     expected = document.pop("checksum", None)
     if expected not in (None, _crc(document)):
-        raise UserError(f"{path} is damaged (its checksum differs): {mend}")
+        raise UserError(f"{path} is damaged (its checksum differs): {remedy}")
     return document
 
 

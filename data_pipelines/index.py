@@ -70,17 +70,17 @@ class Index(NamedTuple):
             np.savez(file, **self._asdict())
 
     @classmethod
-    def load(cls, path: pathlib.Path, mend: str) -> "Index":
+    def load(cls, path: pathlib.Path, remedy: str) -> "Index":
         """Reads what ``save`` wrote.
 
         Raises:
-          UserError: it is damaged; ``mend`` tells the user what to do.
+          UserError: it is damaged; ``remedy`` tells the user what to do.
         """
         try:
             with path.open("rb") as file, np.load(file) as arrays:
                 return cls(**arrays)
         except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{path} is damaged ({error}): {mend}") from error
+            raise UserError(f"{path} is damaged ({error}): {remedy}") from error
 
 
 def joined(parts: Sequence[Index], sizes: Sequence[int]) -> Index:

@@ -277,15 +277,15 @@ def _mend(*folders: Path) -> str:
 
 
 def _check_files(
-    folder: pathlib.Path, files: Mapping[str, Mapping[str, int]], mend: str, budget: int
+    folder: pathlib.Path, files: Mapping[str, Mapping[str, int]], remedy: str, budget: int
 ) -> None:
     """Compares the sizes of files, and the checksums of the first ``budget`` bytes of them."""
     for name, expected in files.items():
         path = folder / name
         if not path.exists():
-            raise UserError(f"{path} is missing: {mend}")
+            raise UserError(f"{path} is missing: {remedy}")
         if (size := path.stat().st_size) != expected["bytes"]:
-            raise UserError(f"{path} is cut short: {size} of {expected['bytes']} bytes: {mend}")
+            raise UserError(f"{path} is cut short: {size} of {expected['bytes']} bytes: {remedy}")
         budget -= size
         if budget >= 0 and fingerprint(path)["crc32"] != expected["crc32"]:
-            raise UserError(f"{path} is damaged (its checksum differs): {mend}")
+            raise UserError(f"{path} is damaged (its checksum differs): {remedy}")

@@ -74,9 +74,9 @@ class Writer:
         Raises:
           UserError: a summary is damaged.
         """
-        mend = "remove it, and run the same command to write that shard again"
+        remedy = "remove it, and run the same command to write that shard again"
         paths = [summary_path(self.path(s)) for s in range(self.num_shards)]
-        return [read_json(path, mend) for path in paths]
+        return [read_json(path, remedy) for path in paths]
 
     def commit(self, provenance: dict[str, Any]) -> None:
         """Makes the finished shards a data set that TFDS opens.

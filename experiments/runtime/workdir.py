@@ -156,9 +156,9 @@ class Workdir(Folders):
         path = self.path / "config.json"
         text = json.dumps(config.to_dict(), indent=1)
         if path.exists():
-            mend = "remove it, and the given config will be used for this folder"
+            remedy = "remove it, and the given config will be used for this folder"
             given = flat(json.loads(text))
-            stored = of_today(flat(read_json(path, mend)), given)
+            stored = of_today(flat(read_json(path, remedy)), given)
             keys = (given.keys() | stored) - set(WATCHING)
             changed = {k for k in keys if given.get(k) != stored.get(k)}
             if not changed:
