@@ -34,8 +34,8 @@ class IQLConfig(ADConfig):
       expectile: τ, the expectile of the action values that the state value estimates; 0.5 is their
         mean, and near 1 it is close to the best action that was tried.
       advantage_weight: β of the imitation weight exp(β A), where the advantages A of a batch are
-        divided by their standard deviation; 0 is plain imitation. With a large β the model explores
-        too little.
+        divided by their standard deviation; 0 is plain imitation. In Dark Room, 1 is clearly worse
+        than the default.
       max_weight: upper bound of that weight.
       value_cost: weight of the losses of both values, which are squared errors divided by the
         variance of the action values' targets.

@@ -1,10 +1,13 @@
 """What was tried: tables of runs whose settings differ, most of them on validation tasks."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from docs.blocks.returns import BANDITS, GROUPS
 from docs.blocks.words import Results, end, interval, mean, number, rate, table
 from experiments.figures.figure import find
+from experiments.pictures.style import counted
 
 ABLATIONS = "benchmarks/results/ablations.json"
 WATERMAZE = "docs/results/watermaze_trials.json"
@@ -13,6 +16,12 @@ EXPERTS = "docs/results/expert_trials.json"
 RL2_TRIALS = "docs/results/rl2_trials.json"
 BANDIT_TRIALS = "docs/results/bandit_trials.json"
 ARENA = "docs/results/arena_trials.json"
+
+
+def _curve(row: Mapping[str, Any], *earlier: str) -> str:
+    """Earlier returns of a trial → its last tenth, with the interval."""
+    last = mean({"mean": row["final"], "ci95": row["final_ci95"]})
+    return " → ".join([*(number(row[key]) for key in earlier), last])
 
 
 def dark_room_models(results: Results) -> str:
@@ -38,8 +47,7 @@ def watermaze_trials(results: Results) -> str:
         rows.append([
             row["source"], row["sees"], encoder, number(row["shown_cost"], 2),
             f"{row['platforms']}", f"{row['updates']}", row["optimizer"],
-            f"{number(row['first'])} → {number(row['tenth'])} → **{number(row['final'])}** "
-            f"({interval(row['final_ci95'])}), {row['episodes']}",
+            f"{_curve(row, 'first', 'tenth')}, {row['episodes']}",
             number(row["training"]),
         ])  # fmt: skip
     return table(
@@ -65,8 +73,7 @@ def expert_trials(results: Results) -> str:
         [row["world"], row["method"],
          f"{row['entropy_cost']} → {row['entropy_end']} in {row['entropy_updates']} of "
          f"{row['collect_updates']} updates",
-         number(row["source_return"]), row["optimizer"],
-         f"{number(row['first'])} → **{number(row['final'])}** ({interval(row['final_ci95'])})"]
+         number(row["source_return"]), row["optimizer"], _curve(row, "first")]
         for row in results[EXPERTS]["rows"]
     ]  # fmt: skip
     return table(
@@ -80,8 +87,7 @@ def subsampling_trials(results: Results) -> str:
     """The effect of keeping only every k-th episode, on validation tasks."""
     rows = [
         [row["world"], f"{row['keep_every']}", f"{row['context']}", f"{row['updates']}",
-         row["optimizer"], f"{number(row['first'])} → {number(row['fiftieth'])} → "
-         f"**{number(row['final'])}** ({interval(row['final_ci95'])}), {row['episodes']}",
+         row["optimizer"], f"{_curve(row, 'first', 'fiftieth')}, {row['episodes']}",
          number(row["training"])]
         for row in results[SUBSAMPLING]["rows"]
     ]  # fmt: skip
@@ -98,13 +104,13 @@ def rl2_trials(results: Results) -> str:
         [row["world"], f"{row['num_trials']} × {row['episodes']}", f"{row['num_epochs']}",
          f"{row['num_minibatches']}", f"{row['learning_rate']}", f"{row['discount']}",
          f"{row['entropy_cost']}", f"{row['steps'] / 1e6:.0f} M",
-         rate(row["steps"] / row["seconds"]), number(row["training"]),
-         f"{number(row['final'])} ({interval(row['final_ci95'])})"]
+         rate(row["steps"] / row["seconds"]), number(row["training"]), _curve(row, "first")]
         for row in results[RL2_TRIALS]["rows"]
     ]  # fmt: skip
     return table(
         "environment | trials × episodes | epochs | minibatches | learning rate | γ | entropy "
-        "| steps | steps per second, two cores | training tasks | validation tasks (95 %)",
+        "| steps | steps per second, two cores | training tasks "
+        "| validation tasks: episode 1 → last tenth (95 %)",
         rows,
     )
 
@@ -118,8 +124,7 @@ def bandit_trials(results: Results) -> str:
         rows.append([name, "95 %, figure 3", *(mean(point["value"]) for point in points)])
         for row in trials:
             if row["method"] == method:
-                scores = (f"**{number(row[g]['score'])}** ({interval(row[g]['ci95'])})"
-                          for g in GROUPS)  # fmt: skip
+                scores = (mean(row[group] | {"mean": row[group]["score"]}) for group in GROUPS)
                 rows.append([name, f"{100 * row['usual']:.0f} %", *scores])
         rows.append([name, "the paper", *(number(point["paper"]) for point in points)])
     return table("method | training tasks that pay on odd arms | odd | even | uniform", rows)
@@ -132,14 +137,13 @@ def arena_trials(results: Results) -> str:
         if row["method"] == "ICIQL":
             crossed = "across episodes" if row["across_episodes"] else "within an episode"
             what = f"γ {row['discount']}, {crossed}; β {row['advantage_weight']}"
+        elif row["plans"] == 1:
+            what = "no planning"
         else:
-            many = "no planning" if row["plans"] == 1 else f"{row['plans']} plans"
-            steps = f" of {row['horizon']} step{'s' * (row['horizon'] > 1)}"
-            what = many + steps * (row["plans"] > 1)
+            what = f"{row['plans']} plans of {counted(row['horizon'], 'step')}"
         rows.append([
             row["world"], f"`{row['method']}`", what, "yes" if row["scaled_losses"] else "no",
-            f"{number(row['first'])} → {number(row['tenth'])} → **{number(row['final'])}** "
-            f"({interval(row['final_ci95'])}), {row['episodes']}", number(row["training"]),
+            f"{_curve(row, 'first', 'tenth')}, {row['episodes']}", number(row["training"]),
         ])  # fmt: skip
     return table(
         "environment | method | settings | losses divided by the variance | episode 1 → 10 → last "
