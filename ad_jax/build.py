@@ -200,6 +200,25 @@ def reads_windows(config: ml_collections.ConfigDict) -> bool:
     return method_spec(config).reads == "windows"
 
 
+def is_unused(config: ml_collections.ConfigDict, key: str) -> bool:
+    """Whether a setting is one of other sources, methods or cores than those of a config.
+
+    Args:
+      config: the config of a run.
+      key: the dotted key of one of its leaves.
+    """
+    group, name, *_ = *key.split("."), ""
+    if group == "source":
+        return name not in ("name", registries.short(config.source.name))
+    spec = method_spec(config)
+    chosen = {spec.group: spec.settings, "model": core(config)}
+    known = [("model", settings) for settings in CORES.values()]
+    known += [(each.group, each.settings) for each in METHODS.values()]
+    has = lambda settings: name in keys_of(group, settings)
+    of_some = any(has(settings) for each, settings in known if each == group)
+    return of_some and not (group in chosen and has(chosen[group]))
+
+
 def method_settings(config: ml_collections.ConfigDict) -> Any:
     """The settings of the method of a config."""
     spec = method_spec(config)

@@ -9,6 +9,7 @@ from typing import IO
 
 import ml_collections
 
+from ad_jax import build
 from ad_jax.config import flat, of_today
 from ad_jax.distributed import processes
 from ad_jax.errors import UserError
@@ -76,7 +77,8 @@ class Workdir(Folders):
     Args:
       path: the folder; created if it does not exist.
       config: stored in the folder. A value can't change while the folder has output of the first
-        stage that reads it, or of a later stage.
+        stage that reads it, or of a later stage; those of sources, methods and cores that the run
+        does not use can.
       histories, checkpoints: folders of another run to read instead of its own; None for its own.
       profile: folder for a trace of a few training steps; None for no trace.
 
@@ -160,6 +162,7 @@ class Workdir(Folders):
             given = flat(json.loads(text))
             stored = of_today(flat(read_json(path, remedy)), given)
             keys = (given.keys() | stored) - set(WATCHING)
+            keys = {k for k in keys if not build.is_unused(config, k)}
             changed = {k for k in keys if given.get(k) != stored.get(k)}
             if not changed:
                 return

@@ -11,9 +11,17 @@ import sys
 import pytest
 
 from ad_jax import config as config_module
+from ad_jax.config import flat
 from ad_jax.errors import UserError
 from experiments.runtime import workdir
 from experiments.runtime.workdir import Workdir
+
+
+def changed(config, key):
+    """A copy of a config with another value of a number."""
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict({key: type(value := flat(config.to_dict())[key])(value * 2)})
+    return other
 
 
 def leave(folder, *names):
@@ -133,6 +141,18 @@ def test_a_setting_is_free_until_something_was_made_with_it(
         Workdir(tmp_path, config).close()
         stored = json.loads((tmp_path / "config.json").read_text())
         assert stored != before and stored == json.loads(json.dumps(config.to_dict()))
+
+
+def test_settings_of_other_sources_methods_and_cores_are_free(tmp_path, config):
+    """Their defaults may change between versions while a run is half done."""
+    Workdir(tmp_path, config).close()
+    leave(tmp_path, *TRAINED)
+    others = {"source.dqn.discount": 0.5, "rl2.clip": 0.5, "train.plans": 9, "model.hidden": 9}
+    config.update_from_flattened_dict(others)
+    Workdir(tmp_path, config).close()
+    for key in ("source.ppo.discount", "train.batch_size", "model.num_layers"):
+        with pytest.raises(UserError, match=re.escape(f"another config ({key} was ")):
+            Workdir(tmp_path, changed(config, key))
 
 
 def test_the_way_out_names_what_to_remove(tmp_path, config):
