@@ -30,18 +30,16 @@ def annealed(start: float, end: float, updates: int) -> Callable[[jax.Array], An
     return optax.linear_schedule(start, end, updates) if updates else lambda count: start
 
 
-def variance(target: jax.Array, counts: jax.Array | bool = True) -> jax.Array:
+def variance(target: jax.Array) -> jax.Array:
     """The variance of targets, to scale squared errors to the same size in all environments.
 
     Args:
       target: what is predicted, [...]; no gradient goes through it.
-      counts: bool [...], which of the targets count.
 
     Returns:
       Their variance, a float32 scalar; at least ``MIN_VARIANCE``, in case all targets are equal.
     """
-    target, counts = jax.lax.stop_gradient(target), jnp.broadcast_to(counts, target.shape)
-    return jnp.maximum(jnp.nan_to_num(target.var(where=counts)), MIN_VARIANCE)
+    return jnp.maximum(jax.lax.stop_gradient(target).var(), MIN_VARIANCE)
 
 
 def clipped_surrogate(

@@ -102,6 +102,7 @@ RANGES_BY_NAME = {
     "entropy_end": Range(),  # below 0, policies become deterministic where rewards are 0, too
     "entropy_updates": COUNT_OR_ZERO,
     "expectile": PART,
+    "horizon": COUNT_OR_ZERO,
 }
 
 

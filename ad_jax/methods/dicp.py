@@ -1,16 +1,22 @@
 """In-context planning: algorithm distillation with a learnt world model to plan in.
 
 Son et al. (arXiv:2502.19009, DICP-AD): besides the learner's action, the model predicts the outcome
-of every action: the next observation, the reward, whether the episode ends, and the return from
-here to the end of the episode. To act, it samples several plans, simulates each of them for some
-steps with its own predictions, and takes the first action of the one with the highest predicted
-return. Where the predicted returns are equal, it acts like algorithm distillation. Here plans are
-sampled independently; the paper uses beam search.
+of every action: the next observation, the reward, and whether the episode ends. To act, it looks
+for the actions with the highest predicted return by beam search, in which it simulates the task
+with its own predictions, and takes the first of them. As in the paper's grid worlds, the return is
+that within the planning horizon, and predicted rewards are among those that the environment gives.
+So as long as the model sees no reward ahead, all actions are equally good, and then it acts like
+algorithm distillation.
+
+The paper breaks ties in the order of the sampled actions. Here the beam is one of stochastic beam
+search (Kool et al., arXiv:1903.06059): among equally good sequences of actions, those that are kept
+are a sample from the policy without replacement.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +31,7 @@ from ad_jax.losses import variance
 from ad_jax.methods.ad import ADConfig, of_windows
 from ad_jax.methods.train_state import gradient_update, training_output
 
-_TOLD = 3  # outputs for each action, besides the observation: reward, end, return
+_TOLD = 2  # outputs for each action, besides the observation: reward, end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +39,17 @@ class DICPConfig(ADConfig):
     """Settings of in-context planning, in addition to those of algorithm distillation.
 
     Attributes:
-      model_cost: weight of the world model's losses; those of rewards and returns are squared
-        errors divided by the variance of their targets.
-      plans: number of plans that are compared.
-      horizon: steps of each plan, including the next one; 1 compares actions by their predicted
-        returns.
+      model_cost: weight of the world model's losses; that of rewards is a squared error divided by
+        the variance of the rewards.
+      beam_size: number of action sequences that are kept while planning.
+      horizon: their length, including the next action; 0 does not plan, and acts like AD.
+      discount: of predicted rewards per step, so that the sooner of two rewards counts more.
     """
 
-    model_cost: float = 0.3
-    plans: int = 8
-    horizon: int = 4
+    model_cost: float = 1.0
+    beam_size: int = 10
+    horizon: int = 8
+    discount: float = 0.99
 
 
 def _sizes(space: Any) -> np.ndarray:
@@ -63,11 +70,14 @@ def _extra_outputs(env: Any) -> int:
 
 def make(model, optimizer, env, env_params, settings: DICPConfig) -> Method:
     """DICP as a Method; see ``MethodSpec.make``."""
-    del env, env_params  # it learns from stored histories alone
+    del env_params  # it learns from stored histories alone
     loss = lambda params, batch, key: dicp_loss(model, params, batch, key, settings)
     update = gradient_update(loss, optimizer, settings.accumulate)
     method = of_windows(model, optimizer, settings, update)
-    return method._replace(agent=partial(planning_agent, model, settings))
+    if not settings.horizon:
+        return method
+    levels = getattr(env, "reward_levels", None)
+    return method._replace(agent=partial(planning_agent, model, levels, settings))
 
 
 DICP = MethodSpec(
@@ -79,24 +89,32 @@ DICP = MethodSpec(
 )
 
 
-def told(model: Any, out: jax.Array, action: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-    """What a model's outputs predict for an action.
+def outcomes(model: Any, out: jax.Array) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+    """What a model's outputs predict for every action.
 
     Args:
       model: with the extra outputs of ``DICP``.
       out: its outputs, [...].
-      action: int32 [...].
 
     Returns:
-      (logits of each component of the next observation, [..., 3]: the reward, the logit of the
-      episode's end, and the return to its end).
+      (logits of each component of the next observation, [..., actions, values]; the reward; the
+      logit of the episode's end, both [..., actions]).
     """
-    sizes = _sizes(model.space)
+    split = np.cumsum(_sizes(model.space))
     of_actions = out[..., model.actions.num_logits :]
-    of_actions = of_actions.reshape(*action.shape, model.actions.num_logits, -1)
-    chosen = jnp.take_along_axis(of_actions, action[..., None, None], -2)[..., 0, :]
-    *components, rest = jnp.split(chosen, np.cumsum(sizes), -1)
-    return components, rest
+    of_actions = of_actions.reshape(*out.shape[:-1], model.actions.num_logits, -1)
+    *components, rest = jnp.split(of_actions, split, -1)
+    return components, rest[..., 0], rest[..., 1]
+
+
+def outcome(
+    model: Any, out: jax.Array, action: jax.Array
+) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+    """What a model's outputs predict for one action, int32 [...]; see ``outcomes``."""
+    at = lambda x, index: jnp.take_along_axis(x, index, action.ndim).squeeze(action.ndim)
+    components, reward, end = outcomes(model, out)
+    one = action[..., None]
+    return [at(part, one[..., None]) for part in components], at(reward, one), at(end, one)
 
 
 def dicp_loss(
@@ -120,7 +138,7 @@ def dicp_loss(
     imitation = actions.cross_entropy(logits, action, settings.label_smoothing).mean()
 
     # What follows the last step of a window is not in it, nor is the end of its last episode.
-    components, rest = told(model, out[:, :-1], action[:, :-1])
+    components, told_reward, told_end = outcome(model, out[:, :-1], action[:, :-1])
     reward, ends = batch["previous_reward"][:, 1:], batch["is_first"][:, 1:]
     mean = lambda x, known: (x * known).sum() / jnp.maximum(known.sum(), 1)
     observation = batch["observation"][:, 1:].reshape(*ends.shape, -1) - spaces.lowest(model.space)
@@ -128,11 +146,9 @@ def dicp_loss(
         mean(optax.softmax_cross_entropy_with_integer_labels(part, observation[..., i]), ~ends)
         for i, part in enumerate(components)
     )
-    reward_loss = ((rest[..., 0] - reward) ** 2).mean() / variance(reward)
-    end_loss = optax.sigmoid_binary_cross_entropy(rest[..., 1], ends).mean()
-    returns, known = returns_to_go(reward, ends)
-    return_loss = mean((rest[..., 2] - returns) ** 2, known) / variance(returns, known)
-    model_loss = observation_loss + reward_loss + end_loss + return_loss
+    reward_loss = ((told_reward - reward) ** 2).mean() / variance(reward)
+    end_loss = optax.sigmoid_binary_cross_entropy(told_end, ends).mean()
+    model_loss = observation_loss + reward_loss + end_loss
 
     total = imitation + settings.model_cost * model_loss
     accuracy = actions.equal(actions.best(logits), action).mean()
@@ -141,27 +157,34 @@ def dicp_loss(
         "accuracy": accuracy,
         "observation_loss": observation_loss,
         "reward_loss": reward_loss,
-        "return_loss": return_loss,
     }
 
 
-def returns_to_go(reward_BxT: jax.Array, ends_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(return from each step to its episode's end, whether that end is in the window), [B, T]."""
+class Beam(NamedTuple):
+    """Sequences of actions and where the model expects them to lead, [beam_size, ...].
 
-    def step(following, seen):
-        later, known = following
-        reward, ends = seen
-        now = reward + jnp.where(ends, 0.0, later), known | ends
-        return now, now
+    Attributes:
+      first: int32, the first action.
+      memory, out: the model's carry, and its outputs for the next action.
+      score: the predicted return, discounted; -inf where there is no sequence.
+      goes_on: bool, whether the episode has not ended.
+      log_prob: of the actions under the policy.
+      drawn: ``log_prob`` plus noise of a Gumbel distribution; the highest of all sequences of a
+        length are a sample without replacement.
+    """
 
-    first = jnp.zeros(len(reward_BxT)), jnp.zeros(len(reward_BxT), bool)
-    _, found = jax.lax.scan(step, first, (reward_BxT.T, ends_BxT.T), reverse=True)
-    returns_TxB, known_TxB = found
-    return returns_TxB.T, known_TxB.T
+    first: jax.Array
+    memory: Any
+    out: jax.Array
+    score: jax.Array
+    goes_on: jax.Array
+    log_prob: jax.Array
+    drawn: jax.Array
 
 
 def planning_agent(
     model: Any,
+    levels: Sequence[float] | None,
     settings: DICPConfig,
     params: Any,
     *,
@@ -172,56 +195,96 @@ def planning_agent(
 
     Args:
       model: with the extra outputs of ``DICP``.
-      settings: see DICPConfig.
+      levels: the rewards of the environment, of which the nearest is predicted; None for any.
+      settings: see DICPConfig; the horizon is 1 or more.
       params: of the model.
       mode: must be "fast": plans continue from the model's carry.
-      temperature: of the actions that are sampled for plans; 0 takes the most probable ones.
+      temperature: of the policy; 0 prefers the most probable of equally good actions.
 
     Raises:
       UserError: it is another mode.
     """
     if mode != "fast":
         raise UserError(f"evaluation.mode={mode!r}: DICP plans from its memory: give 'fast'")
+    size, num_actions = settings.beam_size, model.actions.num_logits
     lowest, shape = spaces.lowest(model.space), model.space.shape
     sharp = jnp.equal(temperature, 0)
 
     def read(memory, observation, action, reward, is_first):
         return model.apply(params, memory, observation, action, reward, is_first, method="step")
 
-    def draw(key, out):
-        logits = out[: model.actions.num_logits]
-        drawn = model.actions.draw(key, logits / jnp.where(sharp, 1, temperature))
-        return jnp.where(sharp, model.actions.best(logits), drawn).astype(jnp.int32)
+    def among_levels(reward):
+        if levels is None:
+            return reward
+        values = jnp.asarray(levels, jnp.float32)
+        return values[jnp.abs(reward[..., None] - values).argmin(-1)]
 
-    def course(memory, out, key):
-        """(first action, predicted return) of one sampled plan."""
+    def draw_all(key, beam):
+        """(log-probabilities, draws) of each sequence with each next action, [size, actions]."""
+        logits = beam.out[:, :num_actions] / jnp.where(sharp, 1, temperature)
+        log_prob = beam.log_prob[:, None] + jax.nn.log_softmax(logits)
+        noise = jnp.where(sharp, 0.0, jax.random.gumbel(key, log_prob.shape))
+        return log_prob, with_maximum(log_prob + noise, beam.drawn[:, None])
 
-        def dream(state, key):
-            memory, out, goes_on, total = state
-            action = draw(key, out)
-            components, rest = told(model, out, action)
-            number = jnp.stack([logits.argmax(-1) for logits in components])
-            observation = (number.astype(jnp.int32) + lowest).reshape(shape)
-            total += jnp.where(goes_on, rest[0], 0.0)
-            goes_on &= rest[1] < 0
-            memory, out = read(memory, observation, action, rest[0], jnp.zeros((), bool))
-            return (memory, out, goes_on, total), action
+    def best(beam, key, depth):
+        """(index, next action, and reward, score, log_prob, drawn) of the best continuations."""
+        reward = among_levels(outcomes(model, beam.out)[1])
+        gained = jnp.where(beam.goes_on[:, None], settings.discount**depth * reward, 0.0)
+        score = beam.score[:, None] + gained
+        found = reward, score, *draw_all(key, beam)
+        reward, score, log_prob, drawn = (x.reshape(-1) for x in found)
+        order = jnp.lexsort((-drawn, -score))[:size]
+        chosen = (x[order] for x in (reward, score, log_prob, drawn))
+        return order // num_actions, (order % num_actions).astype(jnp.int32), *chosen
 
-        key, key_last = jax.random.split(key)
-        keys = jax.random.split(key, settings.horizon - 1)
-        start = memory, out, jnp.ones((), bool), jnp.zeros(())
-        (_, out, goes_on, total), actions = jax.lax.scan(dream, start, keys)
-        last = draw(key_last, out)
-        _, rest = told(model, out, last)
-        actions = jnp.append(actions, last)
-        return actions[0], total + jnp.where(goes_on, rest[2], 0.0)
+    def extended(beam, step):
+        key, depth = step
+        index, action, reward, score, log_prob, drawn = best(beam, key, depth)
+        beam = jax.tree.map(lambda x: x[index], beam)
+        components, _, end = outcome(model, beam.out, action)
+        number = jnp.stack([logits.argmax(-1) for logits in components], -1)
+        observation = (number.astype(jnp.int32) + lowest.reshape(-1)).reshape(size, *shape)
+        begins = jnp.zeros(size, bool)
+        memory, out = jax.vmap(read)(beam.memory, observation, action, reward, begins)
+        first = jnp.where(depth == 0, action, beam.first)
+        return Beam(first, memory, out, score, beam.goes_on & (end < 0), log_prob, drawn), None
+
+    def plan(key, memory, out):
+        copied = lambda x: jnp.broadcast_to(x, (size, *x.shape))
+        alone = jnp.where(jnp.arange(size) == 0, 0.0, -jnp.inf)
+        beam = Beam(
+            first=jnp.zeros(size, jnp.int32),
+            memory=jax.tree.map(copied, memory),
+            out=copied(out),
+            score=alone,
+            goes_on=jnp.ones(size, bool),
+            log_prob=jnp.zeros(size),
+            drawn=alone,
+        )
+        keys, last = jax.random.split(key, settings.horizon), settings.horizon - 1
+        beam, _ = jax.lax.scan(extended, beam, (keys[:last], jnp.arange(last)))
+        index, action, *_ = best(beam, keys[last], last)
+        return beam.first[index[0]] if last else action[0]
 
     def act(memory, *seen):
         key, inner = memory
-        key, key_plans = jax.random.split(key)
+        key, key_plan = jax.random.split(key)
         inner, out = read(inner, *seen)
-        keys = jax.random.split(key_plans, settings.plans)
-        actions, promised = jax.vmap(partial(course, inner, out))(keys)
-        return (key, inner), actions[jnp.argmax(promised)]
+        return (key, inner), plan(key_plan, inner, out)
 
     return Agent(init=lambda key: (key, model.initial_carry()), act=act)
+
+
+def with_maximum(drawn: jax.Array, maximum: jax.Array) -> jax.Array:
+    """Gumbel draws given that their maximum is another one (Kool et al., appendix B.3).
+
+    Args:
+      drawn: float32 [..., k], log-probabilities plus independent noise.
+      maximum: float32 [..., 1].
+
+    Returns:
+      float32 [..., k], in the same order.
+    """
+    highest = drawn.max(-1, keepdims=True)
+    rest = maximum - drawn + jnp.log1p(-jnp.exp(drawn - highest))
+    return maximum - jnp.maximum(0.0, rest) - jnp.log1p(jnp.exp(-jnp.abs(rest)))

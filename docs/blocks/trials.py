@@ -134,22 +134,32 @@ def arena_trials(results: Results) -> str:
     """What IC-IQL and DICP reach with other settings, on validation tasks."""
     rows = []
     for row in results[ARENA]["rows"]:
-        if row["method"] == "ICIQL":
-            crossed = "across episodes" if row["across_episodes"] else "within an episode"
-            what = f"γ {row['discount']}, {crossed}; β {row['advantage_weight']}"
-        elif row["plans"] == 1:
-            what = "no planning"
-        else:
-            what = f"{row['plans']} plans of {counted(row['horizon'], 'step')}"
+        settings = _SETTINGS.get(row["method"], lambda row: "")(row)
         rows.append([
-            row["world"], f"`{row['method']}`", what, "yes" if row["scaled_losses"] else "no",
+            row["world"], f"`{row['method']}`", settings,
             f"{_curve(row, 'first', 'tenth')}, {row['episodes']}", number(row["training"]),
         ])  # fmt: skip
     return table(
-        "environment | method | settings | losses divided by the variance | episode 1 → 10 → last "
-        "tenth (95 %), episodes | training tasks",
+        "environment | method | settings | episode 1 → 10 → last tenth (95 %), episodes | "
+        "training tasks",
         rows,
     )
+
+
+def _of_iql(row: Mapping[str, Any]) -> str:
+    crossed = "across episodes" if row["across_episodes"] else "within an episode"
+    scaled = "" if row["scaled_losses"] else "; losses not divided by the variance"
+    return f"γ {row['discount']}, {crossed}; β {row['advantage_weight']}{scaled}"
+
+
+def _of_dicp(row: Mapping[str, Any]) -> str:
+    weight = f"weight of the model's loss {row['model_cost']}"
+    if not row["horizon"]:
+        return f"no planning; {weight}"
+    return f"{row['beam_size']} paths of {counted(row['horizon'], 'step')}; {weight}"
+
+
+_SETTINGS = {"ICIQL": _of_iql, "DICP": _of_dicp}
 
 
 def ablations(results: Results) -> str:
