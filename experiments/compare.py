@@ -108,27 +108,29 @@ def gather(runs: list[str]) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str
 def compare(scores: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """Statistics of each method, as JSON values: its curve, and the last tenth of the episodes.
 
-    Intervals treat training seeds, tasks and rollouts as samples. ``improvement`` is the
-    probability of improvement over the first method; its interval also treats the first method's
-    seeds as samples.
+    Intervals treat training seeds, tasks and rollouts as samples. ``profile`` and ``improvement``,
+    the probability of improvement over the first method, count each model on each task once, with
+    the mean over its rollouts. The interval of the latter also treats the first method's seeds as
+    samples.
     """
     end = {name: statistics.last_tenth(values).mean(-1) for name, values in scores.items()}
-    first = next(iter(end.values()))
+    of_models = {name: last.mean(2, keepdims=True) for name, last in end.items()}
+    first = next(iter(of_models.values()))
     made = {}
     for name, values in scores.items():
-        last = end[name]
+        of_model = of_models[name]
         shown = {
             "curve": values,
-            "mean": last,
-            "profile": statistics.performance_profile(last, THRESHOLDS),
+            "mean": end[name],
+            "profile": statistics.performance_profile(of_model, THRESHOLDS),
         }
         made[name] = {"seeds": len(values)}
-        for key, of_rollouts in shown.items():
-            made[name][key] = of_rollouts.mean((0, 1, 2)).tolist()
-            made[name][f"{key}_ci95"] = statistics.confidence_interval(of_rollouts).tolist()
-        if last is not first:
-            gain = statistics.improvement(last, first)
-            loss = statistics.improvement(first, last)
+        for key, samples in shown.items():
+            made[name][key] = samples.mean((0, 1, 2)).tolist()
+            made[name][f"{key}_ci95"] = statistics.confidence_interval(samples).tolist()
+        if of_model is not first:
+            gain = statistics.improvement(of_model, first)
+            loss = statistics.improvement(first, of_model)
             mean = gain.mean()
             halves = [np.diff(statistics.confidence_interval(x))[0] / 2 for x in (gain, loss)]
             half = np.hypot(*halves)  # tasks are counted twice, so this is slightly too wide
@@ -154,7 +156,7 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
     curves.set(xlabel="episode in context", ylabel=facts["unit"])
     curves.xaxis.get_major_locator().set_params(integer=True)
     profiles.set(
-        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="fraction of rollouts above"
+        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="fraction of models × tasks above"
     )
     figure.suptitle(f"{facts['environment']}: learning in context, weights frozen", fontsize=11)
     tasks = style.counted(facts["tasks"], f"{facts['group']} task")

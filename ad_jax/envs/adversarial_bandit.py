@@ -114,9 +114,18 @@ class AdversarialBandit(environment.Environment):
         """Expected return of a trial of random pulls; float32."""
         return params.probability.mean() * self.max_steps_in_episode
 
+    def groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """The groups of arms that may pay in training: (probability [group], bool [group, arm]).
+
+        The success probability of each arm of a task's group is uniform in [0, 1]; other arms never
+        pay.
+        """
+        odd = np.arange(self.num_arms) % 2 == 0  # the first arm is arm 1
+        return np.array([self.usual, 1 - self.usual]), np.stack([odd, ~odd])
+
     def tasks(self) -> TaskDistribution:
         """Bandits whose odd arms usually pay; ``even`` and ``uniform`` ones are for tests, too."""
-        odd = np.arange(self.num_arms) % 2 == 0  # the first arm is arm 1
+        _, (odd, _) = self.groups()
         return dataclasses.replace(
             self._distribution(odd, self.usual, 0),
             shifted={

@@ -96,9 +96,10 @@ def across_seeds(values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Which rollouts score more than each threshold; their mean is the performance profile.
+    """Which scores are above each threshold; their mean is the performance profile.
 
-    Agarwal et al. 2021 (arXiv:2108.13264), section 4.2, with rollouts of all seeds as runs.
+    Agarwal et al. 2021 (arXiv:2108.13264), section 4.2. Their runs are training seeds, whose scores
+    are means over rollouts: give a single rollout, the mean.
 
     Args:
       scores: float [seed, task, rollout].
@@ -111,12 +112,12 @@ def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarra
 
 
 def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """For each of our rollouts, the fraction of theirs on the same task that it beats.
+    """For each of our scores, the fraction of theirs on the same task that it beats.
 
     Ties count half.
 
     The mean is the probability of improvement of Agarwal et al. 2021 (arXiv:2108.13264), section
-    4.3: the Mann-Whitney statistic of each task, averaged.
+    4.3: the Mann-Whitney statistic of each task, averaged. As there, give means over rollouts.
 
     Args:
       ours, theirs: float [seed, task, rollout], of the same tasks.

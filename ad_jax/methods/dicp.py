@@ -42,13 +42,14 @@ class DICPConfig(ADConfig):
       model_cost: weight of the world model's losses; that of rewards is a squared error divided by
         the variance of the rewards.
       beam_size: number of action sequences that are kept while planning.
-      horizon: their length, including the next action; 0 does not plan, and acts like AD.
+      horizon: their length, including the next action; 0 does not plan, and acts like AD. In Dark
+        Room, the paper's 8 is clearly worse than the default.
       discount: of predicted rewards per step, so that the sooner of two rewards counts more.
     """
 
     model_cost: float = 1.0
     beam_size: int = 10
-    horizon: int = 8
+    horizon: int = 1
     discount: float = 0.99
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import betaln
 
 from ad_jax.envs.spaces import component_sizes
 from ad_jax.errors import UserError
@@ -35,13 +36,17 @@ class UCBConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ThompsonConfig:
-    """Settings of Thompson sampling; the prior of every arm is uniform.
+    """Settings of Thompson sampling.
 
     Attributes:
       num_streams: trials side by side.
+      informed: whether the prior is the distribution of the training tasks, which the environment
+        must tell (``groups``, as in ``envs.adversarial_bandit``). Otherwise that of every arm is
+        uniform.
     """
 
     num_streams: int = 1
+    informed: bool = False
 
 
 def ucb(env: Any, config: UCBConfig) -> Source:
@@ -69,10 +74,25 @@ def ucb(env: Any, config: UCBConfig) -> Source:
 
 
 def thompson(env: Any, config: ThompsonConfig) -> Source:
-    """Thompson sampling for arms that pay 0 or 1 (Thompson, 1933); as ``ucb`` otherwise."""
+    """Thompson sampling for arms that pay 0 or 1 (Thompson, 1933); as ``ucb`` otherwise.
+
+    Raises:
+      UserError: it is to be informed, and the environment does not tell its groups of arms.
+    """
+    every_arm = np.ones(1), np.ones((1, env.num_actions), bool)
+    if config.informed and not hasattr(env, "groups"):
+        raise UserError(
+            f"source.thompson.informed=True: {env.name} does not say which arms may pay: give False"
+        )
+    weight, may_pay = map(jnp.asarray, env.groups() if config.informed else every_arm)
 
     def index(key: jax.Array, pulls: jax.Array, wins: jax.Array) -> jax.Array:
-        return jax.random.beta(key, 1 + wins, 1 + pulls - wins)
+        key_group, key_arms = jax.random.split(key)
+        won, lost = 1 + wins, 1 + pulls - wins
+        # Of each group: the probability of what was seen, if it is the one that may pay.
+        seen = jnp.where(may_pay, betaln(won, lost), jnp.where(wins > 0, -jnp.inf, 0.0)).sum(-1)
+        group = jax.random.categorical(key_group, jnp.log(weight) + seen)
+        return jnp.where(may_pay[group], jax.random.beta(key_arms, won, lost), 0.0)
 
     return _index_policy(env, config.num_streams, index)
 

@@ -44,8 +44,22 @@ def arena_scores(results: Results) -> str:
     made = results[ARENA]
     rows = _of_world(made, lambda of: f"{number(of['mean'])} ({interval(of['mean_ci95'])})")
     found = [world["from_scratch"].get("source", {}) for world in made["worlds"].values()]
-    say = lambda of: f"{number(of['mean'])} ({of['name']})" if "mean" in of else "–"
-    return table(_header(made), [*rows, ["`source`, from scratch", *map(say, found)]])
+    learned = lambda of: (
+        f"{of['name']}: {number(of['mean'])} ({interval(of['ci95'])})" if "mean" in of else "–"
+    )
+    bounds = {
+        key: [number(world[key]) for world in made["worlds"].values()]
+        for key in ("random", "optimum")
+    }
+    return table(
+        _header(made),
+        [
+            *rows,
+            ["`source`, from scratch", *map(learned, found)],
+            ["return that counts as 0: random", *bounds["random"]],
+            ["return that counts as 1: optimal", *bounds["optimum"]],
+        ],
+    )
 
 
 @_once_it_is_there(ARENA)
@@ -86,24 +100,27 @@ def arena_shifted(results: Results) -> str:
         rows.append([f"`{name}`", *regret, *cells])
     for world in by_step:
         for name, of in made["worlds"][world]["from_scratch"].items():
-            own = [number(of["regret"]) if w == world else "–" for w in by_step]
-            rows.append([f"`{name}` ({of['name']}), from scratch", *own, *["–"] * len(columns)])
+            regret = f"{number(of['regret'])} ({interval(of['ci95'])})"
+            own = [regret if w == world else "–" for w in by_step]
+            rows.append([f"`{name}`, from scratch", *own, *["–"] * len(columns)])
     regrets = [f"{made['worlds'][w]['environment']}, regret of held-out tasks" for w in by_step]
     return table(" | ".join(["entry", *regrets, *columns.values()]), rows)
 
 
 @_once_it_is_there(ARENA)
 def arena_costs(results: Results) -> str:
-    """Parameters, and seconds of training and of acting."""
+    """Parameters, steps in the environment, and seconds."""
 
     def show(of: Mapping[str, Any]) -> str:
         run = of["run"]
         mean = lambda values: sum(values) / len(values)
-        times = f"{mean(run['train']):.0f} + {mean(run['evaluate']):.0f} s"
-        return f"{rate(of['parameters'])}, {times}"
+        stages = [run.get("collect", 0), mean(run["train"]), mean(run["evaluate"])]
+        times = " + ".join(f"{seconds:.0f}" for seconds in stages)
+        return f"{rate(of['parameters'])}, {rate(run['env_steps'])}, {times} s"
 
     made = results[ARENA]
-    return table(_header(made, "parameters, training + acting"), _of_world(made, show))
+    first = "parameters, steps in the environment, collecting + training + acting"
+    return table(_header(made, first), _of_world(made, show))
 
 
 def arena_left_out(results: Results) -> str:

@@ -16,14 +16,17 @@ from experiments.figures import presets
 from experiments.figures.runs import Run, changed
 
 SEEDS = {"smoke": 1, "cpu": 5, "paper": 5}
+_ALL = (
+    presets.BANDIT, "dark_room", presets.KEY_TO_DOOR, presets.RANDOM_MDP, "point_robot", "xland"
+)  # fmt: skip
 WORLDS = {
-    "smoke": (presets.BANDIT, "dark_room", presets.RANDOM_MDP),
-    "cpu": (
-        presets.BANDIT, "dark_room", presets.KEY_TO_DOOR, presets.RANDOM_MDP, "point_robot", "xland"
-    ),
+    "smoke": _ALL,
+    "cpu": _ALL,
     "paper": (presets.BANDIT, "dark_room", "dark_room_hard", presets.KEY_TO_DOOR),
-}  # fmt: skip
+}
 
+# Trials of each held-out bandit by algorithms that learn it from scratch: single ones are noisy.
+TRIALS = {"smoke": 2, "cpu": 64, "paper": 64}
 # Cores with about as many parameters as the transformer of the presets.
 SHAPES: dict[str, Mapping[str, Any]] = {
     "lstm": {"model.hidden": 160, "model.mlp_width": 64},
@@ -46,19 +49,31 @@ def _of_random_histories(environment: str, preset: str) -> Run:
 
 
 def _clone(environment: str, preset: str) -> Run:
-    """Behaviour cloning: ED without a context, so that it is one policy for all tasks."""
+    """Behaviour cloning: ED that sees a single step, with the action and reward before it."""
     run = presets.ed(environment, preset)
     transitions = run.config.train.batch_size * run.config.model.context
     alone = {"model.context": 1, "model.attention_chunk": 1, "train.batch_size": transitions}
     return run._replace(config=changed(run.config, alone))
 
 
-def _thompson(environment: str, preset: str) -> Run:
-    return presets.source(environment, preset, {"source.name": "thompson"})
+def _rl2(environment: str, preset: str) -> Run:
+    """RL² with as large a model as the others."""
+    run = presets.rl2(environment, preset)
+    return run._replace(config=changed(run.config, SHAPES["lstm"]))
+
+
+def _source(environment: str, preset: str) -> Run:
+    return presets.source(environment, preset, {"source.ucb.num_streams": TRIALS[preset]})
+
+
+def _thompson(informed: bool, environment: str, preset: str) -> Run:
+    own = {"num_streams": TRIALS[preset], "informed": informed}
+    changes = {"source.name": "thompson", "source.thompson": own}
+    return presets.source(environment, preset, changes)
 
 
 # Methods that change more of AD's config than the method.
-OWN: dict[str, Callable[[str, str], Run]] = {"ED": presets.ed, "RL2": presets.rl2}
+OWN: dict[str, Callable[[str, str], Run]] = {"ED": presets.ed, "RL2": _rl2}
 OF_METHODS: dict[str, Callable[[str, str], Run]] = {
     **{name: OWN.get(name, partial(_of_method, name)) for name in METHODS},
     "AD, noise": presets.noise,
@@ -66,7 +81,11 @@ OF_METHODS: dict[str, Callable[[str, str], Run]] = {
     "BC": _clone,
 }
 OF_CORES = {f"AD, {core}": partial(_of_core, core) for core in CORES if core != "transformer"}
-FROM_SCRATCH = {"source": presets.source, "Thompson": _thompson}
+FROM_SCRATCH = {
+    "source": _source,
+    "Thompson": partial(_thompson, False),
+    "Thompson, informed": partial(_thompson, True),
+}
 ENTRIES = {**OF_METHODS, **OF_CORES, **FROM_SCRATCH}
 PICTURES = {"methods": list(OF_METHODS), "cores": ["AD", *OF_CORES]}
 
@@ -86,11 +105,14 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "point_robot": "it predicts observations of whole numbers only",
         "xland": "the outputs that predict an observation would be larger than the model",
     },
-    "Thompson": {
-        world: "it is an algorithm for bandits"
-        for worlds in WORLDS.values()
-        for world in worlds
-        if world != presets.BANDIT
+    **{
+        name: {
+            world: "it is an algorithm for bandits"
+            for worlds in WORLDS.values()
+            for world in worlds
+            if world != presets.BANDIT
+        }
+        for name in ("Thompson", "Thompson, informed")
     },
 }
 

@@ -32,8 +32,8 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
       ``methods``: for each entry and environment, its scores on held-out tasks, normalised so that
       0 is the random and 1 the optimal policy, by episode, or by step if there is one episode.
       ``curve`` and ``mean`` (over the curve's last tenth) have 95 % intervals ``_ci95`` over
-      training seeds, tasks and rollouts. From each rollout's mean score in the last tenth of the
-      episodes: ``profile``, the fraction of rollouts above each threshold, and ``improvement``, the
+      training seeds, tasks and rollouts. From each model's mean score on each task, in that last
+      tenth: ``profile``, the fraction of them above each threshold, and ``improvement``, the
       probability of improvement over ``first``, the environment's first entry. ``return`` is the
       return in the last tenth, not normalised; ``regret`` is given if there is one episode;
       ``to_80`` is the first episode or step with a mean score of at least 0.8, or None;
@@ -42,7 +42,8 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
 
       ``worlds``: for each environment, its held-out tasks, the mean optimal return (1 if it is not
       known), the mean random return, and ``from_scratch``: for each source learner, its name and
-      its score in the last tenth of its episodes, or its regret.
+      its score in the last tenth of its episodes, or its regret, with a 95 % interval over tasks,
+      and the steps it has made in each of them.
 
       ``thresholds``: those of the profiles.
     """
@@ -50,19 +51,15 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
     worlds = {}
     for world, of_world in results.items():
         learners = {name: x for name, x in of_world.items() if name not in entries.FROM_SCRATCH}
-        by_rollout = compare.compare({name: found.normalized() for name, found in learners.items()})
         first = next(iter(learners.values()))
-        shown = by_rollout
-        if _by_step(first):
-            shown = compare.compare({name: _scores(found) for name, found in learners.items()})
+        shown = compare.compare({name: _scores(found) for name, found in learners.items()})
         for name, found in learners.items():
-            curve = {key: value for key, value in shown[name].items() if key in _OF_CURVES}
             methods.setdefault(name, {})[world] = {
-                key: panels.rounded(value) for key, value in (by_rollout[name] | curve).items()
+                key: panels.rounded(value) for key, value in shown[name].items()
             } | {
                 "seeds": shown[name]["seeds"],
                 "return": panels.point(statistics.last_tenth(found.of_group()).mean(-1)),
-                "to_80": _first_above(np.array(curve["curve"]), PART),
+                "to_80": _first_above(np.array(shown[name]["curve"]), PART),
                 "shifted": {
                     group: panels.point(statistics.last_tenth(_scores(found, group)).mean(-1))
                     for group in dict.fromkeys(found.group.tolist())
@@ -94,9 +91,6 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
     return {"thresholds": compare.THRESHOLDS.tolist(), "methods": methods, "worlds": worlds}
 
 
-_OF_CURVES = ("curve", "curve_ci95", "mean", "mean_ci95")
-
-
 def _by_step(found: Results) -> bool:
     """Whether an evaluation is one episode, so that its curve is by step."""
     return found.returns.shape[-1] == 1
@@ -108,16 +102,19 @@ def _scores(found: Results, group: str = evaluate.HELDOUT) -> np.ndarray:
 
 
 def _from_scratch(found: Results, by_step: bool) -> dict[str, Any]:
-    """The name of a source learner, and its score or regret on held-out tasks."""
+    """What a source learner reaches on held-out tasks."""
     tested = found.group == evaluate.HELDOUT
     returns, low, high = (
         np.array(found.source["final_return_by_task"]), found.chance[tested], found.optimum[tested]
     )  # fmt: skip
-    name = {"name": found.config.source.name}
-    if by_step:
-        return name | {"regret": float((high - returns).mean())}
-    counted = high > low
-    return name | {"mean": float(((returns - low) / (high - low))[counted].mean())}
+    scores = high - returns if by_step else ((returns - low) / (high - low))[high > low]
+    mean, interval = scores.mean(), statistics.confidence_interval(scores[None, :, None])
+    return {
+        "name": found.config.source.name,
+        "regret" if by_step else "mean": float(mean),
+        "ci95": panels.rounded(interval),
+        "steps": found.source["env_steps"] // len(returns),
+    }
 
 
 def num_parameters(results: Results) -> int:
@@ -182,9 +179,9 @@ def draw_curves(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
 
 def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
-    title = "Performance profiles over the last tenth of the episodes"
+    title = "Performance profiles over the last tenth of the episodes or steps"
     x, label = np.array(made["thresholds"]), f"threshold: {panels.SCORE}"
-    ylabel = "fraction of rollouts above"
+    ylabel = "fraction of models × tasks above"
     figure = _draw(made, names, "profile", lambda _: x, title, label, ylabel)
     for axes in figure.axes:
         axes.set_ylim(-0.05, 1.05)

@@ -214,6 +214,7 @@ def scale(results: Results) -> dict[str, Any]:
         "training_tasks": len(world.train),
         "heldout_tasks": len(world.heldout),
         "source": None if results.source is None else c.source.name,
+        "env_steps": _env_steps(results),
         **results.costs,
     }
     if results.metrics:
@@ -227,6 +228,14 @@ def scale(results: Results) -> dict[str, Any]:
             "rollouts": c.evaluation.rollouts,
         }
     return found
+
+
+def _env_steps(results: Results) -> int:
+    """Steps in the environment for training: those of the source, or of a method without one."""
+    if results.source is not None:
+        return results.source["env_steps"]
+    c = results.config
+    return c.train.steps * build.method(c, build.world(c)).transitions
 
 
 def say(text: str) -> None:

@@ -17,7 +17,6 @@ from ad_jax import build
 from ad_jax.distributed import processes, sharding
 from ad_jax.envs.tasks import Split
 from ad_jax.errors import UserError
-from ad_jax.evaluation.statistics import last_tenth
 from ad_jax.interfaces import Source
 from data_pipelines.schema import Schema
 from data_pipelines.writer import PROVENANCE, Writer
@@ -143,6 +142,7 @@ def describe(
             "raise collect.updates, or shorten the episodes, in another workdir"
         )
     returns = np.concatenate([np.array(s["mean_return"])[:, :episodes] for s in summaries])
+    final = join("late") if episodes > 1 else returns[:, 0]
     return {
         "config": config.to_dict(),
         "seed": config.seed,
@@ -154,7 +154,7 @@ def describe(
         "env_steps": env_steps,
         "mean_return_by_episode": returns.mean(0).tolist(),
         "return_quantiles_by_episode": np.quantile(returns, QUANTILES, axis=0).T.tolist(),
-        "final_return_by_task": last_tenth(returns).mean(-1).tolist(),
+        "final_return_by_task": final.tolist(),
     }
 
 
@@ -286,21 +286,23 @@ class TileStatistics:
         """The statistics as JSON values.
 
         Returns:
-          mean_return [task, episode]: mean over streams, for the episodes that all of them
-          finished. early, late [task]: the mean return in the first and in the last tenth of these
-          episodes or, if a history has at most one episode, the reward in the first and in the last
-          tenth of its steps. first_action_share [task]: the share of the most common action in the
-          first tenth of the steps, extended to at least ``MIN_ACTIONS`` actions; for vectors, that
-          of the component that varies most.
+          mean_return [task, episode]: mean over streams, for the episodes that all streams of all
+          tasks finished. early, late [task]: the mean return in the first and in the last tenth of
+          the episodes that all streams of the task finished or, if there is at most one, the reward
+          in the first and in the last tenth of its steps. first_action_share [task]: the share of
+          the most common action in the first tenth of the steps, extended to at least
+          ``MIN_ACTIONS`` actions; for vectors, that of the component that varies most.
         """
-        whole = (self._ended == self._streams).all(0)
-        returns = (self._returns / np.maximum(self._ended, 1))[:, whole]
-        early, late = self._early, self._late
-        if (episodes := returns.shape[1]) > 1:
-            tenth = max(1, episodes // 10)
-            early, late = returns[:, :tenth].mean(1), returns[:, -tenth:].mean(1)
+        whole = self._episode.min(1)  # episodes that all streams of a task finished
+        returns = self._returns / np.maximum(self._ended, 1)
+        early, late = self._early.copy(), self._late.copy()
+        for task, episodes in enumerate(whole):
+            if episodes > 1:
+                tenth = max(1, episodes // 10)
+                early[task] = returns[task, :tenth].mean()
+                late[task] = returns[task, episodes - tenth : episodes].mean()
         return {
-            "mean_return": returns.tolist(),
+            "mean_return": returns[:, : whole.min()].tolist(),
             "early": early.tolist(),
             "late": late.tolist(),
             "first_action_share": (self._actions.max(-1) / self._actions.sum(-1)).min(-1).tolist(),

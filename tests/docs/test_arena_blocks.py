@@ -6,7 +6,10 @@ from docs.blocks import arena
 
 
 def entry(mean, **more):
-    run = {"train": [60.0, 62.0], "evaluate": [4.0], "training_tasks": 57, "source": "ppo"}
+    run = {
+        "collect": 9.0, "train": [60.0, 62.0], "evaluate": [4.0], "training_tasks": 57,
+        "source": "ppo", "env_steps": 7_300_000,
+    }  # fmt: skip
     return {
         "mean": mean, "mean_ci95": [mean - 0.1, mean + 0.1], "to_80": None, "shifted": {},
         "return": {"mean": 12.3},
@@ -16,16 +19,17 @@ def entry(mean, **more):
 
 @pytest.fixture
 def results():
-    room = {"environment": "DarkRoom", "unit": "episode", "first": "AD"}
-    bandit = {"environment": "AdversarialBandit", "unit": "step", "first": "AD"}
+    bounds = {"first": "AD", "random": 0.24, "optimum": 16.6}
+    room = {"environment": "DarkRoom", "unit": "episode", **bounds}
+    bandit = {"environment": "AdversarialBandit", "unit": "step", **bounds}
+    alone = {"name": "ppo", "ci95": [0.9, 8.0]}
     regret = {"mean": 5.0, "ci95": [4.0, 6.0]}
     even = {"even": {"mean": 0.5, "ci95": [0.4, 0.6]}}
     better = {"improvement": 0.75, "improvement_ci95": [0.6, 0.9], "to_80": 12}
     summary = {
         "worlds": {
-            "adversarial_bandit": bandit
-            | {"from_scratch": {"Thompson": {"name": "thompson", "regret": 7.0}}},
-            "dark_room": room | {"from_scratch": {"source": {"name": "ppo", "mean": 1.0}}},
+            "adversarial_bandit": bandit | {"from_scratch": {"Thompson": alone | {"regret": 7.0}}},
+            "dark_room": room | {"from_scratch": {"source": alone | {"mean": 1.0}}},
         },
         "methods": {
             "AD": {
@@ -44,7 +48,8 @@ def test_a_row_for_each_entry_and_a_column_for_each_world(results):
     assert lines[0] == "| entry | AdversarialBandit | DarkRoom |"
     assert lines[2] == "| `AD` | 0.90 (0.80 – 1.00) | 0.50 (0.40 – 0.60) |"
     assert lines[3] == "| `DPT` | – | 0.80 (0.70 – 0.90) |"
-    assert lines[-1] == "| `source`, from scratch | – | 1.00 (ppo) |"
+    assert lines[4] == "| `source`, from scratch | – | ppo: 1.00 (0.90 – 8.00) |"
+    assert lines[-1] == "| return that counts as 1: optimal | 16.6 | 16.6 |"
 
 
 def test_the_first_entry_is_not_better_than_itself(results):
@@ -61,7 +66,7 @@ def test_how_soon(results):
 def test_regret_stands_beside_learners_from_scratch(results):
     lines = arena.arena_shifted(results).splitlines()
     assert lines[2] == "| `AD` | 5.00 (4.00 – 6.00) | 0.50 (0.40 – 0.60) |"
-    assert lines[-1] == "| `Thompson` (thompson), from scratch | 7.00 | – |"
+    assert lines[-1] == "| `Thompson`, from scratch | 7.00 (0.90 – 8.00) | – |"
 
 
 def test_returns_stand_beside_published_ones(results):
@@ -71,7 +76,7 @@ def test_returns_stand_beside_published_ones(results):
 
 
 def test_costs_are_means_over_seeds(results):
-    assert "150 k, 61 + 4 s" in arena.arena_costs(results)
+    assert "150 k, 7.3 M, 9 + 61 + 4 s" in arena.arena_costs(results)
 
 
 def test_memory_is_told_by_core_and_context():

@@ -49,6 +49,26 @@ def test_the_best_arm_is_found(source):
     assert abs(earned[:, 0].mean() - probability.mean()) < 0.06
 
 
+def test_an_informed_prior_is_that_of_the_training_tasks():
+    """Oracle: the posterior after one pull of the first of three arms, worked out by hand.
+
+    After a failure, the odd arms (1 and 3) are those that may pay with probability 0.7 / 2 against
+    0.3, and then arm 3 is better than arm 1 with probability 2/3. After a success, they are it for
+    certain, and arm 1 is better than arm 3 with probability 2/3.
+    """
+    env = AdversarialBandit(num_arms=3, max_steps_in_episode=2, usual=0.7)
+    source = thompson(env, ThompsonConfig(informed=True, num_streams=100))
+    ids = np.arange(400)
+    run = jax.jit(jax.vmap(lambda key, one: source.step(source.init(key, one))[1]))
+    history = run(jax.random.split(jax.random.key(0), len(ids)), env.tasks().params(ids))
+    action, reward = (np.asarray(x).reshape(-1, 2) for x in (history.action, history.reward))
+    odd = 0.35 / (0.35 + 0.3)
+    for paid, want in ((0, [odd / 3, 1 - odd, odd * 2 / 3]), (1, [2 / 3, 0, 1 / 3])):
+        same = (action[:, 0] == 0) & (reward[:, 0] == paid)
+        found = np.bincount(action[same, 1], minlength=3) / same.sum()
+        np.testing.assert_allclose(found, want, atol=0.02)
+
+
 def test_every_block_is_a_trial_that_begins_with_nothing():
     history = trials(ucb(BANDIT, UCBConfig(num_streams=3)), updates=2)
     assert history.action.shape == (2, 40, 3, 60)
@@ -66,3 +86,5 @@ def test_every_block_is_a_trial_that_begins_with_nothing():
 def test_an_environment_that_shows_something_is_refused():
     with pytest.raises(UserError, match="can't be used in DarkRoom"):
         ucb(DarkRoom(), UCBConfig())
+    with pytest.raises(UserError, match=r"informed=True: DarkRoom does not say which arms may pay"):
+        thompson(DarkRoom(), ThompsonConfig(informed=True))
