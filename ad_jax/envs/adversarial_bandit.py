@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
+from jax.scipy.special import betaln
 
 from ad_jax.envs.arguments import at_least
 from ad_jax.envs.tasks import TaskDistribution
@@ -55,6 +56,7 @@ class AdversarialBandit(environment.Environment):
         self.num_arms = num_arms
         self.max_steps_in_episode = max_steps_in_episode
         self.usual = usual
+        self._odd = np.arange(num_arms) % 2 == 0  # the first arm is arm 1
 
     @property
     def default_params(self) -> EnvParams:
@@ -114,18 +116,31 @@ class AdversarialBandit(environment.Environment):
         """Expected return of a trial of random pulls; float32."""
         return params.probability.mean() * self.max_steps_in_episode
 
-    def groups(self) -> tuple[np.ndarray, np.ndarray]:
-        """The groups of arms that may pay in training: (probability [group], bool [group, arm]).
+    def draw_means(self, key: jax.Array, pulls: jax.Array, rewards: jax.Array) -> jax.Array:
+        """Probabilities of the arms, drawn from their distribution given the pulls of a trial.
 
-        The success probability of each arm of a task's group is uniform in [0, 1]; other arms never
-        pay.
+        That is the distribution in training tasks, in which the odd arms usually pay.
+
+        Args:
+          key: for the draw.
+          pulls, rewards: of each arm so far, their number and their sum, float32 [arms].
+
+        Returns:
+          float32 [arms].
         """
-        odd = np.arange(self.num_arms) % 2 == 0  # the first arm is arm 1
-        return np.array([self.usual, 1 - self.usual]), np.stack([odd, ~odd])
+        key_group, key_arms = jax.random.split(key)
+        won, lost = 1 + rewards, 1 + pulls - rewards
+        may_pay = jnp.stack([self._odd, ~self._odd])
+        # Of each group: the probability of what was seen, if it is the one that may pay.
+        never = jnp.where(rewards > 0, -jnp.inf, 0.0)
+        seen = jnp.where(may_pay, betaln(won, lost), never).sum(-1)
+        prior = jnp.log(jnp.array([self.usual, 1 - self.usual]))
+        group = jax.random.categorical(key_group, prior + seen)
+        return jnp.where(may_pay[group], jax.random.beta(key_arms, won, lost), 0.0)
 
     def tasks(self) -> TaskDistribution:
         """Bandits whose odd arms usually pay; ``even`` and ``uniform`` ones are for tests, too."""
-        _, (odd, _) = self.groups()
+        odd = self._odd
         return dataclasses.replace(
             self._distribution(odd, self.usual, 0),
             shifted={

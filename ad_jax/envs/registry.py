@@ -15,6 +15,7 @@ from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.binned import binned
 from ad_jax.envs.dark_key_to_door import DarkKeyToDoor
 from ad_jax.envs.dark_room import DarkRoom, DarkRoomHard
+from ad_jax.envs.linear_bandit import LinearBandit
 from ad_jax.envs.point_robot import PointRobot
 from ad_jax.envs.random_mdp import RandomMDP
 from ad_jax.envs.tasks import TaskDistribution, episode_limit
@@ -30,6 +31,7 @@ ENVIRONMENTS = {
         DarkRoom,
         DarkRoomHard,
         DarkKeyToDoor,
+        LinearBandit,
         PointRobot,
         RandomMDP,
         Watermaze,

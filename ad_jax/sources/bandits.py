@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import betaln
 
 from ad_jax.envs.spaces import component_sizes
 from ad_jax.errors import UserError
@@ -27,7 +26,7 @@ class UCBConfig:
 
     Attributes:
       num_streams: trials side by side.
-      exploration: c in mean + c √(ln t / n).
+      exploration: c in mean + c √(ln t / n), in proportion to the spread of the rewards.
     """
 
     num_streams: int = 1
@@ -40,9 +39,9 @@ class ThompsonConfig:
 
     Attributes:
       num_streams: trials side by side.
-      informed: whether the prior is the distribution of the training tasks, which the environment
-        must tell (``groups``, as in ``envs.adversarial_bandit``). Otherwise that of every arm is
-        uniform.
+      informed: whether the prior is the distribution of the training tasks, for which the
+        environment needs ``draw_means``, as in ``envs.adversarial_bandit``. Otherwise every arm
+        pays 0 or 1, with a probability whose prior is uniform.
     """
 
     num_streams: int = 1
@@ -53,7 +52,7 @@ def ucb(env: Any, config: UCBConfig) -> Source:
     """UCB (Auer et al., 2002): pulls each arm once, then the highest bound; ties are random.
 
     Args:
-      env: an environment with a single observation, and rewards from 0 to 1.
+      env: an environment with a single observation.
       config: see UCBConfig.
 
     Returns:
@@ -63,10 +62,10 @@ def ucb(env: Any, config: UCBConfig) -> Source:
       UserError: the environment has more than one observation.
     """
 
-    def index(key: jax.Array, pulls: jax.Array, wins: jax.Array) -> jax.Array:
+    def index(key: jax.Array, pulls: jax.Array, rewards: jax.Array) -> jax.Array:
         time = pulls.sum() + 1
         n = jnp.maximum(pulls, 1)
-        bound = wins / n + config.exploration * jnp.sqrt(jnp.log(time) / n)
+        bound = rewards / n + config.exploration * jnp.sqrt(jnp.log(time) / n)
         order = jax.random.uniform(key, pulls.shape)
         return jnp.where(pulls == 0, _NEVER_PULLED + order, bound + 1e-6 * order)
 
@@ -74,31 +73,32 @@ def ucb(env: Any, config: UCBConfig) -> Source:
 
 
 def thompson(env: Any, config: ThompsonConfig) -> Source:
-    """Thompson sampling for arms that pay 0 or 1 (Thompson, 1933); as ``ucb`` otherwise.
+    """Thompson sampling (Thompson, 1933); as ``ucb`` otherwise.
 
     Raises:
-      UserError: it is to be informed, and the environment does not tell its groups of arms.
+      UserError: rewards are not 0 or 1 or, if it is informed, the environment lacks ``draw_means``.
     """
-    every_arm = np.ones(1), np.ones((1, env.num_actions), bool)
-    if config.informed and not hasattr(env, "groups"):
+    if config.informed:
+        if not hasattr(env, "draw_means"):
+            raise UserError(
+                f"source.thompson.informed=True: {env.name} has no draw_means, which draws from "
+                "the distribution of its tasks: give False"
+            )
+        return _index_policy(env, config.num_streams, env.draw_means)
+    if set(getattr(env, "reward_levels", ())) != {0.0, 1.0}:
         raise UserError(
-            f"source.thompson.informed=True: {env.name} does not say which arms may pay: give False"
+            f"source.thompson.informed=False: rewards of {env.name} are not 0 or 1: give True, or "
+            "another source.name"
         )
-    weight, may_pay = map(jnp.asarray, env.groups() if config.informed else every_arm)
 
-    def index(key: jax.Array, pulls: jax.Array, wins: jax.Array) -> jax.Array:
-        key_group, key_arms = jax.random.split(key)
-        won, lost = 1 + wins, 1 + pulls - wins
-        # Of each group: the probability of what was seen, if it is the one that may pay.
-        seen = jnp.where(may_pay, betaln(won, lost), jnp.where(wins > 0, -jnp.inf, 0.0)).sum(-1)
-        group = jax.random.categorical(key_group, jnp.log(weight) + seen)
-        return jnp.where(may_pay[group], jax.random.beta(key_arms, won, lost), 0.0)
+    def index(key: jax.Array, pulls: jax.Array, rewards: jax.Array) -> jax.Array:
+        return jax.random.beta(key, 1 + rewards, 1 + pulls - rewards)
 
     return _index_policy(env, config.num_streams, index)
 
 
 def _index_policy(env: Any, streams: int, index: Callable) -> Source:
-    """Pulls the arm of the highest ``index(key, pulls [arms], wins [arms])``."""
+    """Pulls the arm of the highest ``index(key, pulls [arms], rewards [arms])``."""
     sizes = component_sizes(env.observation_space(env.default_params))
     if sizes is None or np.prod(sizes) != 1:
         raise UserError(
@@ -111,12 +111,12 @@ def _index_policy(env: Any, streams: int, index: Callable) -> Source:
 
     def act(memory, observation, previous_action, previous_reward, is_first):
         del observation
-        key, pulls, wins = memory
+        key, pulls, rewards = memory
         pulled = jax.nn.one_hot(previous_action, env.num_actions)  # all 0 where there was none
         pulls = jnp.where(is_first, 0.0, pulls + pulled)
-        wins = jnp.where(is_first, 0.0, wins + pulled * previous_reward)
+        rewards = jnp.where(is_first, 0.0, rewards + pulled * previous_reward)
         key, key_index = jax.random.split(key)
-        return (key, pulls, wins), jnp.argmax(index(key_index, pulls, wins))
+        return (key, pulls, rewards), jnp.argmax(index(key_index, pulls, rewards))
 
     steps = int(env.default_params.max_steps_in_episode)
     return agent_source(env, lambda env_params: Agent(init, act), streams, steps)

@@ -100,8 +100,8 @@ def arena_shifted(results: Results) -> str:
         rows.append([f"`{name}`", *regret, *cells])
     for world in by_step:
         for name, of in made["worlds"][world]["from_scratch"].items():
-            regret = f"{number(of['regret'])} ({interval(of['ci95'])})"
-            own = [regret if w == world else "–" for w in by_step]
+            found = f"{number(of['regret'])} ({interval(of['ci95'])})"
+            own = [found if w == world else "–" for w in by_step]
             rows.append([f"`{name}`, from scratch", *own, *["–"] * len(columns)])
     regrets = [f"{made['worlds'][w]['environment']}, regret of held-out tasks" for w in by_step]
     return table(" | ".join(["entry", *regrets, *columns.values()]), rows)

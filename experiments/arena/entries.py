@@ -17,7 +17,7 @@ from experiments.figures.runs import Run, changed
 
 SEEDS = {"smoke": 1, "cpu": 5, "paper": 5}
 _ALL = (
-    presets.BANDIT, "dark_room", presets.KEY_TO_DOOR, presets.RANDOM_MDP, "point_robot", "xland"
+    *presets.BANDITS, "dark_room", presets.KEY_TO_DOOR, presets.RANDOM_MDP, "point_robot", "xland"
 )  # fmt: skip
 WORLDS = {
     "smoke": _ALL,
@@ -27,6 +27,8 @@ WORLDS = {
 
 # Trials of each held-out bandit by algorithms that learn it from scratch: single ones are noisy.
 TRIALS = {"smoke": 2, "cpu": 64, "paper": 64}
+_NO_BANDITS = sorted({w for worlds in WORLDS.values() for w in worlds} - set(presets.BANDITS))
+
 # Cores with about as many parameters as the transformer of the presets.
 SHAPES: dict[str, Mapping[str, Any]] = {
     "lstm": {"model.hidden": 160, "model.mlp_width": 64},
@@ -95,7 +97,7 @@ _NOT_KNOWN = "no optimal policy is known"
 LEFT_OUT: dict[str, dict[str, str]] = {
     **{
         name: dict.fromkeys(
-            (presets.BANDIT, "dark_room_hard", "point_robot", "xland"), _ONE_IS_ENOUGH
+            (*presets.BANDITS, "dark_room_hard", "point_robot", "xland"), _ONE_IS_ENOUGH
         )
         for name in OF_CORES
     },
@@ -105,15 +107,11 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "point_robot": "it predicts observations of whole numbers only",
         "xland": "the outputs that predict an observation would be larger than the model",
     },
-    **{
-        name: {
-            world: "it is an algorithm for bandits"
-            for worlds in WORLDS.values()
-            for world in worlds
-            if world != presets.BANDIT
-        }
-        for name in ("Thompson", "Thompson, informed")
+    "Thompson": {
+        **dict.fromkeys(_NO_BANDITS, "it is an algorithm for bandits"),
+        "linear_bandit": "it needs rewards of 0 and 1",
     },
+    "Thompson, informed": dict.fromkeys(_NO_BANDITS, "it is an algorithm for bandits"),
 }
 
 

@@ -7,8 +7,9 @@ from experiments.figures.runs import Run, changed, config_of, episode_steps
 
 SEEDS = {"smoke": 1, "cpu": 3, "paper": 5}  # of training, unless --seeds says otherwise
 BANDIT, KEY_TO_DOOR, RANDOM_MDP = "adversarial_bandit", "dark_key_to_door", "random_mdp"
+BANDITS = (BANDIT, "linear_bandit")
 OF_THE_PAPER = (BANDIT, "dark_room", "dark_room_hard", KEY_TO_DOOR, "watermaze")
-ENVIRONMENTS = (*OF_THE_PAPER, RANDOM_MDP, "point_robot", "xland")
+ENVIRONMENTS = (*OF_THE_PAPER, "linear_bandit", RANDOM_MDP, "point_robot", "xland")
 
 # Changes that the figures make to an environment's own preset.
 _SMOKE = {
@@ -53,10 +54,12 @@ _UPDATES = {
 RL2: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {
         **{name: {**_TRIALS, **_UPDATES} for name in ENVIRONMENTS},
-        BANDIT: {**_TRIALS, **_UPDATES, "rl2.episodes": 1},
+        **{name: {**_TRIALS, **_UPDATES, "rl2.episodes": 1} for name in BANDITS},
     },
     "cpu": {
-        BANDIT: {"rl2.episodes": 1, "rl2.discount": 0.95, "train.steps": 1500},
+        **{
+            name: {"rl2.episodes": 1, "rl2.discount": 0.95, "train.steps": 1500} for name in BANDITS
+        },
         "dark_room_hard": {"train.steps": 900},
         KEY_TO_DOOR: {"rl2.discount": 0.99, "rl2.episodes": 10, "train.steps": 600},
         # RL² acts in training and would have to render every frame, so it sees poses instead.
@@ -87,7 +90,7 @@ def ad(environment: str, preset: str, changes: Mapping[str, Any] | None = None) 
 
 def ed(environment: str, preset: str) -> Run:
     """Expert distillation, on the last tenth of the histories; for bandits, on the best arm."""
-    if environment == BANDIT:  # whose source never becomes an expert: a trial is all it has
+    if environment in BANDITS:  # whose source never becomes an expert: a trial is all it has
         return noise_free_ed(environment, preset)
     return ad(environment, preset, {"method": "ED", "train.keep_begin": 0.9, "train.keep_every": 1})
 

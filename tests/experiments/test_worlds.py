@@ -22,6 +22,7 @@ from experiments.configs import (
     dark_room,
     dark_room_hard,
     gymnax,
+    linear_bandit,
     point_robot,
     random_mdp,
     watermaze,
@@ -39,6 +40,7 @@ SUITED = {
     dark_room_hard: ("ppo", "dqn", "noise"),
     dark_key_to_door: ("ppo", "a2c"),
     watermaze: ("ppo", "dqn", "noise", "search"),
+    linear_bandit: ("ucb", "noise"),
     random_mdp: ("ppo", "rmax", "noise"),
     point_robot: ("ppo", "a2c", "noise"),
     xland: ("ppo",),
@@ -54,7 +56,7 @@ def smoke(module, source):
     config.collect.min_improved = 0.0  # a few updates teach little
     if module is not dark_room_hard:
         config.collect.update({"updates": 20, "updates_per_chunk": 10})
-    if module is adversarial_bandit:
+    if module in (adversarial_bandit, linear_bandit):
         config.collect.update({"updates": 1, "updates_per_chunk": 1})
     config.train.update({"steps": 4, "log_every": 2, "checkpoint_every": 4, "batch_size": 4})
     config.optimizer.warmup_steps = 1

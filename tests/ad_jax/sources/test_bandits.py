@@ -6,6 +6,7 @@ import pytest
 
 from ad_jax.envs.adversarial_bandit import AdversarialBandit
 from ad_jax.envs.dark_room import DarkRoom
+from ad_jax.envs.linear_bandit import LinearBandit
 from ad_jax.errors import UserError
 from ad_jax.sources.bandits import ThompsonConfig, UCBConfig, thompson, ucb
 
@@ -86,5 +87,7 @@ def test_every_block_is_a_trial_that_begins_with_nothing():
 def test_an_environment_that_shows_something_is_refused():
     with pytest.raises(UserError, match="can't be used in DarkRoom"):
         ucb(DarkRoom(), UCBConfig())
-    with pytest.raises(UserError, match=r"informed=True: DarkRoom does not say which arms may pay"):
+    with pytest.raises(UserError, match=r"informed=True: DarkRoom has no draw_means"):
         thompson(DarkRoom(), ThompsonConfig(informed=True))
+    with pytest.raises(UserError, match=r"informed=False: rewards of LinearBandit are not 0 or 1"):
+        thompson(LinearBandit(), ThompsonConfig())

@@ -92,7 +92,7 @@ def test_episodes_until_a_score_are_counted_from_one():
     [
         (["--preset=big"], "--preset=big: choose one of"),
         (["--methods=AD; PPO"], "--methods: there is no 'PPO': choose from AD; DICP"),
-        (["--worlds=maze"], "--worlds: there is no 'maze': choose from adversarial_bandit; dark"),
+        (["--worlds=maze"], "--worlds: there is no 'maze': choose from adversarial_bandit; linear"),
         (["--methods=source"], "none of these learns in context in adversarial_bandit"),
         (["--methods=AD, gru", "--worlds=point_robot"], "none of these learns in context in"),
         (["--seeds=0"], "--seeds=0: give one or more"),
@@ -108,7 +108,7 @@ def test_the_list_runs_nothing(capsys):
     arena.main(["--list", "--preset=smoke", "--methods=AD; source"], Interruption())
     first, *lines = capsys.readouterr().out.splitlines()
     assert first == "preset smoke, 1 training seed"
-    assert lines[2] == "dark_room" and lines[3].strip().startswith("4 jobs (")
+    assert lines[2] == "linear_bandit" and lines[3].strip().startswith("4 jobs (")
 
 
 def test_all_that_enters_suits_its_world():
