@@ -8,10 +8,13 @@ An episode is as long as its task says: ``params.max_steps_in_episode``, which i
 ``env.max_steps_in_episode``. Tasks of several lengths can be batched under ``vmap``.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+_DISCOUNT = 0.99  # only to choose among actions with the same return
 
 
 def _model(env: Any, params: Any) -> tuple[jax.Array, jax.Array]:
@@ -49,31 +52,48 @@ def _backward(env: Any, params: Any, backup: Any, value: Any) -> tuple[Any, Any]
     return jax.lax.scan(step, value, jnp.arange(env.max_steps_in_episode), reverse=True)
 
 
-def _action_values(env: Any, params: Any, value_of) -> tuple[jax.Array, jax.Array]:
-    """(Q [time, states, actions], V_0 [states]) of the policy whose value is ``value_of(Q_t)``."""
+def _value(env: Any, params: Any, value_of: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """The value of each state at the first step, where ``value_of(q [states, actions])`` is it."""
     next_state, reward = _model(env, params)
-
-    def backup(value):
-        q = reward + value[next_state]
-        return value_of(q), q
-
-    value, q = _backward(env, params, backup, jnp.zeros(next_state.shape[0]))
-    return q, value
+    backup = lambda value: (value_of(reward + value[next_state]), None)
+    return _backward(env, params, backup, jnp.zeros(next_state.shape[0]))[0]
 
 
-def optimal_q(env: Any, params: Any) -> jax.Array:
-    """Optimal action values of one task; float32 [time, states, actions]."""
-    return _action_values(env, params, lambda q: q.max(-1))[0]
+def optimal_policy(env: Any, params: Any) -> jax.Array:
+    """The optimal actions of one task; int32 [time, states].
+
+    Among actions that are equally good, it takes the one whose rewards come sooner. Otherwise it
+    could put off a reward that is given once until the end of the episode.
+    """
+    next_state, reward = _model(env, params)
+    zeros = jnp.zeros(next_state.shape[0])
+    backup = lambda values: _optimal_backup(next_state, reward, *values)
+    return _backward(env, params, backup, (zeros, zeros))[1]
+
+
+def _optimal_backup(
+    next_state: jax.Array, reward: jax.Array, value: jax.Array, sooner: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """One step back: ((return, discounted return) of the optimal policy, its action), [states]."""
+    q, discounted = reward + value[next_state], reward + _DISCOUNT * sooner[next_state]
+    best = q.max(-1, keepdims=True)
+    action = jnp.where(q == best, discounted, -jnp.inf).argmax(-1)
+    return (best[:, 0], _of(discounted, action)), action.astype(jnp.int32)
+
+
+def _of(q: jax.Array, action: jax.Array) -> jax.Array:
+    """The values of one action in each state: [states, actions], [states] → [states]."""
+    return jnp.take_along_axis(q, action[:, None], -1)[:, 0]
 
 
 def optimal_return(env: Any, params: Any) -> jax.Array:
     """Expected return of the optimal policy in one episode of one task; float32."""
-    return env.start_distribution() @ _action_values(env, params, lambda q: q.max(-1))[1]
+    return env.start_distribution() @ _value(env, params, lambda q: q.max(-1))
 
 
 def random_return(env: Any, params: Any) -> jax.Array:
     """Expected return of the uniform random policy in one episode of one task; float32."""
-    return env.start_distribution() @ _action_values(env, params, lambda q: q.mean(-1))[1]
+    return env.start_distribution() @ _value(env, params, lambda q: q.mean(-1))
 
 
 def noisy_return(env: Any, params: Any, epsilon: jax.Array) -> jax.Array:
@@ -84,12 +104,13 @@ def noisy_return(env: Any, params: Any, epsilon: jax.Array) -> jax.Array:
     next_state, reward = _model(env, params)
 
     def backup(values):
-        optimal, noisy = (reward + value[next_state] for value in values)
-        best = jnp.take_along_axis(noisy, optimal.argmax(-1, keepdims=True), -1)[:, 0]
-        return (optimal.max(-1), (1 - epsilon) * best + epsilon * noisy.mean(-1)), None
+        optimal, noisy = values
+        optimal, action = _optimal_backup(next_state, reward, *optimal)
+        q = reward + noisy[next_state]
+        return (optimal, (1 - epsilon) * _of(q, action) + epsilon * q.mean(-1)), None
 
     zeros = jnp.zeros(next_state.shape[0])
-    (_, value), _ = _backward(env, params, backup, (zeros, zeros))
+    (_, value), _ = _backward(env, params, backup, ((zeros, zeros), zeros))
     return env.start_distribution() @ value
 
 

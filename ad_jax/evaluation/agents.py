@@ -49,7 +49,7 @@ def optimal_agent(env: Any, env_params: Any) -> Agent:
 
     def init(key):
         del key
-        policy = jnp.argmax(dynamic_programming.optimal_q(env, env_params), -1)
+        policy = dynamic_programming.optimal_policy(env, env_params)
         return policy.astype(jnp.uint8), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
 
     def act(memory, observation, previous_action, previous_reward, is_first):

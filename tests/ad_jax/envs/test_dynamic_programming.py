@@ -106,30 +106,55 @@ def test_brute_force_agrees(room, start):
     ],
     ids=lambda v: v.name if hasattr(v, "name") else "",
 )
-def test_the_greedy_policy_attains_the_optimum(env, ids):
-    """Oracle: acting greedily by Q through ``env.step`` earns exactly the promised return."""
+def test_the_optimal_policy_attains_the_optimum(env, ids):
+    """Oracle: acting by it through ``env.step`` earns exactly the promised return."""
     cells = np.flatnonzero(env.start_distribution())
     starts = jax.tree.map(lambda x: jnp.asarray(x[cells]), env.all_states())
 
-    def episode(params, q, state):
-        def step(state, q):
-            action = q[env.state_index(state)].argmax(-1)
+    def episode(params, policy, state):
+        def step(state, action_S):
+            action = action_S[env.state_index(state)]
             _, state, reward, _, truncated, _ = env.step(jax.random.key(0), state, action, params)
             return state, (reward, truncated)
 
-        _, (reward, truncated) = jax.lax.scan(step, state, q)
+        _, (reward, truncated) = jax.lax.scan(step, state, policy)
         return reward.sum(), truncated
 
     def mean_return(params):
-        q = dp.optimal_q(env, params)
-        total, truncated = jax.vmap(episode, in_axes=(None, None, 0))(params, q, starts)
+        policy = dp.optimal_policy(env, params)
+        total, truncated = jax.vmap(episode, in_axes=(None, None, 0))(params, policy, starts)
         return total.mean(), truncated, dp.optimal_return(env, params)
 
     attained, truncated, promised = jax.jit(jax.vmap(mean_return))(env.tasks().params(ids))
     np.testing.assert_allclose(attained, promised, rtol=1e-5)
     assert np.any(promised > 0)
-    # Q has one entry per step of exactly one episode.
+    # The policy has one entry per step of exactly one episode.
     assert np.all(truncated[..., -1]) and not np.any(truncated[..., :-1])
+
+
+def test_rewards_that_are_given_once_come_as_soon_as_possible():
+    """Oracle: the distances from the start to the key, and from the key to the door."""
+    env = DarkKeyToDoor(size=5, max_steps_in_episode=30)
+    ids = np.arange(0, 625, 7)
+    params = env.tasks().params(ids)
+
+    def times(params):
+        policy = dp.optimal_policy(env, params)
+        state = jax.tree.map(lambda x: jnp.asarray(x[12]), env.all_states())  # the centre
+
+        def step(state, action_S):
+            action = action_S[env.state_index(state)]
+            return env.step_env(jax.random.key(0), state, action, params)[1:3]
+
+        return jax.lax.scan(step, state, policy)[1]
+
+    reward = np.asarray(jax.vmap(times)(params))
+    distance = lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).sum(-1)
+    to_key = np.maximum(distance(params.key, [2, 2]), 1)  # to stay there is a step, too
+    there = to_key + np.maximum(distance(params.key, params.door), 1)
+    for row, times in zip(reward, np.stack([to_key, there], 1), strict=True):
+        found = np.repeat(np.arange(1, 31), row.astype(int))
+        np.testing.assert_array_equal(found, times)
 
 
 def test_a_task_may_be_shorter_than_the_environment_allows():
