@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import reproduce
-from experiments.figures import FIGURES, fig16_efficiency, figure, presets, runs, work
+from experiments.figures import FIGURES, fig16_efficiency, fig17_data, figure, presets, runs, work
 from experiments.figures.runs import PRESETS, Results, jobs
 
 
@@ -134,20 +134,28 @@ def points(values):
     return [{"series": [{"name": "AD", "points": made}]}]
 
 
-def data(tasks, histories):
-    """Figure 17: both arguments are AD's scores with few, and with 16 times as many."""
-    tasks = {16: 0.0, 64: tasks[0], 1024: tasks[1], 8192: 1.0}
-    histories = {1: histories[0], 4: 0.5, 16: histories[1]}
-    named = {"training tasks": tasks, "histories": histories}
-    return [{"title": title, **points(of)[0]} for title, of in named.items()]
+def data(few_tasks, many_tasks, few_histories, many_histories):
+    """Figure 17: scores with 64 and 1024 tasks, and with 1 history of each and 16 of fewer."""
+    line = lambda name, of: {**points(of)[0]["series"][0], "name": name}
+    tasks = [line("held-out tasks", {64: few_tasks, 1024: many_tasks, 8192: 1.0})]
+    histories = [
+        line("held-out tasks", {1: few_histories, 4: 0.5, 16: 1.0}),
+        line("training tasks", {1: 1.0, 4: 1.0, 16: 1.0}),
+        line("held-out tasks, trained on 64", {4: 0.1, 16: many_histories}),
+        line("training tasks, trained on 64", {4: 0.9, 16: 0.9}),
+    ]
+    return [
+        {"title": fig17_data.LABELS["tasks"][0], "series": tasks},
+        {"title": fig17_data.LABELS["histories"][0], "series": histories},
+    ]
 
 
 def rooms(small, large):
-    """Figure 18: contexts of 1, 2 and 8 episodes, in small and large rooms of both environments."""
+    """Figure 18: contexts of 1, 2 and 8 episodes, in a small and in a large room."""
     series = [
         points(dict(zip((1, 2, 8), of, strict=True)))[0]["series"][0] for of in (small, large)
     ]
-    return [{"title": title, "series": series} for title in ("Dark Room", "Dark Key-to-Door")]
+    return [{"title": "Dark Room", "series": series}]
 
 
 OTHERS = {"odd": 0.5, "even": -0.4, "uniform": 0.0}
@@ -202,10 +210,12 @@ FLAT, RISING, SLOW = [0.1, 0.1, 0.1], [0.1, 0.5, 0.9], [0.0, 0.1, 0.2]
         (13, points({0.1: 1.8, 0.3: 1.8, 0.5: 1.5, 0.9: 1.6}), "nn"),
         (16, efficiency(RISING, SLOW), "yy"),
         (16, efficiency(SLOW, RISING), "nn"),
-        (17, data((0.1, 0.8), (0.6, 0.8)), "y"),
-        (17, data((0.6, 0.8), (0.1, 0.8)), "n"),
-        (18, rooms((0.2, 0.9, 0.9), (0.2, 0.5, 0.9)), "yy"),
-        (18, rooms((0.2, 0.5, 0.9), (0.2, 0.9, 0.9)), "nn"),
+        (17, data(0.1, 0.6, 0.5, 0.2), "yy"),
+        (17, data(0.5, 0.6, 0.2, 0.2), "nn"),
+        (18, rooms((0.2, 0.9, 0.9), (0.2, 0.5, 0.9)), "y"),
+        (18, rooms((0.2, 0.9, 0.9), (0.2, 0.9, 0.9)), "n"),
+        (18, rooms((0.2, 0.5, 0.9), (0.2, 0.5, 0.9)), "n"),
+        (18, rooms((0.2, 0.9, 0.9), (0.1, 0.1, 0.2)), "n"),
     ],
 )
 def test_claims(number, panels, held):
