@@ -14,8 +14,8 @@ attribute                         meaning                                     re
                                   to another history; gymnax's if absent
 ``action_bins``                   number of values of each component of a     envs.binned
                                   continuous action; 11 if absent
-``reward_levels``                 every reward that it can give; rewards are  data_pipelines.schema
-                                  then stored in fewer bits
+``reward_levels``                 every reward that it can give; rewards are  data_pipelines.schema,
+                                  then stored in fewer bits                   methods.dicp
 ``render_observation(obs)``       the uint8 pictures that observations        models, sources.dqn;
                                   stand for; histories store observations,    sources.actors refuses
                                   and the model renders the pictures          other learners
@@ -40,6 +40,9 @@ attribute                         meaning                                     re
                                   as known to an agent that counts the
                                   rewards of an episode, which gives the
                                   stage, at most ``num_stages`` - 1
+``draw_means``                    ``(key, pulls, rewards)``: the arms of a    sources.bandits
+                                  bandit, drawn given the pulls of each and
+                                  what they paid in total
 ``places()``, ``reach``,          positions to search; see                    sources.search
 ``position``,                     ``sources.search.search``
 ``action_towards``
