@@ -201,7 +201,7 @@ def reads_windows(config: ml_collections.ConfigDict) -> bool:
 
 
 def is_unused(config: ml_collections.ConfigDict, key: str) -> bool:
-    """Whether a setting is one of other sources, methods or cores than those of a config.
+    """Whether a setting belongs only to sources, methods or cores that a config does not use.
 
     Args:
       config: the config of a run.

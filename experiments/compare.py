@@ -156,7 +156,7 @@ def draw(made: dict[str, dict[str, Any]], facts: dict[str, Any], chance: float) 
     curves.set(xlabel="episode in context", ylabel=facts["unit"])
     curves.xaxis.get_major_locator().set_params(integer=True)
     profiles.set(
-        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="fraction of models × tasks above"
+        xlabel=f"threshold ({facts['unit']}, last tenth)", ylabel="fraction of scores above"
     )
     figure.suptitle(f"{facts['environment']}: learning in context, weights frozen", fontsize=11)
     tasks = style.counted(facts["tasks"], f"{facts['group']} task")

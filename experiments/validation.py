@@ -248,14 +248,10 @@ def _check_histories(config: ml_collections.ConfigDict, world: build.World) -> N
     keys = {k: f"train.keep_{k}" for k in ("every", "streams", "begin", "end")}
     with build.named_by_key(keys):
         Selection(train.keep_every, train.keep_streams, train.keep_begin, train.keep_end)
-    total, episode = options.updates * source.steps_per_update, episode_limit(world)
-    part = (train.keep_end - train.keep_begin) / train.keep_every
-    kept = min(total, int(total * part) + episode)  # at most: whole episodes are kept
-    if kept < config.model.context:
-        less = "" if kept == total else f", of which at most {kept} are kept"
+    if (total := options.updates * source.steps_per_update) < config.model.context:
         raise UserError(
             f"model.context={config.model.context} is longer than the histories, which have "
-            f"{total} steps{less}: lower it, or raise collect.updates"
+            f"{total} steps: lower it, or raise collect.updates"
         )
 
 

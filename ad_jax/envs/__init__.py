@@ -15,7 +15,8 @@ attribute                         meaning                                     re
 ``action_bins``                   number of values of each component of a     envs.binned
                                   continuous action; 11 if absent
 ``reward_levels``                 every reward that it can give; rewards are  data_pipelines.schema,
-                                  then stored in fewer bits                   methods.dicp
+                                  then stored in fewer bits                   methods.dicp,
+                                                                              sources.bandits
 ``render_observation(obs)``       the uint8 pictures that observations        models, sources.dqn;
                                   stand for; histories store observations,    sources.actors refuses
                                   and the model renders the pictures          other learners

@@ -78,10 +78,10 @@ def _optimal_backup(
     q, discounted = reward + value[next_state], reward + _DISCOUNT * sooner[next_state]
     best = q.max(-1, keepdims=True)
     action = jnp.where(q == best, discounted, -jnp.inf).argmax(-1)
-    return (best[:, 0], _of(discounted, action)), action.astype(jnp.int32)
+    return (best[:, 0], _at_action(discounted, action)), action.astype(jnp.int32)
 
 
-def _of(q: jax.Array, action: jax.Array) -> jax.Array:
+def _at_action(q: jax.Array, action: jax.Array) -> jax.Array:
     """The values of one action in each state: [states, actions], [states] → [states]."""
     return jnp.take_along_axis(q, action[:, None], -1)[:, 0]
 
@@ -107,7 +107,7 @@ def noisy_return(env: Any, params: Any, epsilon: jax.Array) -> jax.Array:
         optimal, noisy = values
         optimal, action = _optimal_backup(next_state, reward, *optimal)
         q = reward + noisy[next_state]
-        return (optimal, (1 - epsilon) * _of(q, action) + epsilon * q.mean(-1)), None
+        return (optimal, (1 - epsilon) * _at_action(q, action) + epsilon * q.mean(-1)), None
 
     zeros = jnp.zeros(next_state.shape[0])
     (_, value), _ = _backward(env, params, backup, ((zeros, zeros), zeros))

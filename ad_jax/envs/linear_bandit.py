@@ -33,8 +33,9 @@ class EnvState(environment.EnvState):
 class LinearBandit(environment.Environment):
     """A bandit with normally distributed rewards; an episode is one trial.
 
-    An arm's features are a random direction. A task's weights have independent standard normal
-    distributions, and so has the mean reward of each arm.
+    An arm's features are a random direction, and a task's weights are independent and standard
+    normal. So each arm's mean reward is standard normal, too, and arms that point in similar
+    directions have similar means.
 
     Args:
       num_arms: number of arms.

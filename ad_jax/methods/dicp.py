@@ -4,9 +4,10 @@ Son et al. (arXiv:2502.19009, DICP-AD): besides the learner's action, the model 
 of every action: the next observation, the reward, and whether the episode ends. To act, it looks
 for the actions with the highest predicted return by beam search, in which it simulates the task
 with its own predictions, and takes the first of them. As in the paper's grid worlds, the return is
-that within the planning horizon, and predicted rewards are among those that the environment gives.
-So as long as the model sees no reward ahead, all actions are equally good, and then it acts like
-algorithm distillation.
+that within the planning horizon. Where an environment names its ``reward_levels``, the nearest of
+these is predicted. So as long as the model sees no reward ahead, all actions are equally good, and
+then it acts like algorithm distillation. Where rewards are random or may be any number, it always
+takes the action with the highest prediction, and explores less.
 
 The paper breaks ties in the order of the sampled actions. Here the beam is one of stochastic beam
 search (Kool et al., arXiv:1903.06059): among equally good sequences of actions, those that are kept
@@ -31,7 +32,7 @@ from ad_jax.losses import variance
 from ad_jax.methods.ad import ADConfig, of_windows
 from ad_jax.methods.train_state import gradient_update, training_output
 
-_TOLD = 2  # outputs for each action, besides the observation: reward, end
+_PREDICTED = 2  # outputs for each action, besides the observation: reward, end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _sizes(space: Any) -> np.ndarray:
 
 def _extra_outputs(env: Any) -> int:
     sizes = _sizes(env.observation_space(env.default_params))
-    return Actions.of(env).number("method='DICP'") * (int(sizes.sum()) + _TOLD)
+    return Actions.of(env).number("method='DICP'") * (int(sizes.sum()) + _PREDICTED)
 
 
 def make(model, optimizer, env, env_params, settings: DICPConfig) -> Method:
@@ -108,7 +109,7 @@ def outcomes(model: Any, out: jax.Array) -> tuple[list[jax.Array], jax.Array, ja
     return components, rest[..., 0], rest[..., 1]
 
 
-def outcome(
+def outcome_of(
     model: Any, out: jax.Array, action: jax.Array
 ) -> tuple[list[jax.Array], jax.Array, jax.Array]:
     """What a model's outputs predict for one action, int32 [...]; see ``outcomes``."""
@@ -139,7 +140,7 @@ def dicp_loss(
     imitation = actions.cross_entropy(logits, action, settings.label_smoothing).mean()
 
     # What follows the last step of a window is not in it, nor is the end of its last episode.
-    components, told_reward, told_end = outcome(model, out[:, :-1], action[:, :-1])
+    components, predicted_reward, predicted_end = outcome_of(model, out[:, :-1], action[:, :-1])
     reward, ends = batch["previous_reward"][:, 1:], batch["is_first"][:, 1:]
     mean = lambda x, known: (x * known).sum() / jnp.maximum(known.sum(), 1)
     observation = batch["observation"][:, 1:].reshape(*ends.shape, -1) - spaces.lowest(model.space)
@@ -147,8 +148,8 @@ def dicp_loss(
         mean(optax.softmax_cross_entropy_with_integer_labels(part, observation[..., i]), ~ends)
         for i, part in enumerate(components)
     )
-    reward_loss = ((told_reward - reward) ** 2).mean() / variance(reward)
-    end_loss = optax.sigmoid_binary_cross_entropy(told_end, ends).mean()
+    reward_loss = ((predicted_reward - reward) ** 2).mean() / variance(reward)
+    end_loss = optax.sigmoid_binary_cross_entropy(predicted_end, ends).mean()
     model_loss = observation_loss + reward_loss + end_loss
 
     total = imitation + settings.model_cost * model_loss
@@ -232,7 +233,12 @@ def planning_agent(
         reward = among_levels(outcomes(model, beam.out)[1])
         gained = jnp.where(beam.goes_on[:, None], settings.discount**depth * reward, 0.0)
         score = beam.score[:, None] + gained
-        found = reward, score, *draw_all(key, beam)
+        # A sequence whose episode has ended goes on in one way only.
+        goes_on = beam.goes_on[:, None]
+        score = jnp.where(goes_on | (jnp.arange(num_actions) == 0), score, -jnp.inf)
+        of_beam = beam.log_prob[:, None], beam.drawn[:, None]
+        drawn = (jnp.where(goes_on, *x) for x in zip(draw_all(key, beam), of_beam, strict=True))
+        found = reward, score, *drawn
         reward, score, log_prob, drawn = (x.reshape(-1) for x in found)
         order = jnp.lexsort((-drawn, -score))[:size]
         chosen = (x[order] for x in (reward, score, log_prob, drawn))
@@ -242,7 +248,7 @@ def planning_agent(
         key, depth = step
         index, action, reward, score, log_prob, drawn = best(beam, key, depth)
         beam = jax.tree.map(lambda x: x[index], beam)
-        components, _, end = outcome(model, beam.out, action)
+        components, _, end = outcome_of(model, beam.out, action)
         number = jnp.stack([logits.argmax(-1) for logits in components], -1)
         observation = (number.astype(jnp.int32) + lowest.reshape(-1)).reshape(size, *shape)
         begins = jnp.zeros(size, bool)

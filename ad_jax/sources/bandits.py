@@ -26,7 +26,7 @@ class UCBConfig:
 
     Attributes:
       num_streams: trials side by side.
-      exploration: c in mean + c √(ln t / n), in proportion to the spread of the rewards.
+      exploration: c in mean + c √(ln t / n); choose it in proportion to the spread of the rewards.
     """
 
     num_streams: int = 1

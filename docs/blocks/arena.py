@@ -98,11 +98,14 @@ def arena_shifted(results: Results) -> str:
         cells = [say(of_name[w]["shifted"][g]) if w in of_name else "–" for w, g in columns]
         regret = [say(of_name[w]["regret"]) if w in of_name else "–" for w in by_step]
         rows.append([f"`{name}`", *regret, *cells])
-    for world in by_step:
-        for name, of in made["worlds"][world]["from_scratch"].items():
-            found = f"{number(of['regret'])} ({interval(of['ci95'])})"
-            own = [found if w == world else "–" for w in by_step]
-            rows.append([f"`{name}`, from scratch", *own, *["–"] * len(columns)])
+    alone = {world: made["worlds"][world]["from_scratch"] for world in by_step}
+    for name in dict.fromkeys(name for learners in alone.values() for name in learners):
+        found = [alone[world].get(name) for world in by_step]
+        regret = [
+            f"{of['name']}: {number(of['regret'])} ({interval(of['ci95'])})" if of else "–"
+            for of in found
+        ]
+        rows.append([f"`{name}`, from scratch", *regret, *["–"] * len(columns)])
     regrets = [f"{made['worlds'][w]['environment']}, regret of held-out tasks" for w in by_step]
     return table(" | ".join(["entry", *regrets, *columns.values()]), rows)
 

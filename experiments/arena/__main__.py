@@ -34,7 +34,7 @@ def main(arguments: list[str], interruption: Interruption) -> None:
     )
     parser.add_argument("--worlds", default="", help="all of the preset's, or some, separated by ;")
     options = command.parse(parser, arguments)
-    runs = chosen(entries.runs(options.preset), options.worlds, options.methods)
+    runs = chosen(options.preset, options.worlds, options.methods)
     seeds = options.seeds or entries.SEEDS[options.preset]
     if options.list:
         print(f"preset {options.preset}, {style.counted(seeds, 'training seed')}")
@@ -45,9 +45,7 @@ def main(arguments: list[str], interruption: Interruption) -> None:
     compete(runs, options.preset, options.workdir, interruption, seeds, options.shard)
 
 
-def chosen(
-    runs: Mapping[str, Mapping[str, Run]], worlds: str, methods: str
-) -> dict[str, dict[str, Run]]:
+def chosen(preset: str, worlds: str, methods: str) -> dict[str, dict[str, Run]]:
     """Selects runs by environment and method: names separated by semicolons, or "" for all.
 
     Raises:
@@ -61,9 +59,10 @@ def chosen(
         return given
 
     some_methods = some(methods, entries.ENTRIES, "--methods")
+    runs = entries.runs(preset, some(worlds, dict.fromkeys(entries.WORLDS[preset]), "--worlds"))
     found = {
-        world: {name: run for name, run in runs[world].items() if name in some_methods}
-        for world in some(worlds, runs, "--worlds")
+        world: {name: run for name, run in of_world.items() if name in some_methods}
+        for world, of_world in runs.items()
     }
     alone = set(entries.FROM_SCRATCH)
     if empty := [world for world, of_world in found.items() if set(of_world) <= alone]:

@@ -5,7 +5,7 @@ Unless this file says otherwise, an entry has the same histories, number of upda
 model shape as AD in that environment.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -104,6 +104,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     **{name: {"xland": _NOT_KNOWN} for name in ("DPT", "DPT, random", "AD, noise")},
     "ICIQL": {"point_robot": "it needs a single discrete action, and here it has two components"},
     "DICP": {
+        **dict.fromkeys(presets.BANDITS, "there is nothing to plan: a pull changes no state"),
         "point_robot": "it predicts observations of whole numbers only",
         "xland": "the outputs that predict an observation would be larger than the model",
     },
@@ -115,15 +116,20 @@ LEFT_OUT: dict[str, dict[str, str]] = {
 }
 
 
-def runs(preset: str) -> dict[str, dict[str, Run]]:
-    """All runs of the arena, by the names of the environment and of the entry."""
+def runs(preset: str, worlds: Iterable[str] | None = None) -> dict[str, dict[str, Run]]:
+    """The runs of the arena, by the names of the environment and of the entry.
+
+    Args:
+      preset: of the runs.
+      worlds: names of environments; None for all of the preset's.
+    """
     return {
         world: {
             name: _within_budget(make(world, preset), preset)
             for name, make in ENTRIES.items()
             if world not in LEFT_OUT.get(name, {})
         }
-        for world in WORLDS[preset]
+        for world in (WORLDS[preset] if worlds is None else worlds)
     }
 
 

@@ -42,8 +42,7 @@ def summary(results: Mapping[str, Mapping[str, Results]]) -> dict[str, Any]:
 
       ``worlds``: for each environment, its held-out tasks, the mean optimal return (1 if it is not
       known), the mean random return, and ``from_scratch``: for each source learner, its name and
-      its score in the last tenth of its episodes, or its regret, with a 95 % interval over tasks,
-      and the steps it has made in each of them.
+      its score in the last tenth of its episodes, or its regret, with a 95 % interval over tasks.
 
       ``thresholds``: those of the profiles.
     """
@@ -113,7 +112,6 @@ def _from_scratch(found: Results, by_step: bool) -> dict[str, Any]:
         "name": found.config.source.name,
         "regret" if by_step else "mean": float(mean),
         "ci95": panels.rounded(interval),
-        "steps": found.source["env_steps"] // len(returns),
     }
 
 
@@ -181,7 +179,7 @@ def draw_profiles(made: Mapping[str, Any], names: Sequence[str]) -> Figure:
     """Performance profiles, a panel for each world; the arguments are those of ``draw_curves``."""
     title = "Performance profiles over the last tenth of the episodes or steps"
     x, label = np.array(made["thresholds"]), f"threshold: {panels.SCORE}"
-    ylabel = "fraction of models × tasks above"
+    ylabel = "fraction of scores above"
     figure = _draw(made, names, "profile", lambda _: x, title, label, ylabel)
     for axes in figure.axes:
         axes.set_ylim(-0.05, 1.05)

@@ -10,7 +10,7 @@ cpu: 20,000 training tasks; two minutes on two cores.
 from experiments.configs import adversarial_bandit
 from experiments.configs.common import choose
 
-# Rewards spread over more than 0 to 1, for which UCB's default is meant.
+# UCB's default is for rewards from 0 to 1; these spread further.
 _EXPLORES = {"source.ucb.exploration": 1.0}
 PRESETS = {name: {**adversarial_bandit.PRESETS[name], **_EXPLORES} for name in ("smoke", "cpu")}
 

@@ -128,8 +128,10 @@ def _more_tasks(found: Panels) -> np.ndarray:
 
 
 def _tasks_before_histories(found: Panels) -> np.ndarray:
-    few = find(found, LABELS["histories"][0])["series"][-1]["name"].removeprefix(GROUPS["train"])
-    return score(found, "histories", "", 1) - score(found, "histories", few, 16) - 0.1
+    names = [series["name"] for series in find(found, LABELS["histories"][0])["series"]]
+    few = next(name for name in names if name.startswith(f"{GROUPS['heldout']}, "))
+    line = few.removeprefix(GROUPS["heldout"])
+    return score(found, "histories", "", 1) - score(found, "histories", line, 16) - 0.1
 
 
 FIGURE = Figure(

@@ -231,7 +231,7 @@ def scale(results: Results) -> dict[str, Any]:
 
 
 def _env_steps(results: Results) -> int:
-    """Steps in the environment for training: those of the source, or of a method without one."""
+    """Steps in the environment: the source's, or the method's own if it reads no histories."""
     if results.source is not None:
         return results.source["env_steps"]
     c = results.config

@@ -142,7 +142,6 @@ def describe(
             "raise collect.updates, or shorten the episodes, in another workdir"
         )
     returns = np.concatenate([np.array(s["mean_return"])[:, :episodes] for s in summaries])
-    final = join("late") if episodes > 1 else returns[:, 0]
     return {
         "config": config.to_dict(),
         "seed": config.seed,
@@ -154,7 +153,7 @@ def describe(
         "env_steps": env_steps,
         "mean_return_by_episode": returns.mean(0).tolist(),
         "return_quantiles_by_episode": np.quantile(returns, QUANTILES, axis=0).T.tolist(),
-        "final_return_by_task": final.tolist(),
+        "final_return_by_task": join("final").tolist(),
     }
 
 
@@ -289,22 +288,25 @@ class TileStatistics:
           mean_return [task, episode]: mean over streams, for the episodes that all streams of all
           tasks finished. early, late [task]: the mean return in the first and in the last tenth of
           the episodes that all streams of the task finished or, if there is at most one, the reward
-          in the first and in the last tenth of its steps. first_action_share [task]: the share of
-          the most common action in the first tenth of the steps, extended to at least
-          ``MIN_ACTIONS`` actions; for vectors, that of the component that varies most.
+          in the first and in the last tenth of its steps. final [task]: the mean return in the last
+          tenth of these episodes. first_action_share [task]: the share of the most common action in
+          the first tenth of the steps, extended to at least ``MIN_ACTIONS`` actions; for vectors,
+          that of the component that varies most.
         """
         whole = self._episode.min(1)  # episodes that all streams of a task finished
         returns = self._returns / np.maximum(self._ended, 1)
-        early, late = self._early.copy(), self._late.copy()
+        early, late, final = self._early.copy(), self._late.copy(), np.zeros(len(whole))
         for task, episodes in enumerate(whole):
+            tenth = max(1, episodes // 10)
+            if episodes:
+                final[task] = returns[task, episodes - tenth : episodes].mean()
             if episodes > 1:
-                tenth = max(1, episodes // 10)
-                early[task] = returns[task, :tenth].mean()
-                late[task] = returns[task, episodes - tenth : episodes].mean()
+                early[task], late[task] = returns[task, :tenth].mean(), final[task]
         return {
             "mean_return": returns[:, : whole.min()].tolist(),
             "early": early.tolist(),
             "late": late.tolist(),
+            "final": final.tolist(),
             "first_action_share": (self._actions.max(-1) / self._actions.sum(-1)).min(-1).tolist(),
         }
 

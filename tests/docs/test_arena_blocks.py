@@ -66,7 +66,14 @@ def test_how_soon(results):
 def test_regret_stands_beside_learners_from_scratch(results):
     lines = arena.arena_shifted(results).splitlines()
     assert lines[2] == "| `AD` | 5.00 (4.00 – 6.00) | 0.50 (0.40 – 0.60) |"
-    assert lines[-1] == "| `Thompson`, from scratch | 7.00 (0.90 – 8.00) | – |"
+    assert lines[-1] == "| `Thompson`, from scratch | ppo: 7.00 (0.90 – 8.00) | – |"
+
+
+def test_a_learner_of_two_bandits_has_one_row(results):
+    worlds = results[arena.ARENA]["worlds"]
+    worlds["linear_bandit"] = {**worlds["adversarial_bandit"], "environment": "LinearBandit"}
+    last = arena.arena_shifted(results).splitlines()[-1]
+    assert last.count("7.00") == 2 and last.startswith("| `Thompson`, from scratch |")
 
 
 def test_returns_stand_beside_published_ones(results):

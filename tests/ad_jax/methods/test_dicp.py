@@ -10,7 +10,7 @@ from ad_jax.actions import Actions
 from ad_jax.envs.random_mdp import RandomMDP
 from ad_jax.errors import UserError
 from ad_jax.evaluation.agents import model_agent, random_agent
-from ad_jax.methods.dicp import DICP, DICPConfig, outcome, planning_agent, with_maximum
+from ad_jax.methods.dicp import DICP, DICPConfig, outcome_of, planning_agent, with_maximum
 from ad_jax.methods.optimizer import OptimizerConfig, make_optimizer
 from ad_jax.methods.train_state import INPUTS
 from ad_jax.models.base import SequenceModel
@@ -114,6 +114,26 @@ def test_a_beam_that_keeps_all_sequences_finds_the_best_of_them():
         assert act(jax.random.key(start), jnp.int32(start)) == best[0]
 
 
+def test_sequences_that_have_ended_leave_room_for_others():
+    """Action 0 pays 1 and ends the episode; three times action 1, and every step pays 1."""
+
+    class Door:
+        actions, space = Actions.discrete(2), spaces.Discrete(8)
+
+        def initial_carry(self):
+            return jnp.zeros(())
+
+        def apply(self, params, memory, observation, action, reward, is_first, method):
+            following = jax.nn.one_hot(jnp.minimum(observation + 1, 7), 8)
+            far = jnp.where(observation >= 3, 1.0, 0.0)
+            leave = jnp.concatenate([following, jnp.array([1.0, 9.0])])
+            stay = jnp.concatenate([following, jnp.stack([far, jnp.float32(-9)])])
+            return memory, jnp.concatenate([jnp.zeros(2), leave, stay])
+
+    assert (first_actions(Door(), 0, beam_size=8, horizon=7, draws=20) == 1).all()
+    assert (first_actions(Door(), 0, beam_size=8, horizon=3, draws=20) == 0).all()
+
+
 def discounted(state, actions, following, rewards):
     total = 0.0
     for time, action in enumerate(actions):
@@ -179,15 +199,17 @@ def test_it_learns_what_actions_lead_to():
     state_of = lambda number: env.known_state(number, None, jnp.zeros((), jnp.int32))
     for action in range(3):
         act = jnp.full(batch["action"].shape, action)
-        (components,), told_reward, told_end = outcome(model, out, act)
+        (components,), predicted_reward, predicted_end = outcome_of(model, out, act)
         lead_to = lambda s, a: env.step_env(None, state_of(s), a, one)[:3]
         following, _, reward = jax.vmap(jax.vmap(lead_to))(batch["observation"], act)
         ends = jnp.arange(12) % 6 == 5  # after which the next episode's first state comes
         agree = (components.argmax(-1) == following)[:, ~ends]
         assert agree.mean() > 0.99, action
-        np.testing.assert_allclose(told_reward.mean(), reward.mean(), atol=0.05)
-        told_ends = told_end[:, :-1] > 0  # a window does not show whether its last step is one
-        assert (told_ends == ends[:-1]).mean() > 0.99
+        np.testing.assert_allclose(predicted_reward.mean(), reward.mean(), atol=0.05)
+        predicted_ends = (
+            predicted_end[:, :-1] > 0
+        )  # a window does not show whether its last step is one
+        assert (predicted_ends == ends[:-1]).mean() > 0.99
 
 
 def test_what_it_can_not_predict_is_refused():

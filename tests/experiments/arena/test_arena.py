@@ -1,6 +1,7 @@
 """The arena runs every entry, skips what is done, and says which entry is better than which."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_methods_share_their_histories_and_their_budget():
         assert len(set(steps.values())) == 1, (world, steps)
 
 
-def test_all_models_are_about_as_large():
+def test_other_cores_and_rl2_are_about_as_large_as_the_transformer():
     runs = entries.runs("cpu")["dark_room"]
 
     class Found:
@@ -55,7 +56,7 @@ def test_all_models_are_about_as_large():
 
 
 def test_all_of_it_runs_and_is_reported(shared, never, capsys):
-    runs = arena.chosen(entries.runs("smoke"), "random_mdp", "")
+    runs = arena.chosen("smoke", "random_mdp", "")
     arena.compete(runs, "smoke", shared, never, 1)
     made = json.loads((shared / "report" / "summary.json").read_text())
     assert set(made["methods"]) == set(entries.ENTRIES) - set(entries.FROM_SCRATCH)
@@ -104,6 +105,13 @@ def test_bad_input(options, message):
         arena.main(options, Interruption())
 
 
+def test_an_environment_that_is_not_installed_is_missed_only_if_it_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xminigrid", None)
+    assert list(arena.chosen("smoke", "dark_room", "AD")) == ["dark_room"]
+    with pytest.raises(UserError, match="XLand' needs xminigrid"):
+        arena.chosen("smoke", "xland", "AD")
+
+
 def test_the_list_runs_nothing(capsys):
     arena.main(["--list", "--preset=smoke", "--methods=AD; source"], Interruption())
     first, *lines = capsys.readouterr().out.splitlines()
@@ -137,7 +145,7 @@ def test_a_bandit_is_looked_at_step_by_step(tmp_path, never):
     assert list(world["from_scratch"]) == ["source", "Thompson", "Thompson, informed"]
     for of in world["from_scratch"].values():
         low, high = of["ci95"]
-        assert low < of["regret"] < high and of["regret"] > 0 and of["steps"] > 0
+        assert low < of["regret"] < high and of["regret"] > 0
 
 
 def test_entries_that_never_meet_are_reported(tmp_path, never):

@@ -47,6 +47,15 @@ def test_the_plan_of_a_figure_is_sound(number, preset, valid):
         assert run.config.preset == preset
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_contexts_are_no_longer_than_the_kept_episodes(preset):
+    """Where all episodes have the same length; figure 17 drops more of them than any other."""
+    for run in FIGURES[17].runs(preset).values():
+        c, length = run.config, runs.episode_steps(run.config)
+        episodes = c.collect.updates * c.source.ppo.rollout_steps // length
+        assert -(-episodes // c.train.keep_every) * length >= c.model.context
+
+
 def test_figures_share_what_they_have_in_common():
     folders = lambda number: {
         job.folder for run in FIGURES[number].runs("cpu").values() for job in jobs(run, 1)

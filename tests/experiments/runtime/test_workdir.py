@@ -147,7 +147,8 @@ def test_settings_of_other_sources_methods_and_cores_are_free(tmp_path, config):
     """Their defaults may change between versions while a run is half done."""
     Workdir(tmp_path, config).close()
     leave(tmp_path, *TRAINED)
-    others = {"source.dqn.discount": 0.5, "rl2.clip": 0.5, "train.plans": 9, "model.hidden": 9}
+    others = {"source.dqn.discount": 0.5, "rl2.clip": 0.5, "train.beam_size": 9, "model.hidden": 9}
+    assert others.keys() <= flat(config.to_dict()).keys()
     config.update_from_flattened_dict(others)
     Workdir(tmp_path, config).close()
     for key in ("source.ppo.discount", "train.batch_size", "model.num_layers"):

@@ -144,6 +144,7 @@ def test_returns_by_episode_across_chunks():
         tenth = max(1, episodes // 10)
         np.testing.assert_allclose(summary["early"][task], own[:tenth].mean())
         np.testing.assert_allclose(summary["late"][task], own[-tenth:].mean())
+        np.testing.assert_allclose(summary["final"][task], own[-tenth:].mean())
 
 
 def test_a_single_trial_is_judged_by_its_steps():
@@ -158,7 +159,7 @@ def test_a_single_trial_is_judged_by_its_steps():
                         "is_last": np.tile(is_last[part], (2, 1, 1))})  # fmt: skip
     summary = statistics.summary()
     assert summary["early"] == [0, 0] and summary["late"] == [4, 0]
-    assert summary["mean_return"] == [[4], [0]]
+    assert summary["mean_return"] == [[4], [0]] and summary["final"] == [4, 0]
 
 
 FAULTS = {
