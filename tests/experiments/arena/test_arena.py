@@ -126,9 +126,7 @@ def test_all_that_enters_suits_its_world():
 
 
 def test_a_bandit_is_looked_at_step_by_step(tmp_path, never):
-    runs = arena.chosen(
-        entries.runs("smoke"), "adversarial_bandit", "AD; Thompson; Thompson, informed; source"
-    )
+    runs = arena.chosen("smoke", "adversarial_bandit", "AD; Thompson; Thompson, informed; source")
     arena.compete(runs, "smoke", tmp_path, never, 1)
     made = json.loads((tmp_path / "report" / "summary.json").read_text())
     found, world = made["methods"]["AD"]["adversarial_bandit"], made["worlds"]["adversarial_bandit"]
