@@ -19,6 +19,7 @@ from ad_jax.config import OLD_VALUES, RENAMED, defaults, flat
 from ad_jax.errors import UserError
 from ad_jax.evaluation import bounds
 from ad_jax.paths import Path
+from ad_jax.registries import short
 from data_pipelines.files import read_json
 from data_pipelines.writer import PROVENANCE
 from experiments import pipeline
@@ -146,7 +147,7 @@ def _folder(stage: str, config: ml_collections.ConfigDict, name: str, *others: s
 
     def read(group: str, key: str = "", *_: str) -> bool:
         if group == "source":
-            return build.reads_windows(config) and key in ("name", config.source.name)
+            return build.reads_windows(config) and key in ("name", short(config.source.name))
         if group in build.METHOD_GROUPS:
             return group == build.method_spec(config).group and "train" in until
         return group != "preset" and READ_BY.get(group, "collect") in until
