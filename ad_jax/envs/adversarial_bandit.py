@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import environment
 from jax.scipy.special import betaln
 
-from ad_jax.envs.arguments import at_least
+from ad_jax.envs.bandit import Bandit
 from ad_jax.envs.tasks import TaskDistribution
 
 
@@ -28,14 +28,7 @@ class EnvParams(environment.EnvParams):
     max_steps_in_episode: int = 100
 
 
-@struct.dataclass
-class EnvState(environment.EnvState):
-    """Pulls made in this trial."""
-
-    time: jax.Array
-
-
-class AdversarialBandit(environment.Environment):
+class AdversarialBandit(Bandit):
     """A Bernoulli bandit; an episode is one trial.
 
     Args:
@@ -48,13 +41,9 @@ class AdversarialBandit(environment.Environment):
     reward_levels = (0.0, 1.0)
 
     def __init__(self, num_arms: int = 10, max_steps_in_episode: int = 100, usual: float = 0.95):
-        super().__init__()
-        at_least(2, num_arms=num_arms)
-        at_least(1, max_steps_in_episode=max_steps_in_episode)
+        super().__init__(num_arms, max_steps_in_episode)
         if not 0 <= usual <= 1:
             raise ValueError(f"usual must be a number from 0 to 1, not {usual!r}")
-        self.num_arms = num_arms
-        self.max_steps_in_episode = max_steps_in_episode
         self.usual = usual
         self._odd = np.arange(num_arms) % 2 == 0  # the first arm is arm 1
 
@@ -66,55 +55,13 @@ class AdversarialBandit(environment.Environment):
             max_steps_in_episode=jnp.int32(self.max_steps_in_episode),
         )
 
-    def step_env(self, key, state, action, params):
-        """Pulls an arm. See gymnax's ``Environment.step_env``."""
-        reward = jax.random.bernoulli(key, params.probability[action]).astype(jnp.float32)
-        state = EnvState(time=state.time + 1)
-        return self.observe(key, state, action, params), state, reward, jnp.zeros((), bool), {}
+    def means(self, params: EnvParams) -> jax.Array:
+        """The probability of a reward of 1 for each arm; float32 [..., arms]."""
+        return params.probability
 
-    def reset_env(self, key, params):
-        """Starts a trial. See gymnax's ``Environment.reset_env``."""
-        state = EnvState(time=jnp.zeros((), jnp.int32))
-        return self.observe(key, state, None, params), state
-
-    def observe(self, key, state, action, params):
-        """There is nothing to see: 0, int32."""
-        del key, state, action, params
-        return jnp.zeros((), jnp.int32)
-
-    def is_terminated(self, state, params):
-        """Never: a trial ends after its last pull."""
-        del state, params
-        return jnp.zeros((), bool)
-
-    @property
-    def num_actions(self) -> int:
-        return self.num_arms
-
-    def action_space(self, params=None):
-        del params
-        return spaces.Discrete(self.num_arms)
-
-    def observation_space(self, params=None):
-        del params
-        return spaces.Discrete(1)
-
-    def state_space(self, params):
-        del params
-        return spaces.Dict({"time": spaces.Discrete(self.max_steps_in_episode + 1)})
-
-    def optimal_return(self, params: EnvParams) -> jax.Array:
-        """Expected return of a trial that only pulls the best arm; float32."""
-        return params.probability.max() * self.max_steps_in_episode
-
-    def expert_action(self, observation: jax.Array, params: EnvParams) -> jax.Array:
-        """The best arm; int32."""
-        del observation
-        return jnp.argmax(params.probability).astype(jnp.int32)
-
-    def random_return(self, params: EnvParams) -> jax.Array:
-        """Expected return of a trial of random pulls; float32."""
-        return params.probability.mean() * self.max_steps_in_episode
+    def reward(self, key: jax.Array, mean: jax.Array) -> jax.Array:
+        """1 with this probability, else 0; float32."""
+        return jax.random.bernoulli(key, mean).astype(jnp.float32)
 
     def draw_means(self, key: jax.Array, pulls: jax.Array, rewards: jax.Array) -> jax.Array:
         """Probabilities of the arms, drawn from their distribution given the pulls of a trial.

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import environment
 
 from ad_jax.envs.arguments import at_least
+from ad_jax.envs.bandit import Bandit
 from ad_jax.envs.tasks import TaskDistribution
 
 
@@ -23,14 +24,7 @@ class EnvParams(environment.EnvParams):
     max_steps_in_episode: int = 100
 
 
-@struct.dataclass
-class EnvState(environment.EnvState):
-    """Pulls made in this trial."""
-
-    time: jax.Array
-
-
-class LinearBandit(environment.Environment):
+class LinearBandit(Bandit):
     """A bandit with normally distributed rewards; an episode is one trial.
 
     An arm's features are a random direction, and a task's weights are independent and standard
@@ -53,13 +47,11 @@ class LinearBandit(environment.Environment):
         noise: float = 0.5,
         max_steps_in_episode: int = 100,
     ):
-        super().__init__()
-        at_least(2, num_arms=num_arms)
-        at_least(1, dimensions=dimensions, max_steps_in_episode=max_steps_in_episode)
+        super().__init__(num_arms, max_steps_in_episode)
+        at_least(1, dimensions=dimensions)
         if not noise > 0:
             raise ValueError(f"noise must be a number above 0, not {noise!r}")
-        self.num_arms, self.dimensions, self.noise = num_arms, dimensions, noise
-        self.max_steps_in_episode = max_steps_in_episode
+        self.dimensions, self.noise = dimensions, noise
         direction = np.random.default_rng(0).normal(size=(num_arms, dimensions))
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
         self.features = direction.astype(np.float32)
@@ -76,55 +68,9 @@ class LinearBandit(environment.Environment):
         """The mean reward of each arm; float32 [..., arms]."""
         return params.weights @ self.features.T
 
-    def step_env(self, key, state, action, params):
-        """Pulls an arm. See gymnax's ``Environment.step_env``."""
-        reward = self.means(params)[action] + self.noise * jax.random.normal(key)
-        state = EnvState(time=state.time + 1)
-        return self.observe(key, state, action, params), state, reward, jnp.zeros((), bool), {}
-
-    def reset_env(self, key, params):
-        """Starts a trial. See gymnax's ``Environment.reset_env``."""
-        state = EnvState(time=jnp.zeros((), jnp.int32))
-        return self.observe(key, state, None, params), state
-
-    def observe(self, key, state, action, params):
-        """There is nothing to see: 0, int32."""
-        del key, state, action, params
-        return jnp.zeros((), jnp.int32)
-
-    def is_terminated(self, state, params):
-        """Never: a trial ends after its last pull."""
-        del state, params
-        return jnp.zeros((), bool)
-
-    @property
-    def num_actions(self) -> int:
-        return self.num_arms
-
-    def action_space(self, params=None):
-        del params
-        return spaces.Discrete(self.num_arms)
-
-    def observation_space(self, params=None):
-        del params
-        return spaces.Discrete(1)
-
-    def state_space(self, params):
-        del params
-        return spaces.Dict({"time": spaces.Discrete(self.max_steps_in_episode + 1)})
-
-    def optimal_return(self, params: EnvParams) -> jax.Array:
-        """Expected return of a trial that only pulls the best arm; float32."""
-        return self.means(params).max(-1) * self.max_steps_in_episode
-
-    def random_return(self, params: EnvParams) -> jax.Array:
-        """Expected return of a trial of random pulls; float32."""
-        return self.means(params).mean(-1) * self.max_steps_in_episode
-
-    def expert_action(self, observation: jax.Array, params: EnvParams) -> jax.Array:
-        """The best arm; int32."""
-        del observation
-        return jnp.argmax(self.means(params)).astype(jnp.int32)
+    def reward(self, key: jax.Array, mean: jax.Array) -> jax.Array:
+        """A draw from the normal distribution around the mean; float32."""
+        return mean + self.noise * jax.random.normal(key)
 
     def draw_means(self, key: jax.Array, pulls: jax.Array, rewards: jax.Array) -> jax.Array:
         """Means of the arms, drawn from their distribution given the pulls of a trial.

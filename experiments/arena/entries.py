@@ -45,7 +45,7 @@ def _of_core(core: str, environment: str, preset: str) -> Run:
 
 
 def _of_random_histories(environment: str, preset: str) -> Run:
-    """DPT on the data of its paper: all steps of a policy that is random throughout."""
+    """DPT on all steps of a policy that is random throughout, as in its paper's Dark Room."""
     data = {"source.noise.epsilon_end": 1.0, "train.keep_every": 1}
     return presets.noise(environment, preset, {"method": "DPT", **data})
 

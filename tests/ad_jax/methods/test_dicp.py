@@ -206,10 +206,8 @@ def test_it_learns_what_actions_lead_to():
         agree = (components.argmax(-1) == following)[:, ~ends]
         assert agree.mean() > 0.99, action
         np.testing.assert_allclose(predicted_reward.mean(), reward.mean(), atol=0.05)
-        predicted_ends = (
-            predicted_end[:, :-1] > 0
-        )  # a window does not show whether its last step is one
-        assert (predicted_ends == ends[:-1]).mean() > 0.99
+        # A window does not show whether its last step ends an episode.
+        assert ((predicted_end[:, :-1] > 0) == ends[:-1]).mean() > 0.99
 
 
 def test_what_it_can_not_predict_is_refused():
